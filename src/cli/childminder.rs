@@ -1,0 +1,420 @@
+//! The command line of `childminder`: what may be typed, and the plan that comes of it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use crate::cli::{UsageError, one_line, values};
+use crate::model::policy::{Backoff, Cause, Forward, Policy, Stragglers};
+use crate::model::signal::Signal;
+use crate::plan::{Function, JobPlan, LogFormat, LogPlan, LogTarget, ProbePlan, RunPlan, Work};
+
+/// What the user wants of the program.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// A run.
+    Run(RunPlan),
+    /// This text, such as the help, on standard output.
+    Show(String),
+}
+
+const ABOUT: &str = "\
+Minds one job: starts CMD, traps every signal it may, reaps it, explains its death and writes \
+a log. The first word that is not an option is the job.";
+
+const AFTER: &str = "\
+Durations: a number of seconds, or 250ms, 1.5s, 2m, 1h30m, 1d.
+Long options without a letter are also read from the environment, as CHILDMINDER_<OPTION>:
+CHILDMINDER_BACKOFF=5s..10m is --backoff 5s..10m.
+
+Exit status: that of CMD; 128+n if signal n killed it; 124 if --timeout ended it; 125 if
+childminder could not do what was asked, and CMD was not started; 126 or 127 if CMD could not
+be executed or was not found; 0 when -f ran to its end.
+
+Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000";
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "childminder",
+    version,
+    about = ABOUT,
+    after_help = AFTER,
+    override_usage = "childminder [OPTIONS] CMD [ARG...]\n       childminder [OPTIONS] -f SECONDS FUNCTION",
+    term_width = 80,
+    disable_help_subcommand = true,
+    args_override_self = true,
+)]
+struct Typed {
+    /// The job and its arguments.
+    #[arg(value_name = "CMD", trailing_var_arg = true, hide = true)]
+    command: Vec<OsString>,
+
+    /// Send SIGCONT to a job that was stopped
+    #[arg(short = 'c', long = "continue")]
+    continue_stopped: bool,
+    /// Delete the log of a run that ended with exit status 0 and lost nothing
+    #[arg(short, long, help_heading = "Log")]
+    delete: bool,
+    /// Redirect the job's standard error to FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
+    error: Option<PathBuf>,
+    /// Run a built-in function again and again for SECONDS. FUNCTION is math-int, math-fp,
+    /// string, file, memory, random (one of those five anew each call) or sleep
+    #[arg(short, long, value_name = "SECONDS", value_parser = values::duration, help_heading = "Probe")]
+    function: Option<Duration>,
+    /// Redirect the job's standard input from FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
+    input: Option<PathBuf>,
+    /// Where the log goes: a directory, made if it is missing, or stderr or stdout
+    #[arg(short, long, value_name = "DIR", default_value = "log", help_heading = "Log")]
+    log_directory: PathBuf,
+    /// Redirect the job's standard output to FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
+    output: Option<PathBuf>,
+    /// Restart a job that was stopped and stays so
+    #[arg(short = 'p', long)]
+    restart_stopped: bool,
+    /// No answer lines from built-in functions
+    #[arg(short, long, help_heading = "Probe")]
+    quiet_func: bool,
+    /// Restart a job that is gone without a status to collect
+    #[arg(short = 'r', long)]
+    restart_interrupt: bool,
+    /// Restart a job that was ended by a signal
+    #[arg(short = 's', long)]
+    restart_signalled: bool,
+    /// Restart at most N times, whatever the causes
+    #[arg(short = 't', long, visible_alias = "n-restarts", value_name = "N", default_value_t = 4)]
+    n_restart: u32,
+    /// Go to DIR first: both log directory and job
+    #[arg(short, long, value_name = "DIR", help_heading = "Redirection")]
+    working_directory: Option<PathBuf>,
+
+    /// Append to the files of -o and -e; the default empties them before the first attempt (a
+    /// restart always appends)
+    #[arg(long, env = "CHILDMINDER_APPEND", hide_env = true, help_heading = "Redirection")]
+    append: bool,
+    /// Working directory of the job alone
+    #[arg(long, value_name = "DIR", env = "CHILDMINDER_CHILD_DIRECTORY", hide_env = true, help_heading = "Redirection")]
+    child_directory: Option<PathBuf>,
+
+    #[command(flatten)]
+    supervision: Supervision,
+
+    /// How a line of the log looks
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", env = "CHILDMINDER_LOG_FORMAT", hide_env = true, help_heading = "Log")]
+    log_format: Format,
+    /// Signals that end -f early; by default none does, for it is there to watch them
+    #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Probe")]
+    stop_on: Vec<Signal>,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Supervision")]
+struct Supervision {
+    /// Restart for these causes: failure, signal, signal:NAME, exit:STATUS, timeout, crash or
+    /// another verdict
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_RESTART_ON", hide_env = true)]
+    restart_on: Vec<Cause>,
+    /// Never restart for these, whatever else was asked
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_NEVER_ON", hide_env = true)]
+    never_on: Vec<Cause>,
+    /// Wait before a restart: a random time between MIN and a bound that doubles with each
+    /// restart in a row, up to MAX [default: 1s..60s]
+    #[arg(long, value_name = "MIN..MAX", value_parser = values::backoff, env = "CHILDMINDER_BACKOFF", hide_env = true)]
+    backoff: Option<Backoff>,
+    /// An attempt that lasts so long sets the back-off back to its beginning
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60", env = "CHILDMINDER_STABLE", hide_env = true)]
+    stable: Duration,
+    /// End an attempt that takes longer: SIGTERM to all its processes, then SIGKILL
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, env = "CHILDMINDER_TIMEOUT", hide_env = true)]
+    timeout: Option<Duration>,
+    /// How long after SIGTERM comes SIGKILL [default: 30 when childminder ends the job; never
+    /// for a SIGTERM that it only passed on]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, env = "CHILDMINDER_KILL_AFTER", hide_env = true)]
+    kill_after: Option<Duration>,
+    /// Which signals sent to childminder the job gets as well: all, none or a list
+    #[arg(long, value_name = "LIST", value_parser = values::forward, default_value = "all", env = "CHILDMINDER_FORWARD", hide_env = true)]
+    forward: Forward,
+    /// What to do with processes that outlive the job
+    #[arg(long, value_name = "POLICY", value_enum, default_value = "leave", env = "CHILDMINDER_STRAGGLERS", hide_env = true)]
+    stragglers: StragglerPolicy,
+    /// Start the job in a session of its own, away from the terminal
+    #[arg(long, env = "CHILDMINDER_NEW_SESSION", hide_env = true)]
+    new_session: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StragglerPolicy {
+    Leave,
+    Wait,
+    Kill,
+}
+
+/// Variables of ours that are no options: an outer childminder tells the job these.
+const TOLD_TO_JOBS: [&str; 3] =
+    ["CHILDMINDER_RUN_ID", "CHILDMINDER_ATTEMPT", "CHILDMINDER_PREVIOUS_VERDICT"];
+
+/// Reads the command line (without the program's own name) and the environment.
+///
+/// # Errors
+///
+/// What was typed is no run; nothing was opened or created.
+pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+    let is_plain = arguments.first().is_some_and(|first| !first.as_bytes().starts_with(b"-"));
+    // The usual case needs no parser: its work would take as long as starting the job.
+    if is_plain && !is_set_by_environment() {
+        return run_of(default_log(), arguments, None, |job| job).map(Invocation::Run);
+    }
+    parse_options(arguments)
+}
+
+fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+    let name = std::iter::once(OsString::from("childminder"));
+    let parsed = Typed::command()
+        .try_get_matches_from(name.chain(arguments))
+        .and_then(|matches| Typed::from_arg_matches(&matches));
+    match parsed {
+        Ok(typed) => plan(typed).map(Invocation::Run),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Invocation::Show(error.render().to_string()))
+        }
+        Err(error) => Err(UsageError(one_line(&error) + &from_environment(&error))),
+    }
+}
+
+/// Whether any option is set by a variable.
+fn is_set_by_environment() -> bool {
+    std::env::vars_os().any(|(name, _)| {
+        name.as_bytes().starts_with(b"CHILDMINDER_")
+            && !TOLD_TO_JOBS.iter().any(|told| name == OsStr::new(told))
+    })
+}
+
+/// Names the variable that a bad value came from: nobody typed it.
+#[expect(clippy::disallowed_methods, reason = "the environment is part of what was typed")]
+fn from_environment(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (Some(option), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
+    else {
+        return String::new();
+    };
+    let name = option.split(' ').next().unwrap_or(option).trim_start_matches('-');
+    let variable = format!("CHILDMINDER_{}", name.replace('-', "_").to_uppercase());
+    let set = std::env::var_os(&variable).unwrap_or_default();
+    if set.to_string_lossy().contains(value) && !set.is_empty() {
+        format!(" (set by {variable} in the environment)")
+    } else {
+        String::new()
+    }
+}
+
+fn default_log() -> LogPlan {
+    LogPlan {
+        target: LogTarget::Directory(PathBuf::from("log")),
+        format: LogFormat::Text,
+        delete_on_success: false,
+    }
+}
+
+/// Makes a run of a command; `adjust` adds what options say about it.
+fn run_of(
+    log: LogPlan,
+    command: Vec<OsString>,
+    working_directory: Option<PathBuf>,
+    adjust: impl FnOnce(JobPlan) -> JobPlan,
+) -> Result<RunPlan, UsageError> {
+    match command.first() {
+        None => return Err(UsageError("no command was given".into())),
+        Some(first) if first.is_empty() => {
+            return Err(UsageError("the command is an empty word".into()));
+        }
+        Some(_) => {}
+    }
+    let job = adjust(JobPlan {
+        command,
+        input: None,
+        output: None,
+        error: None,
+        append: false,
+        directory: None,
+        policy: Policy::default(),
+    });
+    Ok(RunPlan { working_directory, log, work: Work::Job(Box::new(job)) })
+}
+
+fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
+    let log = LogPlan {
+        target: match typed.log_directory.to_str() {
+            Some("stderr") => LogTarget::Stderr,
+            Some("stdout") => LogTarget::Stdout,
+            Some("") => return Err(UsageError("the log directory is an empty word".into())),
+            _ => LogTarget::Directory(typed.log_directory.clone()),
+        },
+        format: match typed.log_format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        },
+        delete_on_success: typed.delete,
+    };
+    if let Some(span) = typed.function {
+        return probe_plan(&typed, log, span);
+    }
+    if typed.quiet_func || !typed.stop_on.is_empty() {
+        return Err(UsageError("-q and --stop-on are about built-in functions: add -f SECONDS".into()));
+    }
+    let policy = policy(&typed);
+    let Typed { command, input, output, error, append, child_directory, .. } = typed;
+    run_of(log, command, typed.working_directory, |job| JobPlan {
+        input,
+        output,
+        error,
+        append,
+        directory: child_directory,
+        policy,
+        ..job
+    })
+}
+
+fn policy(typed: &Typed) -> Policy {
+    let supervision = &typed.supervision;
+    Policy {
+        continue_stopped: typed.continue_stopped,
+        restart_stopped: typed.restart_stopped,
+        restart_lost: typed.restart_interrupt,
+        restart_signalled: typed.restart_signalled,
+        restart_on: supervision.restart_on.clone(),
+        never_on: supervision.never_on.clone(),
+        max_restarts: typed.n_restart,
+        backoff: supervision.backoff.unwrap_or_default(),
+        stable: supervision.stable,
+        timeout: supervision.timeout,
+        kill_after: supervision.kill_after,
+        forward: supervision.forward.clone(),
+        stragglers: match supervision.stragglers {
+            StragglerPolicy::Leave => Stragglers::Leave,
+            StragglerPolicy::Wait => Stragglers::Wait,
+            StragglerPolicy::Kill => Stragglers::Kill,
+        },
+        new_session: supervision.new_session,
+    }
+}
+
+fn probe_plan(typed: &Typed, log: LogPlan, span: Duration) -> Result<RunPlan, UsageError> {
+    let words = || Function::ALL.map(Function::word).join(", ");
+    let function = match typed.command.as_slice() {
+        [word] => Function::ALL.into_iter().find(|function| word == function.word()),
+        [] => return Err(UsageError(format!("-f needs a function: one of {}", words()))),
+        [_, surplus, ..] => {
+            let surplus = surplus.to_string_lossy();
+            return Err(UsageError(format!("a function takes no arguments, but '{surplus}' was given")));
+        }
+    };
+    let Some(function) = function else {
+        let word = typed.command[0].to_string_lossy();
+        return Err(UsageError(format!("no function is called '{word}': it is one of {}", words())));
+    };
+    let (quiet, stop_on) = (typed.quiet_func, typed.stop_on.clone());
+    let work = Work::Probe(ProbePlan { function, span, quiet, stop_on });
+    Ok(RunPlan { working_directory: typed.working_directory.clone(), log, work })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Result<Invocation, UsageError> {
+        parse_options(line.iter().map(OsString::from).collect())
+    }
+
+    fn job(line: &[&str]) -> JobPlan {
+        match parsed(line) {
+            Ok(Invocation::Run(RunPlan { work: Work::Job(job), .. })) => *job,
+            other => panic!("{line:?} is no job: {other:?}"),
+        }
+    }
+
+    fn refused(line: &[&str]) -> String {
+        parsed(line).expect_err(&line.join(" ")).to_string()
+    }
+
+    #[test]
+    fn the_short_way_without_a_parser_gives_the_same_plan() {
+        let line: Vec<OsString> = ["ls", "-lR", "--", "-c"].map(OsString::from).into();
+        let short = run_of(default_log(), line.clone(), None, |job| job).map(Invocation::Run);
+        assert_eq!(short, parse_options(line));
+    }
+
+    #[test]
+    fn options_behind_the_command_belong_to_it() {
+        let job = job(&["-c", "ls", "-c", "--help", "-t", "9"]);
+        assert_eq!(job.command, ["ls", "-c", "--help", "-t", "9"]);
+        assert!(job.policy.continue_stopped);
+        assert_eq!(job.policy.max_restarts, 4);
+    }
+
+    #[test]
+    fn every_letter_of_the_original_has_its_long_name() {
+        let letters = job(&["-c", "-p", "-r", "-s", "-t", "2", "-i", "a", "-o", "b", "-e", "c", "x"]);
+        let names = job(&[
+            "--continue", "--restart-stopped", "--restart-interrupt", "--restart-signalled",
+            "--n-restarts", "2", "--input", "a", "--output", "b", "--error", "c", "x",
+        ]);
+        assert_eq!(letters, names);
+        assert!(letters.policy.restart_lost && letters.policy.restart_signalled);
+        assert_eq!(job(&["-cprst2", "--", "-x"]).command, ["-x"]);
+    }
+
+    #[test]
+    fn bad_lines_end_in_one_line_that_names_the_thing() {
+        for (line, words) in [
+            (&["--bogus", "ls"][..], "'--bogus'"),
+            (&["-o"], "--output"),
+            (&["-t", "-1", "ls"], "-1"),
+            (&["-t", "1.5", "ls"], "1.5"),
+            (&["--timeout", "0", "ls"], "'0'"),
+            (&["--timeout", "9999999d", "ls"], "longer than ten years"),
+            (&["--backoff", "9..1", "ls"], "--backoff"),
+            (&["--restart-on", "sunspots", "ls"], "sunspots"),
+            (&["--forward", "KILL", "ls"], "SIGKILL cannot be trapped"),
+            (&["--log-format", "xml", "ls"], "xml"),
+            (&["-f", "5", "math"], "no function is called 'math'"),
+            (&["-f", "5"], "needs a function"),
+            (&["-f", "5", "sleep", "9"], "'9'"),
+            (&["-f", "-5", "sleep"], "-5"),
+            (&["-q", "ls"], "-f SECONDS"),
+            (&["-c"], "no command"),
+            (&["-c", ""], "empty word"),
+            (&["-l", "", "ls"], "empty word"),
+        ] {
+            let message = refused(line);
+            assert!(message.contains(words), "{line:?}: {message}");
+            assert!(!message.contains('\n'), "{line:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal_of_eighty_columns() {
+        let Ok(Invocation::Show(help)) = parsed(&["--help"]) else { panic!("no help") };
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        for heading in ["Redirection:", "Supervision:", "Log:", "Probe:"] {
+            assert!(help.contains(heading), "{heading}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The forms of the values that options take.
+
+use std::time::Duration;
+
+use crate::model::policy::{Backoff, Cause, Forward};
+use crate::model::signal::Signal;
+
+/// No span that a user means is longer: ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// The units of a span, in seconds, longest name first.
+const UNITS: [(&str, f64); 6] =
+    [("ms", 1e-3), ("us", 1e-6), ("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0)];
+
+/// Reads `90`, `1.5s`, `250ms`, `2m`, `1h30m`: a number without a unit is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no span of time (say 90, 1.5s, 250ms, 2m, 1h30m or 1d)");
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let unit = UNITS.iter().find(|(name, _)| tail.starts_with(name));
+        let (name, factor) = match unit {
+            Some(unit) => *unit,
+            None if tail.is_empty() && rest.len() == text.len() => ("", 1.0),
+            None => return Err(wrong()),
+        };
+        seconds += number * factor;
+        rest = &tail[name.len()..];
+    }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= LONGEST => Ok(span),
+        _ => Err(format!("'{text}' is longer than ten years")),
+    }
+}
+
+/// A span that has to be longer than nothing.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a limit of nothing would end the job at once".into()),
+        span => Ok(span),
+    }
+}
+
+/// Reads `MIN..MAX`.
+pub(super) fn backoff(text: &str) -> Result<Backoff, String> {
+    let (min, max) = text.split_once("..").ok_or("say MIN..MAX, such as 1s..5m")?;
+    let (min, max) = (duration(min)?, duration(max)?);
+    if min > max {
+        return Err("the minimum is longer than the maximum".into());
+    }
+    Ok(Backoff { min, max })
+}
+
+/// Reads `all`, `none` or signals with commas between them.
+pub(super) fn forward(text: &str) -> Result<Forward, String> {
+    match text {
+        "all" => Ok(Forward::All),
+        "none" => Ok(Forward::None),
+        list => Ok(Forward::Only(trappable_list(list)?)),
+    }
+}
+
+fn trappable_list(list: &str) -> Result<Vec<Signal>, String> {
+    list.split(',').map(trappable).collect()
+}
+
+/// A signal that childminder can receive.
+pub(super) fn trappable(text: &str) -> Result<Signal, String> {
+    let signal: Signal = text.parse().map_err(|error| format!("{error}"))?;
+    if signal.is_trappable() { Ok(signal) } else { Err(format!("{signal} cannot be trapped")) }
+}
+
+/// One item of `--restart-on` and `--never-on`.
+pub(super) fn cause(text: &str) -> Result<Cause, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn spans_are_read_in_every_form_of_the_help() {
+        let ms = |text| duration(text).expect(text).as_millis();
+        assert_eq!(ms("90"), 90_000);
+        assert_eq!(ms("1.5s"), 1_500);
+        assert_eq!(ms("250ms"), 250);
+        assert_eq!(ms("2m"), 120_000);
+        assert_eq!(ms("1h30m"), 5_400_000);
+        assert_eq!(ms("1d"), 86_400_000);
+        assert_eq!(ms("0"), 0);
+    }
+
+    #[test]
+    fn spans_that_are_none_are_refused() {
+        for text in ["", "-1", "s", "1x", "1.2.3", "1e3", "nan", "inf", "1 s", "5s3", "99999d", "+1"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(positive_duration("0").is_err());
+    }
+
+    #[test]
+    fn back_offs_and_signal_lists_are_checked() {
+        let second = Duration::from_secs(1);
+        assert_eq!(backoff("1s..5m"), Ok(Backoff { min: second, max: second * 300 }));
+        for text in ["1s", "5s..1s", "..", "1..", "1...2..3"] {
+            assert!(backoff(text).is_err(), "{text}");
+        }
+        assert_eq!(forward("TERM,hup"), Ok(Forward::Only(vec![Signal::TERM, Signal::HUP])));
+        for text in ["", "KILL", "TERM,", "FOO", "all,TERM"] {
+            assert!(forward(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_parser_panic(text in ".{0,20}") {
+            // Only that they return at all.
+            let answers = (duration(&text).is_ok(), backoff(&text).is_ok(), forward(&text).is_ok(), cause(&text).is_ok());
+            prop_assert!(matches!(answers, (_, _, _, _)));
+        }
+    }
+}

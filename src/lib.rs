@@ -1,0 +1,20 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+#![deny(unsafe_code)]
+
+// In reading order, low to high; see "Who may import whom" in ARCHITECTURE.md.
+pub mod model;
+
+pub mod diagnose;
+pub mod plan;
+pub mod supervisor;
+
+pub mod cli;
+pub mod probe;
+pub mod sink;
+#[expect(
+    unsafe_code,
+    reason = "the one gate to the kernel: thin, typed, checked"
+)]
+pub mod sys;
+
+pub mod run;

@@ -1,0 +1,64 @@
+//! What is known when an attempt has ended; the judge sees nothing else.
+
+use std::time::Duration;
+
+use crate::model::outcome::{AttemptEnd, Termination};
+use crate::model::process::Pid;
+use crate::model::signal::{Signal, SignalInfo};
+
+/// The facts of one ended attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// Whether we ended it, and why.
+    pub ended_by_us: Option<EndedByUs>,
+    /// The last request to stop that came to childminder during this attempt.
+    pub stop_request: Option<StopRequest>,
+    /// The first descendant seen to die of a signal that was not ours.
+    pub loss: Option<Loss>,
+    /// How many such descendants there were.
+    pub losses: u64,
+}
+
+/// Why childminder itself ended a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedByUs {
+    /// It reached `--timeout`.
+    TimedOut(Duration),
+    /// It stayed stopped by that signal, and `-p` was given.
+    Stopped(Signal),
+    /// It did not heed a request to stop within `--kill-after`.
+    StopNotHeeded,
+}
+
+/// A request to stop the job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StopRequest {
+    /// The signal as childminder received it.
+    pub info: SignalInfo,
+    /// How the job got it.
+    pub reach: Reach,
+}
+
+/// Whom a signal reached that childminder received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Only childminder: the job hears of it if we pass it on.
+    OnlyUs,
+    /// The kernel sent it to the whole process group, and the job is in it.
+    WholeGroup,
+    /// It came from a program of that name, which signals every process of a job itself.
+    WholeJob(&'static str),
+    /// We caused it ourselves, by a write to a closed pipe or beyond a limit.
+    OurFault,
+}
+
+/// A descendant that died of a signal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss {
+    /// Its pid when it lived.
+    pub pid: Pid,
+    /// How it ended.
+    pub end: Termination,
+}

@@ -1,0 +1,14 @@
+//! The vocabulary of the house: plain data, no input or output, no decisions.
+//!
+//! Everybody may import it; it imports nobody.
+
+pub mod event;
+pub mod facts;
+pub mod outcome;
+pub mod policy;
+pub mod process;
+pub mod signal;
+pub mod text;
+pub mod time;
+pub mod usage;
+pub mod verdict;

@@ -1,0 +1,104 @@
+//! Instants and spans. Nobody here reads a clock: `sys::clock` does.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// An instant on CLOCK_MONOTONIC (clock_gettime(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub Duration);
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, span: Duration) -> Moment {
+        Moment(self.0.saturating_add(span))
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    /// Returns the span between the two; zero if `earlier` is later.
+    fn sub(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// An instant on CLOCK_REALTIME, as time since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(pub Duration);
+
+/// Year, month, day, hour, minute, second, microsecond, in UTC.
+type Civil = (u64, u64, u64, u64, u64, u64, u32);
+
+impl WallTime {
+    /// Splits it by the proleptic Gregorian calendar, counting days from 1 March so that the
+    /// leap day is the last one of its year.
+    fn civil(self) -> Civil {
+        let seconds = self.0.as_secs();
+        let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute) = (second / 3_600, second / 60 % 60);
+        (year, month, day, hour, minute, second % 60, self.0.subsec_micros())
+    }
+
+    /// Shows it as RFC 3339 in UTC with microseconds.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        let (year, month, day, hour, minute, second, micros) = self.civil();
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    }
+}
+
+impl fmt::Display for WallTime {
+    /// Writes `YYYYMMDDTHHMMSS.uuuuuu`, as the log has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day, hour, minute, second, micros) = self.civil();
+        write!(f, "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{micros:06}")
+    }
+}
+
+/// Shows a span as seconds with microseconds, `12.000345`.
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0.as_secs(), self.0.subsec_micros())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(seconds: u64) -> String {
+        WallTime(Duration::new(seconds, 7_000)).to_string()
+    }
+
+    #[test]
+    fn known_instants_are_shown_in_utc() {
+        assert_eq!(shown(0), "19700101T000000.000007");
+        assert_eq!(shown(951_782_399), "20000228T235959.000007");
+        assert_eq!(shown(951_782_400), "20000229T000000.000007");
+        assert_eq!(shown(1_709_251_199), "20240229T235959.000007");
+        assert_eq!(shown(4_107_542_400), "21000301T000000.000007");
+        assert_eq!(
+            WallTime(Duration::new(1_795_363_199, 999_999_999)).rfc3339(),
+            "2026-11-22T15:59:59.999999Z"
+        );
+    }
+
+    #[test]
+    fn the_span_to_an_earlier_instant_is_zero() {
+        let early = Moment(Duration::from_secs(1));
+        assert_eq!(early - (early + Duration::from_secs(5)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,149 @@
+//! What one run shall be: checked, complete, and not changed afterwards.
+//!
+//! Made by `cli`, carried out by `run`. Opens nothing.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::policy::Policy;
+use crate::model::signal::Signal;
+
+/// One run, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunPlan {
+    /// `-w`: where childminder goes before anything else.
+    pub working_directory: Option<PathBuf>,
+    /// Where the log goes.
+    pub log: LogPlan,
+    /// What is minded.
+    pub work: Work,
+}
+
+/// What is minded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A command.
+    Job(Box<JobPlan>),
+    /// A built-in function (`-f`).
+    Probe(ProbePlan),
+}
+
+/// A command and how it is to be treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPlan {
+    /// The program and its arguments; at least one word, none with a NUL byte, the first not empty.
+    pub command: Vec<OsString>,
+    /// `-i`.
+    pub input: Option<PathBuf>,
+    /// `-o`.
+    pub output: Option<PathBuf>,
+    /// `-e`.
+    pub error: Option<PathBuf>,
+    /// `--append`.
+    pub append: bool,
+    /// `--child-directory`.
+    pub directory: Option<PathBuf>,
+    /// All about signals and restarts.
+    pub policy: Policy,
+}
+
+/// A built-in function and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbePlan {
+    /// Which.
+    pub function: Function,
+    /// No call starts after this span.
+    pub span: Duration,
+    /// `-q`: no answer lines.
+    pub quiet: bool,
+    /// `--stop-on`.
+    pub stop_on: Vec<Signal>,
+}
+
+/// The built-in functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// Operations on a 64-bit integer.
+    MathInt,
+    /// Operations on a double.
+    MathFp,
+    /// Operations on a C string.
+    String,
+    /// Temporary files written, read and deleted.
+    File,
+    /// Memory allocated, filled and freed.
+    Memory,
+    /// One of those five, anew each call.
+    Random,
+    /// Waiting.
+    Sleep,
+}
+
+impl Function {
+    /// The five that do work, which `random` chooses from.
+    pub const WORKING: [Function; 5] = [
+        Function::MathInt,
+        Function::MathFp,
+        Function::String,
+        Function::File,
+        Function::Memory,
+    ];
+
+    /// All seven, in the order of the original's help.
+    pub const ALL: [Function; 7] = [
+        Function::MathInt,
+        Function::MathFp,
+        Function::String,
+        Function::File,
+        Function::Memory,
+        Function::Random,
+        Function::Sleep,
+    ];
+
+    /// Returns the word for it on the command line and in the log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Function::MathInt => "math-int",
+            Function::MathFp => "math-fp",
+            Function::String => "string",
+            Function::File => "file",
+            Function::Memory => "memory",
+            Function::Random => "random",
+            Function::Sleep => "sleep",
+        }
+    }
+}
+
+/// Where the log goes, and how it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlan {
+    /// `-l`.
+    pub target: LogTarget,
+    /// `--log-format`.
+    pub format: LogFormat,
+    /// `-d`: no log file is kept after a full success.
+    pub delete_on_success: bool,
+}
+
+/// Where the log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// A file of its own in this directory, which is made if it is missing.
+    Directory(PathBuf),
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The original's lines.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,262 @@
+//! The real world: processes, signals and time.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::model::facts::Reach;
+use crate::model::outcome::WaitStatus;
+use crate::model::process::{Descendant, RunId};
+use crate::model::signal::{Origin, Signal};
+use crate::model::policy::Stragglers;
+use crate::model::time::Moment;
+use crate::model::usage::ResourceUsage;
+use crate::plan::JobPlan;
+use crate::run::prepare::Files;
+use crate::run::senders::Senders;
+use crate::run::{World, run_id};
+use crate::supervisor::{AttemptContext, Input, Received, Target};
+use crate::sys::cgroup::AttemptCgroup;
+use crate::sys::reaper::{self, Tree};
+use crate::sys::signals::{GivenMask, RawSignal, SignalFd};
+use crate::sys::spawn::{Child, Program, Setting};
+use crate::sys::wait::Waited;
+use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
+
+/// So many changes of children are taken in before signals are looked at again.
+const CHANGES_MAX: usize = 256;
+
+/// See [`World`].
+pub(super) struct Live {
+    run_id: RunId,
+    program: Program,
+    directory: Option<CString>,
+    files: Files,
+    new_session: bool,
+    wants_cgroup: bool,
+    given: GivenMask,
+    is_sigchld_ignored: bool,
+    signals: SignalFd,
+    senders: Senders,
+    batch: Vec<RawSignal>,
+    tree: Tree,
+    child: Option<Child>,
+    cgroup: Option<AttemptCgroup>,
+    pending: VecDeque<Input>,
+    /// More children may have changed than one round takes in.
+    has_more_changes: bool,
+}
+
+impl Live {
+    #[expect(clippy::disallowed_methods, reason = "PATH is where the job is looked for")]
+    pub(super) fn new(
+        job: &JobPlan,
+        files: Files,
+        signals: SignalFd,
+        given: GivenMask,
+    ) -> Result<Live, SysError> {
+        let is_sigchld_ignored = signals::default_sigchld()?;
+        let has_children = wait::look()? != Waited::NoChild;
+        terminal::become_subreaper()?;
+        let policy = &job.policy;
+        let path = std::env::var_os("PATH");
+        Ok(Live {
+            run_id: run_id(),
+            program: Program::new(&job.command, path.as_deref()),
+            // The directory was found, so its name has no NUL byte.
+            directory: job.directory.as_ref().and_then(|dir| CString::new(dir.as_os_str().as_bytes()).ok()),
+            files,
+            new_session: policy.new_session,
+            // Only where trees are ended does a cgroup of one's own do any good.
+            wants_cgroup: policy.may_restart()
+                || policy.timeout.is_some()
+                || policy.stragglers == Stragglers::Kill,
+            given,
+            is_sigchld_ignored,
+            signals,
+            senders: Senders::new(),
+            batch: Vec::new(),
+            tree: Tree::new(has_children),
+            child: None,
+            cgroup: None,
+            pending: VecDeque::new(),
+            has_more_changes: false,
+        })
+    }
+
+    fn try_wait(&mut self, deadline: Option<Moment>) -> Result<(), SysError> {
+        let deadline = if self.has_more_changes { Some(clock::now()) } else { deadline };
+        let pidfd = self.child.as_ref().map(|child| child.pidfd.as_fd());
+        let (has_signals, has_ended) = poll::wait(self.signals.as_fd(), pidfd, deadline)?;
+        let mut has_changes = has_ended || self.has_more_changes;
+        if has_signals {
+            has_changes |= self.read_signals()?;
+        }
+        if has_changes {
+            self.collect_changes()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the pending signals and returns whether a SIGCHLD was among them.
+    fn read_signals(&mut self) -> Result<bool, SysError> {
+        self.batch.clear();
+        self.signals.read(&mut self.batch)?;
+        self.senders.begin_batch();
+        let mut has_changes = false;
+        for raw in std::mem::take(&mut self.batch) {
+            has_changes |= raw.signal == Signal::CHLD;
+            let child = self.child.as_ref().map(|child| child.pid);
+            let is_in_group = || child.is_some_and(terminal::is_in_our_group);
+            let is_from_child = raw.signal == Signal::CHLD && raw.origin == Origin::Child;
+            let (info, reach) = if is_from_child {
+                continue;
+            } else {
+                self.senders.resolve(raw, is_in_group)
+            };
+            let can_suspend = raw.signal.is_terminal_stop()
+                && reach != Reach::OurFault
+                && terminal::can_be_continued();
+            self.pending.push_back(Input::Signal(Received { info, reach, can_suspend }));
+        }
+        Ok(has_changes)
+    }
+
+    /// Takes in what became of children, the job itself last: what its orphans died of is known
+    /// before the job is judged.
+    fn collect_changes(&mut self) -> Result<(), SysError> {
+        let mut job_ended = None;
+        self.has_more_changes = true;
+        for _ in 0..CHANGES_MAX {
+            let pid = match wait::look()? {
+                Waited::Changed(pid, _) => pid,
+                Waited::Nothing | Waited::NoChild => {
+                    self.has_more_changes = false;
+                    break;
+                }
+            };
+            let is_stranger = self.tree.is_stranger(pid);
+            let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
+            if self.child.as_ref().is_some_and(|child| child.pid == pid) {
+                job_ended = job_ended.or(self.job_changed(status, usage));
+            } else if let (WaitStatus::Ended(end), false) = (status, is_stranger) {
+                self.pending.push_back(Input::OrphanEnded(pid, end, usage));
+            }
+        }
+        self.pending.extend(job_ended);
+        self.notice_lost_job()
+    }
+
+    /// Returns the end of the job, if that is what happened to it.
+    fn job_changed(&mut self, status: WaitStatus, usage: ResourceUsage) -> Option<Input> {
+        match status {
+            WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
+            WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
+            WaitStatus::Ended(end) => {
+                self.child = None;
+                return Some(Input::JobEnded(end, usage));
+            }
+        }
+        None
+    }
+
+    /// A child that is no longer ours to wait for has ended, and its status went elsewhere.
+    fn notice_lost_job(&mut self) -> Result<(), SysError> {
+        if let Some(child) = &self.child
+            && wait::look_at(child.pid)? == Waited::NoChild
+        {
+            self.child = None;
+            self.pending.push_back(Input::JobLost);
+        }
+        Ok(())
+    }
+
+    fn living(&self) -> Vec<Descendant> {
+        let mut living = self.tree.living();
+        let others = self.cgroup.as_ref().map(AttemptCgroup::pids).unwrap_or_default();
+        for pid in others {
+            if living.iter().all(|known| known.key.pid != pid) {
+                living.extend(reaper::describe(pid));
+            }
+        }
+        living
+    }
+
+    fn told_to_job(&self, attempt: AttemptContext) -> Vec<(&'static str, String)> {
+        let mut told = vec![
+            ("CHILDMINDER_RUN_ID", self.run_id.to_string()),
+            ("CHILDMINDER_ATTEMPT", attempt.attempt.to_string()),
+        ];
+        if let Some(previous) = attempt.previous {
+            told.push(("CHILDMINDER_PREVIOUS_VERDICT", previous.word().to_owned()));
+        }
+        told
+    }
+}
+
+impl World for Live {
+    fn now(&self) -> Moment {
+        clock::now()
+    }
+
+    fn spawn(&mut self, attempt: AttemptContext) -> Input {
+        if attempt.attempt > 1 {
+            self.files.rewind();
+        }
+        self.cgroup = if self.wants_cgroup { AttemptCgroup::create(attempt.attempt) } else { None };
+        let environment = self.told_to_job(attempt);
+        let setting = Setting {
+            environment: &environment,
+            standard: self.files.standard(),
+            directory: self.directory.as_deref(),
+            new_session: self.new_session,
+            mask: &self.given,
+            is_sigchld_ignored: self.is_sigchld_ignored,
+            cgroup: self.cgroup.as_ref().map(AttemptCgroup::procs),
+        };
+        match spawn::spawn(&self.program, &setting) {
+            Ok(child) => Input::Spawned(self.child.insert(child).pid),
+            Err(failure) => Input::SpawnFailed(failure),
+        }
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>) -> Input {
+        if self.pending.is_empty()
+            && let Err(error) = self.try_wait(deadline)
+        {
+            // Only want of memory gets us here: the loop asks again, and the job goes on.
+            debug_assert!(false, "{error}: {}", error.source);
+        }
+        self.pending.pop_front().unwrap_or(Input::Woken)
+    }
+
+    fn send(&mut self, to: Target, signal: Signal, value: Option<i32>) -> Result<(), SysError> {
+        match to {
+            Target::Job => match &self.child {
+                Some(child) => signals::send(child.pidfd.as_fd(), signal, value).map(|_| ()),
+                None => Ok(()),
+            },
+            Target::Tree => {
+                if let (Signal::KILL, Some(cgroup)) = (signal, &self.cgroup) {
+                    // The walk below is for what left the cgroup, or for all if this fails.
+                    cgroup.kill().ok();
+                }
+                self.tree.send(signal, |_| true)
+            }
+            Target::StoppedInTree => {
+                self.tree.send(signal, |process| matches!(process.state, 'T' | 't'))
+            }
+            Target::Ourselves => terminal::stop_ourselves(),
+        }
+    }
+
+    fn look(&mut self) -> Input {
+        // Without a child there is no descendant: orphans become our children.
+        match wait::look() {
+            Ok(Waited::NoChild) if self.cgroup.is_none() => Input::Tree(Vec::new()),
+            _ => Input::Tree(self.living()),
+        }
+    }
+}
+

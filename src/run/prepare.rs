@@ -1,0 +1,141 @@
+//! The files of a job, opened before anything starts, so that a mistake costs nothing.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use crate::plan::JobPlan;
+use crate::run::StartError;
+
+/// What takes the place of the job's standard descriptors.
+#[derive(Default)]
+pub(super) struct Files {
+    input: Option<File>,
+    output: Option<File>,
+    error: Option<File>,
+    /// Files that were not there before.
+    created: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Opens all, changing nothing that exists.
+    pub(super) fn open(job: &JobPlan) -> Result<Files, StartError> {
+        if let Some(directory) = &job.directory {
+            check_directory(directory)?;
+        }
+        let mut files = Files::default();
+        match files.open_all(job) {
+            Ok(()) => Ok(files),
+            Err(error) => {
+                files.undo();
+                Err(error)
+            }
+        }
+    }
+
+    fn open_all(&mut self, job: &JobPlan) -> Result<(), StartError> {
+        if let Some(path) = &job.input {
+            let file = File::open(path).map_err(StartError::file("open input file", path))?;
+            self.input = Some(file);
+        }
+        if let Some(path) = &job.output {
+            self.output = Some(self.open_output("open output file", path, job.append)?);
+        }
+        if let Some(path) = &job.error {
+            let file = self.open_output("open error file", path, job.append)?;
+            // Two descriptions of one file would write over each other.
+            self.error = Some(match &self.output {
+                Some(output) if is_same(output, &file) => output
+                    .try_clone()
+                    .map_err(StartError::file("open error file", path))?,
+                _ => file,
+            });
+        }
+        Ok(())
+    }
+
+    fn open_output(
+        &mut self,
+        action: &'static str,
+        path: &Path,
+        append: bool,
+    ) -> Result<File, StartError> {
+        let mut options = OpenOptions::new();
+        options.write(true).append(append);
+        let existing = options.open(path);
+        match existing {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = options.create(true).open(path).map_err(StartError::file(action, path))?;
+                self.created.push(path.to_owned());
+                Ok(file)
+            }
+            other => other.map_err(StartError::file(action, path)),
+        }
+    }
+
+    /// Nothing can go wrong any more: empties the outputs, unless they are appended to.
+    pub(super) fn ready(self, append: bool) -> Result<Files, StartError> {
+        if !append && let Err(source) = self.empty_outputs() {
+            self.undo();
+            let path = PathBuf::from("-o or -e");
+            return Err(StartError::File { action: "empty the file of", path, source });
+        }
+        Ok(self)
+    }
+
+    fn empty_outputs(&self) -> io::Result<()> {
+        for file in [&self.output, &self.error].into_iter().flatten() {
+            // A device or a pipe has no length to cut.
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what was made.
+    pub(super) fn undo(self) {
+        for path in &self.created {
+            // It is ours and new; if it has gone already, so much the better.
+            fs::remove_file(path).ok();
+        }
+    }
+
+    /// Before a restart: the input is read from its beginning again, and the outputs keep what
+    /// the failed attempt wrote.
+    pub(super) fn rewind(&mut self) {
+        if let Some(input) = &mut self.input {
+            // A pipe has no beginning to go back to.
+            input.seek(SeekFrom::Start(0)).ok();
+        }
+        for file in [&self.output, &self.error].into_iter().flatten() {
+            // It is a descriptor of ours, and the flag is one that can be set.
+            fcntl(file, FcntlArg::F_SETFL(OFlag::O_APPEND)).ok();
+        }
+    }
+
+    /// The descriptors 0, 1 and 2 of the job, where they are not ours.
+    pub(super) fn standard(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        [&self.input, &self.output, &self.error].map(|file| file.as_ref().map(AsFd::as_fd))
+    }
+}
+
+fn check_directory(directory: &Path) -> Result<(), StartError> {
+    let fail = StartError::file("use child directory", directory);
+    match fs::metadata(directory) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(fail(io::ErrorKind::NotADirectory.into())),
+        Err(error) => Err(fail(error)),
+    }
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}

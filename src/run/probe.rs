@@ -1,0 +1,291 @@
+//! A built-in function, called again and again beside the signal loop, which stays awake.
+//!
+//! The calls run on a thread of their own. It tells of each by a queue and wakes the loop by an
+//! eventfd; the loop logs, watches signals and draws the progress bar.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::model::event::Event;
+use crate::model::signal::{Signal, SignalInfo};
+use crate::model::time::Moment;
+use crate::plan::{Function, ProbePlan};
+use crate::probe;
+use crate::run::senders::Senders;
+use crate::run::sinks::Sinks;
+use crate::sys::signals::SignalFd;
+use crate::sys::{SysError, clock, poll, terminal, wait};
+
+/// How often the progress bar is drawn.
+const DRAW_INTERVAL: Duration = Duration::from_millis(200);
+
+/// After a call that failed, the next one waits: a full disk is not freed by asking faster.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One call that ended.
+struct Call {
+    function: Function,
+    answer: io::Result<String>,
+}
+
+/// Runs the function until its time is up or a signal of `--stop-on` comes.
+pub(super) fn run(
+    plan: &ProbePlan,
+    signals: &SignalFd,
+    sinks: &mut Sinks,
+) -> Result<(), SysError> {
+    let end = clock::now() + plan.span;
+    sinks.publish(&Event::Trapped { signals: Signal::trappable().collect() });
+    let mut watch = Watch { plan, signals, sinks, senders: Senders::new(), end, calls: 0 };
+    let bar = watch.progress_bar();
+    let result = if plan.function == Function::Sleep {
+        watch.calls = 1;
+        watch.sleep(&bar)
+    } else {
+        watch.work(&bar)
+    };
+    bar.finish_and_clear();
+    result?;
+    let calls = watch.calls;
+    sinks.publish(&Event::Calls { count: calls });
+    sinks.publish(&Event::Usage { pid: None, usage: wait::own_usage() });
+    Ok(())
+}
+
+/// The loop beside the calls.
+struct Watch<'a> {
+    plan: &'a ProbePlan,
+    signals: &'a SignalFd,
+    sinks: &'a mut Sinks,
+    senders: Senders,
+    end: Moment,
+    calls: u64,
+}
+
+impl Watch<'_> {
+    /// `sleep`: nothing but waiting, and telling what interrupts it.
+    fn sleep(&mut self, bar: &ProgressBar) -> Result<(), SysError> {
+        while clock::now() < self.end {
+            let deadline = self.deadline(bar);
+            let (has_signals, _) = poll::wait(self.signals.as_fd(), None, Some(deadline))?;
+            if has_signals && self.take_signals(bar)? {
+                break;
+            }
+            self.draw(bar);
+        }
+        Ok(())
+    }
+
+    /// The five that work.
+    fn work(&mut self, bar: &ProgressBar) -> Result<(), SysError> {
+        let (worker, calls) = Worker::start(self.plan.function, self.end)?;
+        loop {
+            let deadline = bar_deadline(bar);
+            let (has_signals, has_calls) =
+                poll::wait(self.signals.as_fd(), Some(worker.woken.as_fd()), deadline)?;
+            if has_calls {
+                worker.woken.read().ok();
+            }
+            let is_over = self.take_calls(&calls);
+            if has_signals && self.take_signals(bar)? {
+                worker.stop();
+            }
+            self.draw(bar);
+            if is_over {
+                return worker.join();
+            }
+        }
+    }
+
+    /// Logs the calls that ended; returns whether no more will come.
+    fn take_calls(&mut self, calls: &Receiver<Call>) -> bool {
+        loop {
+            match calls.try_recv() {
+                Ok(call) => self.called(call),
+                Err(mpsc::TryRecvError::Empty) => return false,
+                Err(mpsc::TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+
+    fn called(&mut self, call: Call) {
+        let function = call.function.word();
+        match call.answer {
+            Ok(answer) => {
+                self.calls += 1;
+                if !self.plan.quiet {
+                    self.sinks.publish(&Event::Answer { function, answer });
+                }
+            }
+            Err(error) => {
+                let text = format!("({function}) failed: {error}");
+                self.sinks.publish(&Event::Notice { text });
+            }
+        }
+    }
+
+    /// Logs what came; returns whether it ends the run.
+    fn take_signals(&mut self, bar: &ProgressBar) -> Result<bool, SysError> {
+        let mut batch = Vec::new();
+        self.signals.read(&mut batch)?;
+        self.senders.begin_batch();
+        let mut is_stopped = false;
+        for raw in batch {
+            let (info, _) = self.senders.resolve(raw, || false);
+            self.received(&info, bar);
+            is_stopped |= self.plan.stop_on.contains(&info.signal);
+            if info.signal == Signal::TSTP && !is_stopped && terminal::can_be_continued() {
+                self.sinks.publish(&Event::Suspended);
+                terminal::stop_ourselves()?;
+                self.sinks.publish(&Event::Resumed);
+            }
+        }
+        Ok(is_stopped)
+    }
+
+    fn received(&mut self, info: &SignalInfo, bar: &ProgressBar) {
+        self.sinks.publish(&Event::Received(info.clone()));
+        if self.plan.function == Function::Sleep {
+            let remaining = self.end - clock::now();
+            self.sinks.publish(&Event::SleepInterrupted { remaining });
+        }
+        let is_key = matches!(info.signal, Signal::INT | Signal::QUIT);
+        if is_key && !bar.is_hidden() && self.plan.stop_on.is_empty() {
+            bar.println(format!(
+                "childminder: {} is logged and does not end -f (see --stop-on)",
+                info.signal
+            ));
+        }
+    }
+
+    /// The bar shows itself only on a terminal that the log does not use.
+    fn progress_bar(&self) -> ProgressBar {
+        if self.sinks.is_log_on_terminal() {
+            return ProgressBar::hidden();
+        }
+        let length = u64::try_from(self.plan.span.as_millis()).unwrap_or(u64::MAX);
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+        let template = "{prefix} {bar:24} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(self.plan.function.word());
+        bar
+    }
+
+    fn draw(&self, bar: &ProgressBar) {
+        if bar.is_hidden() {
+            return;
+        }
+        let left = self.end - clock::now();
+        let passed = self.plan.span.saturating_sub(left);
+        bar.set_position(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));
+        let rate = self.calls as f64 / passed.as_secs_f64().max(0.001);
+        let calls = self.calls;
+        let left = left.as_secs();
+        bar.set_message(match self.plan.function {
+            Function::Sleep => format!("{left} s left"),
+            _ => format!("{left} s left, {calls} calls, {rate:.2} calls/s"),
+        });
+    }
+
+    fn deadline(&self, bar: &ProgressBar) -> Moment {
+        bar_deadline(bar).map_or(self.end, |draw| draw.min(self.end))
+    }
+}
+
+/// A bar that nobody sees wakes nobody.
+fn bar_deadline(bar: &ProgressBar) -> Option<Moment> {
+    (!bar.is_hidden()).then(|| clock::now() + DRAW_INTERVAL)
+}
+
+/// The thread that calls.
+struct Worker {
+    woken: Arc<EventFd>,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(function: Function, end: Moment) -> Result<(Worker, Receiver<Call>), SysError> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let failed = |source| SysError { action: "open an eventfd".into(), source };
+        let woken = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(failed)?);
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let (sender, calls) = mpsc::channel();
+        let (waker, stopped) = (Arc::clone(&woken), Arc::clone(&stop));
+        let thread = thread::Builder::new()
+            .name("probe".into())
+            .spawn(move || {
+                call_until(function, end, &stopped, &sender, &waker);
+                // The queue's end is what the loop waits for; it must be there when it wakes.
+                drop(sender);
+                waker.write(1).ok();
+            })
+            .map_err(|error| SysError {
+                action: "start a thread".into(),
+                source: nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            })?;
+        Ok((Worker { woken, stop, thread }, calls))
+    }
+
+    /// No call starts any more; the one that runs goes on to its end.
+    fn stop(&self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+    }
+
+    fn join(self) -> Result<(), SysError> {
+        // A panic there is ours; it was told on standard error, and aborts in a release.
+        self.thread.join().map_err(|_| SysError {
+            action: "run a built-in function".into(),
+            source: nix::errno::Errno::ECANCELED,
+        })
+    }
+}
+
+fn call_until(
+    function: Function,
+    end: Moment,
+    stop: &(Mutex<bool>, Condvar),
+    calls: &Sender<Call>,
+    waker: &EventFd,
+) {
+    let directory = temporary_directory();
+    let is_stopped = || *stop.0.lock().unwrap_or_else(PoisonError::into_inner);
+    while clock::now() < end && !is_stopped() {
+        let function = match function {
+            Function::Random => probe::choose(u64::from_ne_bytes(clock::random())),
+            other => other,
+        };
+        let answer = probe::call(function, &directory);
+        let has_failed = answer.is_err();
+        if calls.send(Call { function, answer }).is_err() {
+            return;
+        }
+        waker.write(1).ok();
+        if has_failed {
+            let span = RETRY_AFTER.min(end - clock::now());
+            let guard = stop.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Either the time is over or we were told to stop: the loop's condition knows.
+            drop(stop.1.wait_timeout_while(guard, span, |stopped| !*stopped));
+        }
+    }
+}
+
+/// TMPDIR, or /var/tmp, which is on a disk where /tmp may be memory.
+#[expect(clippy::disallowed_methods, reason = "TMPDIR is part of the plan of a probe")]
+fn temporary_directory() -> PathBuf {
+    match std::env::var_os("TMPDIR") {
+        Some(directory) if !directory.is_empty() => directory.into(),
+        _ => "/var/tmp".into(),
+    }
+}

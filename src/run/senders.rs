@@ -1,0 +1,147 @@
+//! Who sent a signal: names for the numbers in a siginfo.
+
+use std::collections::HashMap;
+use std::fs;
+
+use crate::model::facts::Reach;
+use crate::model::process::{Pid, Sender, SenderProcess};
+use crate::model::signal::{Origin, SignalInfo};
+use crate::sys::reaper;
+use crate::sys::signals::RawSignal;
+
+/// Programs that signal every process of a job themselves when they stop, suspend or cancel it.
+const WHOLE_JOB_SENDERS: [&str; 1] = ["slurmstepd"];
+
+/// Looks up senders. A pid is looked up anew for each batch of signals, for it may soon be
+/// another process; the names of users stay.
+pub(super) struct Senders {
+    ourselves: i32,
+    users: HashMap<u32, Option<String>>,
+    batch: HashMap<i32, Looked>,
+}
+
+/// What was found about one pid in this batch.
+#[derive(Clone)]
+struct Looked {
+    command: Option<String>,
+    whole_job: Option<&'static str>,
+}
+
+impl Senders {
+    pub(super) fn new() -> Senders {
+        Senders {
+            ourselves: nix::unistd::getpid().as_raw(),
+            users: HashMap::new(),
+            batch: HashMap::new(),
+        }
+    }
+
+    /// Forgets the pids of the last batch.
+    pub(super) fn begin_batch(&mut self) {
+        self.batch.clear();
+    }
+
+    /// Names a sender, and says whom its signal reached. `is_in_group` tells whether the job is
+    /// in our process group.
+    pub(super) fn resolve(
+        &mut self,
+        raw: RawSignal,
+        is_in_group: impl FnOnce() -> bool,
+    ) -> (SignalInfo, Reach) {
+        let is_from_process = matches!(raw.origin, Origin::Kill | Origin::Queue | Origin::Thread);
+        let (sender, reach) = if !is_from_process {
+            let reach = if is_in_group() { Reach::WholeGroup } else { Reach::OnlyUs };
+            (Sender::Kernel, reach)
+        } else if raw.pid <= 0 {
+            (Sender::OutsideNamespace, Reach::OnlyUs)
+        } else {
+            self.process(raw)
+        };
+        let RawSignal { signal, origin, value, .. } = raw;
+        (SignalInfo { signal, origin, sender, value }, reach)
+    }
+
+    fn process(&mut self, raw: RawSignal) -> (Sender, Reach) {
+        let looked = self.batch.entry(raw.pid).or_insert_with(|| look_up(Pid(raw.pid))).clone();
+        let sender = Sender::Process(SenderProcess {
+            pid: Pid(raw.pid),
+            uid: raw.uid,
+            user: self.user(raw.uid),
+            command: looked.command,
+        });
+        let reach = if raw.pid == self.ourselves {
+            Reach::OurFault
+        } else {
+            looked.whole_job.map_or(Reach::OnlyUs, Reach::WholeJob)
+        };
+        (sender, reach)
+    }
+
+    fn user(&mut self, uid: u32) -> Option<String> {
+        self.users.entry(uid).or_insert_with(|| user_name(uid)).clone()
+    }
+}
+
+fn look_up(pid: Pid) -> Looked {
+    let name = reaper::name(pid);
+    let whole_job = WHOLE_JOB_SENDERS.into_iter().find(|known| name.as_deref() == Some(known));
+    Looked { command: reaper::command_line(pid), whole_job }
+}
+
+/// Returns the name of a user from /etc/passwd (passwd(5)). Users that only a directory service
+/// knows keep their number: asking one could take for ever.
+fn user_name(uid: u32) -> Option<String> {
+    let text = fs::read(PASSWD).ok()?;
+    name_in(&String::from_utf8_lossy(&text), uid)
+}
+
+const PASSWD: &str = "/etc/passwd";
+
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let number: u32 = fields.nth(1)?.parse().ok()?;
+        (number == uid).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::signal::Signal;
+
+    fn raw(origin: Origin, pid: i32) -> RawSignal {
+        RawSignal { signal: Signal::TERM, origin, pid, uid: 0, value: None }
+    }
+
+    #[test]
+    fn users_are_found_by_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nmia:x:1001:1001::/home/mia:/bin/sh\n";
+        assert_eq!(name_in(passwd, 1001), Some("mia".into()));
+        assert_eq!(name_in(passwd, 0), Some("root".into()));
+        assert_eq!(name_in(passwd, 7), None);
+    }
+
+    #[test]
+    fn the_kernel_reaches_the_whole_group_or_only_us() {
+        let mut senders = Senders::new();
+        for (in_group, reach) in [(true, Reach::WholeGroup), (false, Reach::OnlyUs)] {
+            let (info, found) = senders.resolve(raw(Origin::Kernel, 0), || in_group);
+            assert_eq!((info.sender, found), (Sender::Kernel, reach));
+        }
+    }
+
+    #[test]
+    fn pid_zero_of_a_process_is_outside_our_namespace() {
+        let (info, reach) = Senders::new().resolve(raw(Origin::Kill, 0), || true);
+        assert_eq!((info.sender, reach), (Sender::OutsideNamespace, Reach::OnlyUs));
+    }
+
+    #[test]
+    fn a_signal_that_we_caused_ourselves_is_not_for_the_job() {
+        let own = nix::unistd::getpid().as_raw();
+        let (_, reach) = Senders::new().resolve(raw(Origin::Kill, own), || true);
+        assert_eq!(reach, Reach::OurFault);
+    }
+}

@@ -1,0 +1,277 @@
+//! The traditional log: one line for each event, in text or JSON, each written at once by itself.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::model::event::Event;
+use crate::model::time::Seconds;
+use crate::plan::{LogFormat, LogPlan, LogTarget};
+use crate::sink::{Sink, SinkError, Stamp};
+
+/// So many files of one name are stepped over before we give up: a command, host and pid come
+/// together again only after all pids were used.
+const SAME_NAME_MAX: u32 = 1000;
+
+/// The longest part of a file's name that comes from the command, in bytes: with the host's 64
+/// the whole stays below the 255 of most filesystems.
+const COMMAND_BYTES_MAX: usize = 100;
+
+/// What a log file is named after.
+#[derive(Clone, Debug)]
+pub struct LogName {
+    /// The command's first word, or the built-in function's.
+    pub command: String,
+    /// The host.
+    pub host: String,
+    /// Our own pid.
+    pub pid: i32,
+}
+
+/// An open log.
+pub struct LogFile {
+    out: ManuallyDrop<File>,
+    /// What was made for it, in order: directories, then the file.
+    created: Vec<PathBuf>,
+    target: PathBuf,
+    format: LogFormat,
+    host: String,
+    line: String,
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    elapsed_seconds: f64,
+    host: &'a str,
+    message: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl LogFile {
+    /// Opens it as the plan says: a file that exists already is never written over.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made or written; nothing is left behind.
+    pub fn open(plan: &LogPlan, name: &LogName) -> Result<LogFile, SinkError> {
+        let (out, created, target) = match &plan.target {
+            LogTarget::Stderr => (stream(io::stderr().as_fd(), "stderr")?, Vec::new(), "stderr".into()),
+            LogTarget::Stdout => (stream(io::stdout().as_fd(), "stdout")?, Vec::new(), "stdout".into()),
+            LogTarget::Directory(directory) => open_in(directory, name)?,
+        };
+        Ok(LogFile {
+            out: ManuallyDrop::new(out),
+            created,
+            target,
+            format: plan.format,
+            host: name.host.clone(),
+            line: String::with_capacity(512),
+        })
+    }
+
+    /// Removes the file (`-d`); a stream has none.
+    ///
+    /// # Errors
+    ///
+    /// Of unlink(2).
+    pub fn delete(&mut self) -> Result<(), SinkError> {
+        match self.created.pop() {
+            None => Ok(()),
+            Some(file) => fs::remove_file(&file).map_err(|source| SinkError {
+                action: "delete log",
+                target: file,
+                source,
+            }),
+        }
+    }
+
+    /// Takes back all that was made, because nothing was started after all.
+    pub fn undo(mut self) {
+        remove(&std::mem::take(&mut self.created));
+    }
+
+    fn format_text(&mut self, stamp: Stamp, event: &Event) -> std::fmt::Result {
+        let (wall, elapsed) = (stamp.wall, Seconds(stamp.elapsed));
+        writeln!(self.line, "{wall} [+{elapsed}]({}): {event}", self.host)
+    }
+
+    fn format_json(&mut self, stamp: Stamp, event: &Event) -> Result<(), serde_json::Error> {
+        let line = JsonLine {
+            time: stamp.wall.rfc3339(),
+            elapsed_seconds: stamp.elapsed.as_secs_f64(),
+            host: &self.host,
+            message: event.to_string(),
+            event,
+        };
+        self.line = serde_json::to_string(&line)?;
+        self.line.push('\n');
+        Ok(())
+    }
+}
+
+impl Sink for LogFile {
+    fn publish(&mut self, stamp: Stamp, event: &Event) -> Result<(), SinkError> {
+        self.line.clear();
+        let formatted = match self.format {
+            LogFormat::Text => self.format_text(stamp, event).map_err(io::Error::other),
+            LogFormat::Json => self.format_json(stamp, event).map_err(io::Error::other),
+        };
+        formatted.and_then(|()| self.out.write_all(self.line.as_bytes())).map_err(|source| {
+            SinkError { action: "write log", target: self.target.clone(), source }
+        })
+    }
+}
+
+/// A copy of a standard stream, so that both kinds of log are a file that is ours.
+fn stream(fd: std::os::fd::BorrowedFd<'_>, name: &str) -> Result<File, SinkError> {
+    let copy: io::Result<OwnedFd> = fd.try_clone_to_owned();
+    copy.map(File::from).map_err(|source| SinkError {
+        action: "write log to",
+        target: name.into(),
+        source,
+    })
+}
+
+/// Makes the directory if it is missing and a file of a new name in it.
+fn open_in(
+    directory: &Path,
+    name: &LogName,
+) -> Result<(File, Vec<PathBuf>, PathBuf), SinkError> {
+    let mut created: Vec<PathBuf> = directory
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .map(Path::to_owned)
+        .collect();
+    created.reverse();
+    let fail = |action, target: &Path, created: &[PathBuf], source| {
+        remove(created);
+        SinkError { action, target: target.to_owned(), source }
+    };
+    if !created.is_empty()
+        && let Err(source) = fs::create_dir_all(directory)
+    {
+        return Err(fail("make log directory", directory, &created, source));
+    }
+    match new_file(directory, name) {
+        Ok((file, path)) => {
+            created.push(path.clone());
+            Ok((file, created, path))
+        }
+        Err(source) => Err(fail("make a log file in", directory, &created, source)),
+    }
+}
+
+fn new_file(directory: &Path, name: &LogName) -> io::Result<(File, PathBuf)> {
+    let stem = format!("{}-{}-{:06}", file_word(&name.command), file_word(&name.host), name.pid);
+    for number in 1..=SAME_NAME_MAX {
+        let file = match number {
+            1 => format!("{stem}.txt"),
+            _ => format!("{stem}-{number}.txt"),
+        };
+        let path = directory.join(file);
+        match OpenOptions::new().append(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.map(|file| (file, path)),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "a thousand logs of that name exist"))
+}
+
+/// Takes the last part of a command's path, without what is awkward in a file's name.
+fn file_word(text: &str) -> String {
+    let base = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let is_safe = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+    let mut word: String = base.chars().map(|c| if is_safe(c) { c } else { '_' }).collect();
+    while word.len() > COMMAND_BYTES_MAX {
+        word.pop();
+    }
+    if word.is_empty() { "job".to_owned() } else { word }
+}
+
+/// Removes in reverse what was made; what is not empty or not there stays as it is.
+fn remove(created: &[PathBuf]) {
+    for path in created.iter().rev() {
+        // Only a directory of ours that somebody used meanwhile can refuse.
+        fs::remove_file(path).or_else(|_| fs::remove_dir(path)).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::process::Pid;
+    use crate::model::time::WallTime;
+    use std::time::Duration;
+
+    fn name() -> LogName {
+        LogName { command: "/usr/bin/ls".into(), host: "node7".into(), pid: 4121 }
+    }
+
+    fn plan(directory: &Path, format: LogFormat) -> LogPlan {
+        let target = LogTarget::Directory(directory.to_owned());
+        LogPlan { target, format, delete_on_success: false }
+    }
+
+    fn stamp() -> Stamp {
+        let wall = WallTime(Duration::new(1_795_363_199, 42_000));
+        Stamp { wall, elapsed: Duration::from_micros(1_500_007) }
+    }
+
+    #[test]
+    fn a_line_has_time_span_host_and_message() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = LogFile::open(&plan(dir.path(), LogFormat::Text), &name()).expect("a log");
+        log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 0 }).expect("written");
+        let file = dir.path().join("ls-node7-004121.txt");
+        assert_eq!(
+            fs::read_to_string(file).expect("the file"),
+            "20261122T155959.000042 [+1.500007](node7): child 7 exited with status 0\n"
+        );
+    }
+
+    #[test]
+    fn a_json_line_has_the_fields_and_the_same_message() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut log = LogFile::open(&plan(dir.path(), LogFormat::Json), &name()).expect("a log");
+        log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 3 }).expect("written");
+        let text = fs::read_to_string(dir.path().join("ls-node7-004121.txt")).expect("the file");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("one object");
+        assert_eq!(json["event"], "exited");
+        assert_eq!(json["status"], 3);
+        assert_eq!(json["time"], "2026-11-22T15:59:59.000042Z");
+        assert_eq!(json["message"], "child 7 exited with status 3");
+    }
+
+    #[test]
+    fn a_log_that_exists_is_never_written_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = dir.path().join("ls-node7-004121.txt");
+        fs::write(&first, "precious").expect("written");
+        let log = LogFile::open(&plan(dir.path(), LogFormat::Text), &name()).expect("a log");
+        assert!(log.target.ends_with("ls-node7-004121-2.txt"), "{:?}", log.target);
+        assert_eq!(fs::read_to_string(first).expect("still there"), "precious");
+    }
+
+    #[test]
+    fn a_log_that_is_undone_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let deep = dir.path().join("a/b/log");
+        LogFile::open(&plan(&deep, LogFormat::Text), &name()).expect("a log").undo();
+        assert!(!dir.path().join("a").exists());
+    }
+
+    #[test]
+    fn awkward_commands_make_ordinary_names() {
+        assert_eq!(file_word("/usr/bin/ls"), "ls");
+        assert_eq!(file_word("./a b\nc/"), "a b_c");
+        assert_eq!(file_word("/"), "job");
+        assert_eq!(file_word(&"x".repeat(500)).len(), COMMAND_BYTES_MAX);
+    }
+}

@@ -1,0 +1,56 @@
+//! Consumers of events. They see facts and nothing else: not the child, not the supervisor.
+//!
+//! Trouble of a sink never changes the run: it is returned, and told once by `run`.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::event::Event;
+use crate::model::time::WallTime;
+
+pub mod console;
+pub mod log_file;
+
+/// When an event became true.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The time of day.
+    pub wall: WallTime,
+    /// Since the run began.
+    pub elapsed: Duration,
+}
+
+/// Something that wants to know all events.
+pub trait Sink {
+    /// Takes one in.
+    ///
+    /// # Errors
+    ///
+    /// It could not be kept; the run goes on, and so do the other sinks.
+    fn publish(&mut self, stamp: Stamp, event: &Event) -> Result<(), SinkError>;
+}
+
+/// A consumer that failed.
+#[derive(Debug)]
+pub struct SinkError {
+    /// What we tried, with its object.
+    pub action: &'static str,
+    /// The file, directory or stream.
+    pub target: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} '{}'", self.action, self.target.display())
+    }
+}
+
+impl std::error::Error for SinkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,176 @@
+//! After the job: its remaining processes are reported, waited for, or ended and proven gone.
+
+use std::time::Duration;
+
+use crate::model::event::Event;
+use crate::model::policy::Stragglers;
+use crate::model::process::Descendant;
+use crate::model::signal::Signal;
+use crate::model::time::Moment;
+use crate::supervisor::restart::Next;
+use crate::supervisor::{Action, EndedAttempt, Outcome, State, Supervisor, Target};
+use crate::model::outcome::{AttemptEnd, TIMED_OUT};
+use crate::model::verdict::VerdictKind;
+
+/// The longest wait between two looks at a tree that is being ended. The first is a tenth of it.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
+
+/// How long processes may live after SIGKILL; then there is no restart.
+pub(super) const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// An ended attempt whose processes may remain.
+#[derive(Clone, Debug)]
+pub(super) struct Clearing {
+    pub(super) last: EndedAttempt,
+    pub(super) next: Next,
+    pub(super) lasted: Duration,
+    /// The grace period that began while the job lived goes on.
+    pub(super) kill_at: Option<Moment>,
+    pub(super) phase: Phase,
+}
+
+/// How far the clearing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// We do not know yet whether anything remains.
+    Looking,
+    /// It is waited for (`--stragglers wait`).
+    AwaitingEnd,
+    /// SIGTERM was sent.
+    Terminating { kill_at: Moment, look_at: Moment, interval: Duration },
+    /// SIGKILL was sent.
+    Killing { give_up_at: Moment, look_at: Moment, interval: Duration },
+}
+
+impl Clearing {
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Looking | Phase::AwaitingEnd => None,
+            Phase::Terminating { kill_at, look_at, .. } => Some(kill_at.min(look_at)),
+            Phase::Killing { give_up_at, look_at, .. } => Some(give_up_at.min(look_at)),
+        }
+    }
+
+    /// Says why what remains must be ended, if it must.
+    fn must_end(&self, policy: Stragglers) -> Option<&'static str> {
+        if self.next == Next::Restart {
+            Some("before a restart nothing of the old attempt may live")
+        } else if self.last.verdict.kind == VerdictKind::TimedOut {
+            Some("the time limit holds for all of it")
+        } else if policy == Stragglers::Kill {
+            Some("--stragglers kill")
+        } else {
+            None
+        }
+    }
+}
+
+impl Supervisor {
+    /// The answer to our look while the attempt is being cleared away.
+    pub(super) fn tree_seen(&mut self, now: Moment, mut clearing: Clearing, tree: Vec<Descendant>) {
+        if tree.is_empty() {
+            return self.tree_is_gone(now, clearing);
+        }
+        let must_end = clearing.must_end(self.policy.stragglers);
+        match (clearing.phase, must_end) {
+            (Phase::Looking, Some(why)) => {
+                self.report_stragglers(tree);
+                let grace = self.policy.grace();
+                let kill_at = clearing.kill_at.unwrap_or(now + grace);
+                self.publish(Event::Terminating { why, grace: kill_at - now });
+                self.terminate_tree();
+                let interval = LOOK_INTERVAL_MAX / 10;
+                clearing.phase = Phase::Terminating { kill_at, look_at: now + interval, interval };
+                self.state = State::Clearing(clearing);
+            }
+            (Phase::Looking, None) if self.policy.stragglers == Stragglers::Wait => {
+                self.report_stragglers(tree);
+                clearing.phase = Phase::AwaitingEnd;
+                self.state = State::Clearing(clearing);
+            }
+            (Phase::Looking, None) => {
+                self.report_stragglers(tree);
+                self.finish(clearing.last);
+            }
+            (Phase::AwaitingEnd, _) => self.state = State::Clearing(clearing),
+            (Phase::Terminating { kill_at, .. }, _) if kill_at <= now => {
+                let why = must_end.unwrap_or("they were asked to end");
+                self.publish(Event::Killing { why });
+                self.kill_again(now, clearing, now + KILL_DEADLINE);
+            }
+            (Phase::Terminating { kill_at, interval, .. }, _) => {
+                let interval = (interval * 2).min(LOOK_INTERVAL_MAX);
+                clearing.phase = Phase::Terminating { kill_at, look_at: now + interval, interval };
+                self.state = State::Clearing(clearing);
+            }
+            (Phase::Killing { give_up_at, .. }, _) if give_up_at <= now => {
+                self.publish(Event::TreeRemains { processes: tree });
+                if clearing.next == Next::Restart {
+                    let reason = "processes of the old attempt are still there";
+                    self.publish(Event::RestartRefused { reason });
+                }
+                self.finish(clearing.last);
+            }
+            (Phase::Killing { give_up_at, .. }, _) => self.kill_again(now, clearing, give_up_at),
+        }
+    }
+
+    /// What fork(2) made since the last look is caught by the next SIGKILL.
+    fn kill_again(&mut self, now: Moment, mut clearing: Clearing, give_up_at: Moment) {
+        self.actions.push(Action::Send(Target::Tree, Signal::KILL));
+        let interval = match clearing.phase {
+            Phase::Killing { interval, .. } => (interval * 2).min(LOOK_INTERVAL_MAX),
+            _ => LOOK_INTERVAL_MAX / 10,
+        };
+        clearing.phase = Phase::Killing { give_up_at, look_at: now + interval, interval };
+        self.state = State::Clearing(clearing);
+    }
+
+    /// A stopped process acts on SIGTERM only once it is continued.
+    pub(super) fn terminate_tree(&mut self) {
+        self.actions.push(Action::Send(Target::Tree, Signal::TERM));
+        self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
+    }
+
+    fn report_stragglers(&mut self, processes: Vec<Descendant>) {
+        let policy = self.policy.stragglers.word();
+        self.publish(Event::Stragglers { policy, processes });
+    }
+
+    /// Nothing of the attempt lives: the only place from which another one can begin.
+    fn tree_is_gone(&mut self, now: Moment, clearing: Clearing) {
+        match clearing.next {
+            Next::Finish => self.finish(clearing.last),
+            Next::Exhausted => {
+                self.publish(Event::RestartsExhausted { limit: self.policy.max_restarts });
+                self.finish(clearing.last);
+            }
+            Next::Restart if self.is_stop_requested => {
+                self.publish(Event::RestartRefused { reason: "childminder was asked to stop" });
+                self.finish(clearing.last);
+            }
+            Next::Restart => {
+                self.publish(Event::Judged(clearing.last.verdict.clone()));
+                let delay = self.budget.take(&self.policy, clearing.lasted);
+                let (attempt, left) = (self.attempt + 1, self.budget.left());
+                self.publish(Event::Restarting { attempt, left, delay });
+                self.state = State::Waiting { until: now + delay, last: clearing.last };
+            }
+        }
+    }
+
+    /// Ends the run with the last attempt's status.
+    pub(super) fn finish(&mut self, last: EndedAttempt) {
+        if self.orphans.count > 0 {
+            let (count, usage) = (self.orphans.count, self.orphans.usage);
+            self.publish(Event::OrphansSummary { count, usage });
+        }
+        self.publish(Event::Judged(last.verdict.clone()));
+        let exit_status = match (last.verdict.kind, &last.end) {
+            (VerdictKind::TimedOut, AttemptEnd::Ended(_)) => TIMED_OUT,
+            (_, end) => end.exit_status(),
+        };
+        self.actions.push(Action::Finish(Outcome { exit_status, verdict: last.verdict }));
+        self.state = State::Finished;
+    }
+}

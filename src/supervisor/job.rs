@@ -1,0 +1,84 @@
+//! The job while it lives: its deadlines, its stops, and our ending it.
+
+use std::time::Duration;
+
+use crate::model::facts::{EndedByUs, Loss, StopRequest};
+use crate::model::process::Pid;
+use crate::model::signal::Signal;
+use crate::model::time::Moment;
+
+/// How long after a stop we wait before we act on it: the terminal's Ctrl-Z, which stops us as
+/// well, may reach us a moment later than the job's stop.
+pub(super) const SETTLE: Duration = Duration::from_millis(100);
+
+/// How long after a terminal stop signal the job may take to stop, so that we stop with it: an
+/// editor first puts its screen in order.
+pub(super) const SUSPEND_WINDOW: Duration = Duration::from_secs(2);
+
+/// How often a stopped job is sent SIGCONT; the waits between double from [`SETTLE`], so that
+/// this takes three seconds.
+pub(super) const CONTINUE_TRIES: u32 = 5;
+
+/// A job that ran so long since it was continued may be continued anew as often.
+pub(super) const CONTINUE_RESET: Duration = Duration::from_secs(10);
+
+/// The attempt that runs.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) pid: Pid,
+    pub(super) started: Moment,
+    /// When `--timeout` is reached.
+    pub(super) timeout_at: Option<Moment>,
+    /// When SIGKILL follows a SIGTERM of ours or one that we passed on.
+    pub(super) kill_at: Option<Moment>,
+    pub(super) ended_by_us: Option<EndedByUs>,
+    pub(super) stop: Option<Stop>,
+    /// SIGCONTs sent in a row; kept over a short run between two stops.
+    pub(super) continue_tries: u32,
+    pub(super) continued_at: Option<Moment>,
+    /// Until when a stop of the job is taken for a suspension of both.
+    pub(super) suspend_until: Option<Moment>,
+    pub(super) told_terminal: bool,
+    pub(super) stop_request: Option<StopRequest>,
+    pub(super) loss: Option<Loss>,
+    pub(super) losses: u64,
+}
+
+/// A stop that lasts.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    pub(super) signal: Signal,
+    pub(super) since: Moment,
+    /// When to do something about it.
+    pub(super) act_at: Option<Moment>,
+}
+
+impl Job {
+    pub(super) fn new(pid: Pid, now: Moment, timeout: Option<Duration>) -> Job {
+        Job {
+            pid,
+            started: now,
+            timeout_at: timeout.map(|span| now + span),
+            kill_at: None,
+            ended_by_us: None,
+            stop: None,
+            continue_tries: 0,
+            continued_at: None,
+            suspend_until: None,
+            told_terminal: false,
+            stop_request: None,
+            loss: None,
+            losses: 0,
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        let stop = self.stop.as_ref().and_then(|stop| stop.act_at);
+        [self.timeout_at, self.kill_at, stop].into_iter().flatten().min()
+    }
+}
+
+/// Says whether an instant that may not be set has come.
+pub(super) fn is_due(deadline: Option<Moment>, now: Moment) -> bool {
+    deadline.is_some_and(|at| at <= now)
+}

@@ -1,0 +1,201 @@
+//! Decides what is done about a job, from its first attempt to its last.
+//!
+//! Pure: no clock, no file, no process, no log. It is told an [`Input`] and the time, and answers
+//! with [`Action`]s; `run` carries them out, and what comes of them returns as the next input.
+//!
+//! ```text
+//!              Spawned                 job ended, judged
+//!  Starting ------------> Running ------------------------> Clearing
+//!     ^  \                                                   |    |
+//!     |   \ SpawnFailed, judged                  restart: the|    | nothing left to do
+//!     |    `------------------------------------> old tree is|    v
+//!     |                                            proven gone  Finished
+//!     `------------------ Waiting <--------------------------'    ^
+//!        back-off is over    |      asked to stop                 |
+//!                            `------------------------------------'
+//! ```
+
+mod clearing;
+mod job;
+mod restart;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::model::event::Event;
+use crate::model::facts::{Facts, Reach};
+use crate::model::outcome::{AttemptEnd, SpawnFailure, Termination};
+use crate::model::policy::Policy;
+use crate::model::process::{Descendant, Pid};
+use crate::model::signal::{Signal, SignalInfo};
+use crate::model::time::Moment;
+use crate::model::usage::ResourceUsage;
+use crate::model::verdict::{Verdict, VerdictKind};
+use crate::supervisor::clearing::Clearing;
+use crate::supervisor::job::Job;
+use crate::supervisor::restart::Budget;
+
+/// What the world told us.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The run begins.
+    Begin,
+    /// The attempt that was asked for runs.
+    Spawned(Pid),
+    /// It does not.
+    SpawnFailed(SpawnFailure),
+    /// childminder received a signal.
+    Signal(Received),
+    /// The job was stopped by that signal.
+    JobStopped(Signal),
+    /// The job runs again.
+    JobContinued,
+    /// The job was reaped.
+    JobEnded(Termination, ResourceUsage),
+    /// The job is gone without a status (ECHILD).
+    JobLost,
+    /// A descendant whose parent had gone was reaped by us.
+    OrphanEnded(Pid, Termination, ResourceUsage),
+    /// The processes of the job that live now.
+    Tree(Vec<Descendant>),
+    /// The judgement that was asked for.
+    Judged(Verdict),
+    /// The deadline passed, or nothing in particular happened.
+    Woken,
+}
+
+/// A signal, and what the world knows about its way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// What the kernel says.
+    pub info: SignalInfo,
+    /// Who got it besides us.
+    pub reach: Reach,
+    /// Whether somebody would continue us if we stopped now: our process group is not orphaned.
+    pub can_suspend: bool,
+}
+
+/// What we decided.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Start the job, and tell it these things.
+    Spawn(AttemptContext),
+    /// Send a signal of our own.
+    Send(Target, Signal),
+    /// Pass a signal on to the job, with the integer of sigqueue(3) if it carried one.
+    Forward(Signal, Option<i32>),
+    /// Find out which processes of the job live.
+    Look,
+    /// Judge the attempt.
+    Judge(Facts),
+    /// Tell the sinks.
+    Publish(Event),
+    /// The run is over.
+    Finish(Outcome),
+}
+
+/// Who shall get a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The process that we started.
+    Job,
+    /// It and all its descendants.
+    Tree,
+    /// Those of them that are stopped.
+    StoppedInTree,
+    /// childminder.
+    Ourselves,
+}
+
+/// What an attempt is told in its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptContext {
+    /// 1 for the first.
+    pub attempt: u32,
+    /// The verdict on the one before.
+    pub previous: Option<VerdictKind>,
+}
+
+/// How the run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// What childminder returns.
+    pub exit_status: u8,
+    /// The verdict on the last attempt.
+    pub verdict: Verdict,
+}
+
+/// Where the run is.
+#[derive(Clone, Debug)]
+enum State {
+    /// An attempt was asked for.
+    Starting,
+    /// The job lives, as far as we know.
+    Running(Job),
+    /// The attempt is over; what it died of is being judged.
+    Judging { end: AttemptEnd, lasted: Duration, kill_at: Option<Moment> },
+    /// It was judged; its remaining processes are looked at, waited for or ended.
+    Clearing(Clearing),
+    /// Nothing of the job lives; the next attempt begins at `until`.
+    Waiting { until: Moment, last: EndedAttempt },
+    /// The outcome was given.
+    Finished,
+}
+
+/// An attempt that is over.
+#[derive(Clone, Debug)]
+struct EndedAttempt {
+    end: AttemptEnd,
+    verdict: Verdict,
+}
+
+/// The decision core. See the module's documentation.
+#[derive(Debug)]
+pub struct Supervisor {
+    policy: Policy,
+    command: String,
+    state: State,
+    attempt: u32,
+    budget: Budget,
+    orphans: Orphans,
+    /// Whether a request to stop forbids any restart.
+    is_stop_requested: bool,
+    actions: Vec<Action>,
+}
+
+/// What became of descendants whose parents had gone, over the whole run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Orphans {
+    count: u64,
+    usage: ResourceUsage,
+}
+
+impl Supervisor {
+    /// Makes one for a command (as the log shows it). `seed` chooses the jitter of the back-off.
+    #[must_use]
+    pub fn new(policy: Policy, command: String, seed: u64) -> Supervisor {
+        Supervisor {
+            budget: Budget::new(&policy, seed),
+            policy,
+            command,
+            state: State::Starting,
+            attempt: 0,
+            orphans: Orphans::default(),
+            is_stop_requested: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Returns when to wake us at the latest with [`Input::Woken`]; `None` is never.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        match &self.state {
+            State::Starting | State::Judging { .. } | State::Finished => None,
+            State::Running(job) => job.next_deadline(),
+            State::Clearing(clearing) => clearing.next_deadline(),
+            State::Waiting { until, .. } => Some(*until),
+        }
+    }
+}

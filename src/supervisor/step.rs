@@ -1,0 +1,402 @@
+//! The transitions: for each input, what it means in each state.
+
+use crate::model::event::Event;
+use crate::model::facts::{EndedByUs, Facts, Loss, Reach, StopRequest};
+use crate::model::outcome::{AttemptEnd, Termination};
+use crate::model::process::Pid;
+use crate::model::signal::{Origin, Signal, SignalInfo};
+use crate::model::time::Moment;
+use crate::model::usage::ResourceUsage;
+use crate::model::verdict::VerdictKind;
+use crate::supervisor::clearing::{Clearing, Phase};
+use crate::supervisor::job::{
+    CONTINUE_RESET, CONTINUE_TRIES, Job, SETTLE, SUSPEND_WINDOW, Stop, is_due,
+};
+use crate::supervisor::restart::Next;
+use crate::supervisor::{
+    Action, AttemptContext, EndedAttempt, Input, Received, State, Supervisor, Target,
+};
+
+/// So many orphans are logged one by one; the rest are counted and summed up at the end.
+const ORPHANS_NAMED: u64 = 20;
+
+/// The signals that ask a job to stop.
+const STOP_REQUESTS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+
+impl Supervisor {
+    /// Takes in what happened and returns what is to be done, in that order.
+    #[must_use]
+    pub fn step(&mut self, now: Moment, input: Input) -> Vec<Action> {
+        let state = std::mem::replace(&mut self.state, State::Finished);
+        match (state, input) {
+            // A run that gave its outcome has nothing more to say.
+            (State::Finished, _) => {}
+            (state, Input::Begin) => {
+                self.state = state;
+                self.spawn(None);
+            }
+            (State::Starting, Input::Spawned(pid)) => self.started(now, pid),
+            (State::Starting, Input::SpawnFailed(failure)) => {
+                let attempt = self.attempt;
+                self.publish(Event::StartFailed { attempt, failure: failure.clone() });
+                let job = Job::new(Pid(0), now, None);
+                self.attempt_over(now, job, AttemptEnd::NotStarted(failure));
+            }
+            (State::Running(job), Input::JobEnded(end, usage)) => {
+                self.job_ended(now, job, end, usage);
+            }
+            (State::Running(job), Input::JobLost) => {
+                self.publish(Event::StatusLost { pid: job.pid });
+                self.attempt_over(now, job, AttemptEnd::StatusLost);
+            }
+            (State::Running(job), Input::JobStopped(signal)) => self.stopped(now, job, signal),
+            (State::Running(job), Input::JobContinued) => self.continued(now, job),
+            (State::Running(job), Input::Woken) => self.job_deadlines(now, job),
+            (state, Input::Signal(received)) => self.signal(now, state, received),
+            (state, Input::OrphanEnded(pid, end, usage)) => {
+                self.orphan_ended(state, pid, end, usage);
+            }
+            (State::Judging { end, lasted, kill_at }, Input::Judged(verdict)) => {
+                let last = EndedAttempt { end, verdict };
+                let (next, phase) = (Next::Finish, Phase::Looking);
+                self.judged(Clearing { last, next, lasted, kill_at, phase });
+            }
+            (State::Clearing(clearing), Input::Tree(tree)) => self.tree_seen(now, clearing, tree),
+            (State::Clearing(clearing), Input::Woken) => {
+                self.state = State::Clearing(clearing);
+                self.actions.push(Action::Look);
+            }
+            (State::Waiting { until, last }, Input::Woken) if until <= now => {
+                self.spawn(Some(last.verdict.kind));
+            }
+            // A job is only told of in Running, an answer only where it was asked for; a wake-up
+            // with no deadline due changes nothing.
+            (
+                state,
+                Input::Spawned(_)
+                | Input::SpawnFailed(_)
+                | Input::JobEnded(..)
+                | Input::JobLost
+                | Input::JobStopped(_)
+                | Input::JobContinued
+                | Input::Tree(_)
+                | Input::Judged(_)
+                | Input::Woken,
+            ) => self.state = state,
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    pub(super) fn publish(&mut self, event: Event) {
+        self.actions.push(Action::Publish(event));
+    }
+
+    fn spawn(&mut self, previous: Option<VerdictKind>) {
+        self.attempt += 1;
+        self.state = State::Starting;
+        self.actions.push(Action::Spawn(AttemptContext { attempt: self.attempt, previous }));
+    }
+
+    fn started(&mut self, now: Moment, pid: Pid) {
+        let (attempt, command) = (self.attempt, self.command.clone());
+        self.publish(Event::Started { attempt, pid, command });
+        if attempt == 1 {
+            self.publish(Event::Trapped { signals: Signal::trappable().collect() });
+        }
+        self.state = State::Running(Job::new(pid, now, self.policy.timeout));
+    }
+
+    fn job_ended(&mut self, now: Moment, job: Job, end: Termination, usage: ResourceUsage) {
+        let pid = job.pid;
+        match end {
+            Termination::Exited(status) => self.publish(Event::Exited { pid, status }),
+            Termination::Signaled { signal, core_dumped } => {
+                self.publish(Event::Signaled { pid, signal });
+                if core_dumped {
+                    self.publish(Event::DumpedCore { pid });
+                }
+            }
+        }
+        self.publish(Event::Usage { pid: Some(pid), usage });
+        self.attempt_over(now, job, AttemptEnd::Ended(end));
+    }
+
+    fn attempt_over(&mut self, now: Moment, job: Job, end: AttemptEnd) {
+        self.actions.push(Action::Judge(Facts {
+            end: end.clone(),
+            ended_by_us: job.ended_by_us,
+            stop_request: job.stop_request,
+            loss: job.loss,
+            losses: job.losses,
+        }));
+        self.state =
+            State::Judging { end, lasted: now - job.started, kill_at: job.kill_at };
+    }
+
+    fn judged(&mut self, mut clearing: Clearing) {
+        let last = &clearing.last;
+        clearing.next = match self.budget.decide(&self.policy, &last.end, &last.verdict) {
+            _ if self.is_stop_requested => Next::Finish,
+            next => next,
+        };
+        self.state = State::Clearing(clearing);
+        self.actions.push(Action::Look);
+    }
+
+    fn signal(&mut self, now: Moment, state: State, received: Received) {
+        let Received { info, reach, can_suspend } = received;
+        if info.signal == Signal::CHLD && info.origin == Origin::Child {
+            // The kernel's word that a child changed: waitid(2) tells the rest.
+            self.state = state;
+            return;
+        }
+        self.publish(Event::Received(info.clone()));
+        match state {
+            State::Running(mut job) => {
+                self.signal_to_job(now, &mut job, &info, reach);
+                if can_suspend && info.signal.is_terminal_stop() {
+                    self.expect_suspension(now, &mut job, &info, reach);
+                }
+                self.state = State::Running(job);
+            }
+            State::Clearing(clearing) => {
+                self.note_stop_request(&info, reach);
+                let is_awaiting = clearing.phase == Phase::AwaitingEnd;
+                if is_awaiting && reach == Reach::OnlyUs && self.policy.forward.includes(info.signal) {
+                    self.actions.push(Action::Send(Target::Tree, info.signal));
+                }
+                self.state = State::Clearing(clearing);
+            }
+            State::Waiting { until, last } => {
+                self.note_stop_request(&info, reach);
+                if self.is_stop_requested {
+                    let reason = "childminder was asked to stop";
+                    self.publish(Event::RestartRefused { reason });
+                    self.finish(last);
+                } else {
+                    self.state = State::Waiting { until, last };
+                }
+            }
+            state @ (State::Starting | State::Judging { .. } | State::Finished) => {
+                self.note_stop_request(&info, reach);
+                self.state = state;
+            }
+        }
+    }
+
+    /// Returns whether it asks us to stop, and if so remembers that nothing is to be restarted.
+    fn note_stop_request(&mut self, info: &SignalInfo, reach: Reach) -> bool {
+        let is_heard = match reach {
+            Reach::OnlyUs => self.policy.forward.includes(info.signal),
+            Reach::WholeGroup | Reach::WholeJob(_) => true,
+            Reach::OurFault => false,
+        };
+        let is_request = is_heard && STOP_REQUESTS.contains(&info.signal);
+        // SIGHUP may also mean "read your files again": only a death by it forbids a restart.
+        self.is_stop_requested |= is_request && info.signal != Signal::HUP;
+        is_request
+    }
+
+    fn signal_to_job(&mut self, now: Moment, job: &mut Job, info: &SignalInfo, reach: Reach) {
+        let signal = info.signal;
+        if self.note_stop_request(info, reach) {
+            job.stop_request = Some(StopRequest { info: info.clone(), reach });
+            // Only an explicit --kill-after makes a request an order.
+            if let (Some(grace), None) = (self.policy.kill_after, job.kill_at) {
+                job.kill_at = Some(now + grace);
+            }
+        }
+        match reach {
+            Reach::OnlyUs if self.policy.forward.includes(signal) => {
+                self.forward(job, info);
+            }
+            // Even where nothing is forwarded, who wakes us wakes what we stopped with.
+            Reach::OnlyUs if signal == Signal::CONT && job.stop.is_some() => {
+                self.forward(job, info);
+            }
+            Reach::WholeJob(name) => {
+                self.publish(Event::NotForwarded { signal, reason: name });
+            }
+            Reach::OnlyUs | Reach::WholeGroup | Reach::OurFault => {}
+        }
+    }
+
+    fn forward(&mut self, job: &Job, info: &SignalInfo) {
+        let signal = info.signal;
+        let sent = if self.policy.new_session && signal.is_terminal_stop() {
+            // In a session of its own the job's group is orphaned, and the kernel discards all
+            // stop signals but this one.
+            self.actions.push(Action::Send(Target::Tree, Signal::STOP));
+            Signal::STOP
+        } else if self.policy.new_session && signal == Signal::CONT {
+            self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
+            Signal::CONT
+        } else {
+            self.actions.push(Action::Forward(signal, info.value));
+            signal
+        };
+        self.publish(Event::Forwarded { pid: job.pid, signal: sent });
+    }
+
+    /// The terminal, or somebody on purpose, asked us to stop: we do so once the job has.
+    fn expect_suspension(
+        &mut self,
+        now: Moment,
+        job: &mut Job,
+        info: &SignalInfo,
+        reach: Reach,
+    ) {
+        let reaches_job = match reach {
+            Reach::OnlyUs => self.policy.forward.includes(info.signal),
+            Reach::WholeGroup | Reach::WholeJob(_) => true,
+            Reach::OurFault => false,
+        };
+        if !reaches_job {
+            return;
+        }
+        let stopped_just_now = job.stop.as_ref().is_some_and(|s| now - s.since <= SUSPEND_WINDOW);
+        if stopped_just_now {
+            self.suspend(job);
+        } else {
+            job.suspend_until = Some(now + SUSPEND_WINDOW);
+        }
+    }
+
+    fn suspend(&mut self, job: &mut Job) {
+        if let Some(stop) = &mut job.stop {
+            // Who stopped us both will continue us both: there is nothing to mend.
+            stop.act_at = None;
+            let signal = stop.signal;
+            if matches!(signal, Signal::TTIN | Signal::TTOU) {
+                self.tell_terminal(job, signal);
+            }
+        }
+        job.suspend_until = None;
+        self.publish(Event::Suspended);
+        self.actions.push(Action::Send(Target::Ourselves, Signal::STOP));
+        self.publish(Event::Resumed);
+    }
+
+    fn stopped(&mut self, now: Moment, mut job: Job, signal: Signal) {
+        self.publish(Event::Stopped { pid: job.pid, signal });
+        let ran_well = job.continued_at.is_none_or(|at| now - at >= CONTINUE_RESET);
+        if ran_well {
+            job.continue_tries = 0;
+        }
+        job.stop = Some(Stop { signal, since: now, act_at: None });
+        let is_suspension = job.suspend_until.is_some_and(|until| now <= until);
+        if is_suspension {
+            self.suspend(&mut job);
+        } else if self.policy.continue_stopped || self.policy.restart_stopped {
+            // Tries in a row wait longer and longer, also over a short run between two stops.
+            let wait = SETTLE * 2_u32.saturating_pow(job.continue_tries.min(CONTINUE_TRIES));
+            if let Some(stop) = &mut job.stop {
+                stop.act_at = Some(now + wait);
+            }
+        } else if matches!(signal, Signal::TTIN | Signal::TTOU) {
+            self.tell_terminal(&mut job, signal);
+        }
+        self.state = State::Running(job);
+    }
+
+    fn tell_terminal(&mut self, job: &mut Job, signal: Signal) {
+        if !job.told_terminal {
+            job.told_terminal = true;
+            self.publish(Event::WantsTerminal { pid: job.pid, signal });
+        }
+    }
+
+    fn continued(&mut self, now: Moment, mut job: Job) {
+        let pid = job.pid;
+        let stopped_for = job.stop.take().map(|stop| now - stop.since);
+        if job.continue_tries > 0 && stopped_for.is_some() {
+            self.publish(Event::ContinueConfirmed { pid });
+        }
+        self.publish(Event::Continued { pid, stopped_for });
+        job.continued_at = Some(now);
+        job.suspend_until = None;
+        self.state = State::Running(job);
+    }
+
+    fn job_deadlines(&mut self, now: Moment, mut job: Job) {
+        if is_due(job.timeout_at, now) {
+            job.timeout_at = None;
+            let limit = self.policy.timeout.unwrap_or_default();
+            self.publish(Event::TimedOut { limit });
+            self.end_job(now, &mut job, EndedByUs::TimedOut(limit), "it timed out");
+        }
+        if is_due(job.kill_at, now) {
+            job.kill_at = None;
+            job.ended_by_us = job.ended_by_us.or(Some(EndedByUs::StopNotHeeded));
+            self.publish(Event::Killing { why: "the grace period is over" });
+            self.actions.push(Action::Send(Target::Tree, Signal::KILL));
+        }
+        let stop = job.stop.as_ref().map(|stop| (stop.signal, stop.act_at));
+        if let Some((signal, act_at)) = stop
+            && is_due(act_at, now)
+        {
+            self.mend_stop(now, &mut job, signal);
+        }
+        self.state = State::Running(job);
+    }
+
+    /// Does what `-c` and `-p` ask for about a stop that lasts.
+    fn mend_stop(&mut self, now: Moment, job: &mut Job, signal: Signal) {
+        let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
+        if wants_terminal {
+            self.tell_terminal(job, signal);
+        }
+        let mut act_at = None;
+        if self.policy.continue_stopped && !wants_terminal && job.continue_tries < CONTINUE_TRIES {
+            self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
+            job.continue_tries += 1;
+            act_at = Some(now + SETTLE * 2_u32.saturating_pow(job.continue_tries));
+        } else {
+            if job.continue_tries > 0 {
+                let (pid, tries) = (job.pid, job.continue_tries);
+                self.publish(Event::ContinueGivenUp { pid, tries });
+            }
+            if self.policy.restart_stopped {
+                self.end_job(now, job, EndedByUs::Stopped(signal), "it stays stopped");
+            }
+        }
+        if let Some(stop) = &mut job.stop {
+            stop.act_at = act_at;
+        }
+    }
+
+    /// Begins to end the job: SIGTERM now, SIGKILL after the grace period.
+    fn end_job(&mut self, now: Moment, job: &mut Job, reason: EndedByUs, why: &'static str) {
+        if matches!(job.ended_by_us, Some(EndedByUs::TimedOut(_) | EndedByUs::Stopped(_))) {
+            return;
+        }
+        job.ended_by_us = Some(reason);
+        let grace = self.policy.grace();
+        job.kill_at = Some(job.kill_at.map_or(now + grace, |at| at.min(now + grace)));
+        self.publish(Event::Terminating { why, grace });
+        self.terminate_tree();
+    }
+
+    fn orphan_ended(&mut self, state: State, pid: Pid, end: Termination, usage: ResourceUsage) {
+        self.orphans.count += 1;
+        self.orphans.usage += usage;
+        if self.orphans.count <= ORPHANS_NAMED {
+            self.publish(Event::OrphanEnded { pid, end, usage });
+        }
+        self.state = match state {
+            State::Running(mut job) => {
+                let was_killed = matches!(end, Termination::Signaled { .. });
+                if was_killed && job.ended_by_us.is_none() && job.stop_request.is_none() {
+                    job.losses += 1;
+                    job.loss.get_or_insert(Loss { pid, end });
+                }
+                State::Running(job)
+            }
+            State::Clearing(clearing) => {
+                self.actions.push(Action::Look);
+                State::Clearing(clearing)
+            }
+            other => other,
+        };
+    }
+}

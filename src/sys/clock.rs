@@ -1,0 +1,40 @@
+//! The two clocks (clock_gettime(2)) and random bits.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use crate::model::time::{Moment, WallTime};
+
+/// Returns the present on CLOCK_MONOTONIC.
+#[must_use]
+pub fn now() -> Moment {
+    Moment(read(libc::CLOCK_MONOTONIC))
+}
+
+/// Returns the present on CLOCK_REALTIME.
+#[must_use]
+pub fn wall() -> WallTime {
+    WallTime(read(libc::CLOCK_REALTIME))
+}
+
+fn read(clock: libc::clockid_t) -> Duration {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: the pointer is to memory for one timespec.
+    let result = unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
+    assert_eq!(result, 0, "both clocks exist on every Linux");
+    // SAFETY: it was zeroed, and every bit pattern is a timespec.
+    let time = unsafe { time.assume_init() };
+    // Neither clock is ever negative: 1970 and the boot are past.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Returns random bytes from getrandom(2); zeros on a kernel that has none, where ids of runs
+/// that begin in the same millisecond could then be equal.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = [0; N];
+    }
+    bytes
+}

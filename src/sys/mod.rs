@@ -1,0 +1,49 @@
+//! System calls, thin and typed: the only folder that may say `unsafe`.
+//!
+//! Decides nothing and logs nothing. What it returns is in the words of `model`.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+pub mod cgroup;
+pub mod clock;
+pub mod early;
+pub mod poll;
+pub mod reaper;
+pub mod signals;
+pub mod spawn;
+pub mod terminal;
+pub mod wait;
+
+/// A system call that the kernel refused.
+#[derive(Debug)]
+pub struct SysError {
+    /// What we tried, with its object.
+    pub action: String,
+    /// Why not.
+    pub source: Errno,
+}
+
+impl SysError {
+    fn new(action: impl Into<String>, source: Errno) -> SysError {
+        SysError { action: action.into(), source }
+    }
+}
+
+impl fmt::Display for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.action)
+    }
+}
+
+impl std::error::Error for SysError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Turns -1 of a raw call into the error that it left behind.
+fn check(action: &'static str, result: libc::c_long) -> Result<libc::c_long, SysError> {
+    if result < 0 { Err(SysError::new(action, Errno::last())) } else { Ok(result) }
+}

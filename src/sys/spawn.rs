@@ -1,0 +1,374 @@
+//! Starts a process with exactly the signal state that childminder was given.
+//!
+//! The child borrows our memory and we wait until it has executed or failed (CLONE_VM and
+//! CLONE_VFORK of clone(2)): nothing is copied, so this is the cheapest way to start one, and it
+//! reports a failure by writing to our memory.
+
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr;
+
+use nix::errno::Errno;
+
+use crate::model::outcome::SpawnFailure;
+use crate::model::process::Pid;
+use crate::sys::early;
+use crate::sys::signals::GivenMask;
+
+/// Where execvp(3) looks if PATH is not set.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The child's stack: its calls are shallow, and the pages are given back at once.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// A program to start: everything allocated beforehand, because the child must not allocate.
+pub struct Program {
+    /// The name as it was given, for messages.
+    name: OsString,
+    /// The files to try, in order.
+    candidates: Vec<CString>,
+    arguments: Vec<CString>,
+}
+
+impl Program {
+    /// Prepares a command. A name without a slash is looked for along PATH, like execvp(3) does.
+    ///
+    /// The command has at least one word and no NUL byte: the plan was checked for that.
+    #[must_use]
+    pub fn new(command: &[OsString], path: Option<&OsStr>) -> Program {
+        let name = command.first().cloned().unwrap_or_default();
+        let candidates = if name.as_bytes().contains(&b'/') {
+            vec![to_c_string(name.clone())]
+        } else {
+            let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
+            path.as_bytes().split(|byte| *byte == b':').map(|dir| join(dir, &name)).collect()
+        };
+        let arguments = command.iter().cloned().map(to_c_string).collect();
+        Program { name, candidates, arguments }
+    }
+}
+
+/// An empty item of PATH is the working directory.
+fn join(directory: &[u8], name: &OsStr) -> CString {
+    let mut file = directory.to_vec();
+    if !file.is_empty() {
+        file.push(b'/');
+    }
+    file.extend_from_slice(name.as_bytes());
+    to_c_string(OsString::from_vec(file))
+}
+
+/// Cuts at a NUL byte, which the plan does not let through.
+fn to_c_string(text: OsString) -> CString {
+    let mut bytes = text.into_vec();
+    bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+    CString::new(bytes).unwrap_or_default()
+}
+
+/// How the process is to begin.
+pub struct Setting<'a> {
+    /// `NAME=value` to add to our own environment, taking the place of what has that name there.
+    pub environment: &'a [(&'a str, String)],
+    /// What its descriptors 0, 1 and 2 shall be; `None` leaves one as childminder was given it.
+    pub standard: [Option<BorrowedFd<'a>>; 3],
+    /// Its working directory, if not ours.
+    pub directory: Option<&'a CStr>,
+    /// Whether it leads a session of its own (setsid(2)).
+    pub new_session: bool,
+    /// The signal mask that childminder was given.
+    pub mask: &'a GivenMask,
+    /// Whether childminder was given SIGCHLD ignored.
+    pub is_sigchld_ignored: bool,
+    /// `cgroup.procs` of the cgroup to be born into.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// A child that was started and not yet reaped.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid: not used again before we reap it.
+    pub pid: Pid,
+    /// Readable once it has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// What the child reads and, if it fails, writes. It lives on the parent's stack, where the
+/// child, which shares our memory, reaches it.
+struct Shared {
+    standard: [c_int; 3],
+    closed: [bool; 3],
+    directory: *const c_char,
+    new_session: bool,
+    cgroup: c_int,
+    mask: *const libc::sigset_t,
+    default_sigpipe: bool,
+    ignore_sigchld: bool,
+    candidates: *const *const c_char,
+    arguments: *mut *const c_char,
+    environment: *const *const c_char,
+    failure: Option<(Step, c_int)>,
+}
+
+/// Where the child failed.
+#[derive(Clone, Copy)]
+enum Step {
+    Cgroup,
+    Redirect,
+    Directory,
+    Execute,
+}
+
+/// Starts the program.
+///
+/// # Errors
+///
+/// The job was not started, and the failure says whose fault it was.
+pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFailure> {
+    let environment = environment(setting.environment);
+    let environment = pointers(environment.as_slice());
+    let candidates = pointers(&program.candidates);
+    // One slot in front of the arguments: a script without `#!` becomes an argument of sh.
+    let mut arguments = vec![ptr::null()];
+    arguments.extend(pointers(&program.arguments));
+    let mut shared = Shared {
+        standard: setting.standard.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
+        closed: early::closed_descriptors(),
+        directory: setting.directory.map_or(ptr::null(), CStr::as_ptr),
+        new_session: setting.new_session,
+        cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
+        mask: setting.mask.as_ptr(),
+        default_sigpipe: !early::is_sigpipe_ignored(),
+        ignore_sigchld: setting.is_sigchld_ignored,
+        candidates: candidates.as_ptr(),
+        arguments: arguments.as_mut_ptr(),
+        environment: environment.as_ptr(),
+        failure: None,
+    };
+    let child = clone_child(&mut shared).map_err(|errno| SpawnFailure {
+        step: "start a process".into(),
+        errno: errno as i32,
+        is_exec: false,
+    })?;
+    match shared.failure {
+        None => Ok(child),
+        Some((step, errno)) => {
+            reap_failed(&child);
+            Err(describe(step, errno, program, setting))
+        }
+    }
+}
+
+fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) -> SpawnFailure {
+    let (step, is_exec) = match step {
+        Step::Cgroup => ("enter the cgroup of this attempt".to_owned(), false),
+        Step::Redirect => ("redirect a standard descriptor".to_owned(), false),
+        Step::Directory => {
+            let directory = setting.directory.unwrap_or_default().to_string_lossy();
+            (format!("change directory to {directory}"), false)
+        }
+        Step::Execute => (format!("execute '{}'", program.name.to_string_lossy()), true),
+    };
+    SpawnFailure { step, errno, is_exec }
+}
+
+/// Our environment with some variables added or replaced. The strings that are ours live as long
+/// as the result.
+struct Environment {
+    kept: Vec<*const c_char>,
+    added: Vec<CString>,
+}
+
+impl Environment {
+    fn as_slice(&self) -> (&[*const c_char], &[CString]) {
+        (&self.kept, &self.added)
+    }
+}
+
+unsafe extern "C" {
+    /// environ(7).
+    static environ: *const *const c_char;
+}
+
+fn environment(additions: &[(&str, String)]) -> Environment {
+    let mut kept = Vec::with_capacity(64);
+    // SAFETY: nobody changes the environment: `set_var` is unsafe and never called here.
+    let mut entry = unsafe { environ };
+    while !entry.is_null() {
+        // SAFETY: `entry` points into the array, at or before its null end.
+        let text = unsafe { *entry };
+        if text.is_null() {
+            break;
+        }
+        // SAFETY: each entry is a string that ends with NUL and stays where it is.
+        let bytes = unsafe { CStr::from_ptr(text) }.to_bytes();
+        let is_replaced = additions.iter().any(|(name, _)| {
+            bytes.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
+        });
+        if !is_replaced {
+            kept.push(text);
+        }
+        // SAFETY: the entry was not the null at the end, so one more follows.
+        entry = unsafe { entry.add(1) };
+    }
+    let added = additions
+        .iter()
+        .map(|(name, value)| to_c_string(OsString::from(format!("{name}={value}"))))
+        .collect();
+    Environment { kept, added }
+}
+
+/// A null-terminated array of pointers, as execve(2) takes it.
+trait Pointers {
+    fn list(&self) -> Vec<*const c_char>;
+}
+
+impl Pointers for &Vec<CString> {
+    fn list(&self) -> Vec<*const c_char> {
+        self.iter().map(|text| text.as_ptr()).collect()
+    }
+}
+
+impl Pointers for (&[*const c_char], &[CString]) {
+    fn list(&self) -> Vec<*const c_char> {
+        let mut list = self.0.to_vec();
+        list.extend(self.1.iter().map(|text| text.as_ptr()));
+        list
+    }
+}
+
+fn pointers(texts: impl Pointers) -> Vec<*const c_char> {
+    let mut list = texts.list();
+    list.push(ptr::null());
+    list
+}
+
+/// clone(2) with a pidfd; returns once the child has executed or ended.
+fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
+    let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: c_int = -1;
+    let shared: *mut Shared = shared;
+    // SAFETY: the stack is ours, unused and aligned to 16 bytes; CLONE_VFORK keeps us, and with
+    // us `shared`, the stack and `pidfd`, in place until the child has left our memory; every
+    // signal is blocked, so no handler runs in it (see child_main for what it calls).
+    let pid = unsafe { libc::clone(child_main, top, flags, shared.cast(), &raw mut pidfd) };
+    if pid < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the kernel stored a new descriptor, close-on-exec, that nobody else owns.
+    Ok(Child { pid: Pid(pid), pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
+/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, execve and _exit, all
+/// async-signal-safe (signal-safety(7)).
+extern "C" fn child_main(shared: *mut c_void) -> c_int {
+    // SAFETY: the parent passes its own `Shared` and is suspended while we use it.
+    let shared = unsafe { &mut *shared.cast::<Shared>() };
+    let step = match prepare_child(shared) {
+        Ok(()) => execute(shared),
+        Err(step) => step,
+    };
+    shared.failure = Some((step, Errno::last_raw()));
+    // SAFETY: ends this process without running what belongs to the parent.
+    unsafe { libc::_exit(127) }
+}
+
+fn prepare_child(shared: &Shared) -> Result<(), Step> {
+    if shared.new_session {
+        // SAFETY: plain call; it cannot fail, because a new process leads no group.
+        unsafe { libc::setsid() };
+    }
+    if shared.cgroup >= 0 {
+        // SAFETY: the buffer is a constant of that length. "0" means the writer (cgroups(7)).
+        let written = unsafe { libc::write(shared.cgroup, c"0".as_ptr().cast(), 1) };
+        if written < 0 {
+            return Err(Step::Cgroup);
+        }
+    }
+    for (fd, (from, closed)) in (0..).zip(shared.standard.into_iter().zip(shared.closed)) {
+        if from >= 0 {
+            // SAFETY: plain integers; the copy is not close-on-exec.
+            if unsafe { libc::dup2(from, fd) } < 0 {
+                return Err(Step::Redirect);
+            }
+        } else if closed {
+            // SAFETY: plain integer; what is open there is the runtime's /dev/null.
+            unsafe { libc::close(fd) };
+        }
+    }
+    // SAFETY: null or a string that ends with NUL.
+    if !shared.directory.is_null() && unsafe { libc::chdir(shared.directory) } < 0 {
+        return Err(Step::Directory);
+    }
+    restore_signals(shared);
+    Ok(())
+}
+
+/// Handlers of the runtime (SIGSEGV, SIGBUS) go away with execve(2) by themselves.
+fn restore_signals(shared: &Shared) {
+    if shared.default_sigpipe {
+        // SAFETY: SIG_DFL is no handler.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    if shared.ignore_sigchld {
+        // SAFETY: SIG_IGN is no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
+    // SAFETY: the mask is the one that the parent was given.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, shared.mask, ptr::null_mut()) };
+}
+
+/// Tries the candidates like execvp(3): one that is missing is passed over, one that may not be
+/// executed is remembered, a script without `#!` is given to sh. Returns only if all fail, with
+/// errno of the failure that says most.
+fn execute(shared: &mut Shared) -> Step {
+    let mut denied = false;
+    let mut candidate = shared.candidates;
+    loop {
+        // SAFETY: `candidate` points into the array, at or before its null end.
+        let file = unsafe { *candidate };
+        if file.is_null() {
+            break;
+        }
+        // SAFETY: one slot lies in front of the arguments.
+        let arguments = unsafe { shared.arguments.add(1) };
+        // SAFETY: all three are what execve(2) takes, made by the parent.
+        unsafe { libc::execve(file, arguments, shared.environment) };
+        match Errno::last() {
+            Errno::ENOEXEC => execute_script(shared, file),
+            Errno::EACCES => denied = true,
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
+            _ => return Step::Execute,
+        }
+        // SAFETY: the entry was not the null at the end, so one more follows.
+        candidate = unsafe { candidate.add(1) };
+    }
+    (if denied { Errno::EACCES } else { Errno::ENOENT }).set();
+    Step::Execute
+}
+
+/// Puts sh in front: `sh FILE ARGUMENTS...`. Returns only if that fails, too.
+fn execute_script(shared: &mut Shared, file: *const c_char) {
+    let shell = c"/bin/sh".as_ptr();
+    // SAFETY: the slot in front, which is there for this.
+    unsafe { *shared.arguments = shell };
+    // SAFETY: the slot of argument 0, which sh takes as the name of its script.
+    let name = unsafe { &mut *shared.arguments.add(1) };
+    let kept = std::mem::replace(name, file);
+    // SAFETY: all three are what execve(2) takes.
+    unsafe { libc::execve(shell, shared.arguments, shared.environment) };
+    *name = kept;
+    Errno::ENOEXEC.set();
+}
+
+/// A child that failed has ended already; nobody else may learn of it.
+fn reap_failed(child: &Child) {
+    let mut status = 0;
+    // SAFETY: the pointer is to an integer of ours; the pid is our unreaped child.
+    while unsafe { libc::waitpid(child.pid.0, &raw mut status, 0) } < 0
+        && Errno::last() == Errno::EINTR
+    {}
+}

@@ -1,0 +1,138 @@
+//! What became of our children (waitid(2)): looking first, reaping later, with their own rusage.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::model::outcome::{WaitStatus, from_wait_status};
+use crate::model::process::Pid;
+use crate::model::usage::ResourceUsage;
+use crate::sys::SysError;
+
+const CHANGES: libc::c_int = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
+
+/// The answer of one look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// That child changed.
+    Changed(Pid, WaitStatus),
+    /// There are children, and none has changed.
+    Nothing,
+    /// There is no child to wait for (ECHILD).
+    NoChild,
+}
+
+/// Looks which child changed, without taking it: a zombie stays to be examined (WNOWAIT).
+///
+/// # Errors
+///
+/// None that waitid(2) lists can occur, except those that [`Waited`] names.
+pub fn look() -> Result<Waited, SysError> {
+    let (waited, _) = wait(libc::P_ALL, 0, CHANGES | libc::WNOWAIT)?;
+    Ok(waited)
+}
+
+/// Looks at that child only; see [`look`].
+///
+/// # Errors
+///
+/// As [`look`].
+pub fn look_at(pid: Pid) -> Result<Waited, SysError> {
+    let (waited, _) = wait(libc::P_PID, pid.0.unsigned_abs(), CHANGES | libc::WNOWAIT)?;
+    Ok(waited)
+}
+
+/// Takes the change of that child; a zombie is reaped, and its rusage is its own and that of the
+/// children that it waited for.
+///
+/// # Errors
+///
+/// As [`look`].
+pub fn take(pid: Pid) -> Result<(Waited, ResourceUsage), SysError> {
+    wait(libc::P_PID, pid.0.unsigned_abs(), CHANGES)
+}
+
+/// The raw call: the C library's waitid has no rusage.
+fn wait(
+    which: libc::idtype_t,
+    id: libc::id_t,
+    options: libc::c_int,
+) -> Result<(Waited, ResourceUsage), SysError> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both pointers are to memory for one struct of that type.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                which,
+                id,
+                info.as_mut_ptr(),
+                options,
+                usage.as_mut_ptr(),
+            )
+        };
+        if result == 0 {
+            break;
+        }
+        match Errno::last() {
+            Errno::EINTR => {}
+            Errno::ECHILD => return Ok((Waited::NoChild, ResourceUsage::default())),
+            errno => return Err(SysError::new("wait for a child", errno)),
+        }
+    }
+    // SAFETY: it was zeroed, and every bit pattern is a siginfo.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: it was zeroed, and every bit pattern is an rusage.
+    let usage = unsafe { usage.assume_init() };
+    // SAFETY: after waitid these are the fields that are set; zero if nothing changed.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    let waited = match from_wait_status(info.si_code, status) {
+        Some(status) if pid > 0 => Waited::Changed(Pid(pid), status),
+        _ => Waited::Nothing,
+    };
+    Ok((waited, from_rusage(&usage)))
+}
+
+/// Returns what this process itself has used (getrusage(2)): for `-f`, where the work is ours.
+#[must_use]
+pub fn own_usage() -> ResourceUsage {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to memory for one rusage; with this argument it cannot fail.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    // SAFETY: it was zeroed, and every bit pattern is an rusage.
+    from_rusage(&unsafe { usage.assume_init() })
+}
+
+fn from_rusage(usage: &libc::rusage) -> ResourceUsage {
+    // The kernel's counts are never negative.
+    let count = |value: libc::c_long| value.unsigned_abs();
+    let span = |time: libc::timeval| {
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1_000)
+    };
+    ResourceUsage {
+        user: span(usage.ru_utime),
+        system: span(usage.ru_stime),
+        max_rss_kib: count(usage.ru_maxrss),
+        minor_faults: count(usage.ru_minflt),
+        major_faults: count(usage.ru_majflt),
+        input_blocks: count(usage.ru_inblock),
+        output_blocks: count(usage.ru_oublock),
+        voluntary_switches: count(usage.ru_nvcsw),
+        involuntary_switches: count(usage.ru_nivcsw),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_no_child_of_ours_has_no_status_to_lose() {
+        let (waited, _) = take(Pid(1)).expect("ECHILD is an answer");
+        assert_eq!(waited, Waited::NoChild);
+    }
+}
