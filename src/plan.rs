@@ -82,13 +82,8 @@ pub enum Function {
 
 impl Function {
     /// The five that do work, which `random` chooses from.
-    pub const WORKING: [Function; 5] = [
-        Function::MathInt,
-        Function::MathFp,
-        Function::String,
-        Function::File,
-        Function::Memory,
-    ];
+    pub const WORKING: [Function; 5] =
+        [Function::MathInt, Function::MathFp, Function::String, Function::File, Function::Memory];
 
     /// All seven, in the order of the original's help.
     pub const ALL: [Function; 7] = [

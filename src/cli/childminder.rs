@@ -28,11 +28,12 @@ a log. The first word that is not an option is the job.";
 
 const AFTER: &str = "\
 Durations: a number of seconds, or 250ms, 1.5s, 2m, 1h30m, 1d.
-Long options without a letter are also read from the environment, as CHILDMINDER_<OPTION>:
+
+Long options without a letter are also read from the environment, as CHILDMINDER_<OPTION>: \
 CHILDMINDER_BACKOFF=5s..10m is --backoff 5s..10m.
 
-Exit status: that of CMD; 128+n if signal n killed it; 124 if --timeout ended it; 125 if
-childminder could not do what was asked, and CMD was not started; 126 or 127 if CMD could not
+Exit status: that of CMD; 128+n if signal n killed it; 124 if --timeout ended it; 125 if \
+childminder could not do what was asked, and CMD was not started; 126 or 127 if CMD could not \
 be executed or was not found; 0 when -f ran to its end.
 
 Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000";
@@ -99,14 +100,28 @@ struct Typed {
     #[arg(long, env = "CHILDMINDER_APPEND", hide_env = true, help_heading = "Redirection")]
     append: bool,
     /// Working directory of the job alone
-    #[arg(long, value_name = "DIR", env = "CHILDMINDER_CHILD_DIRECTORY", hide_env = true, help_heading = "Redirection")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "CHILDMINDER_CHILD_DIRECTORY",
+        hide_env = true,
+        help_heading = "Redirection"
+    )]
     child_directory: Option<PathBuf>,
 
     #[command(flatten)]
     supervision: Supervision,
 
     /// How a line of the log looks
-    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", env = "CHILDMINDER_LOG_FORMAT", hide_env = true, help_heading = "Log")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text",
+        env = "CHILDMINDER_LOG_FORMAT",
+        hide_env = true,
+        help_heading = "Log"
+    )]
     log_format: Format,
     /// Signals that end -f early; by default none does, for it is there to watch them
     #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Probe")]
@@ -141,7 +156,14 @@ struct Supervision {
     #[arg(long, value_name = "LIST", value_parser = values::forward, default_value = "all", env = "CHILDMINDER_FORWARD", hide_env = true)]
     forward: Forward,
     /// What to do with processes that outlive the job
-    #[arg(long, value_name = "POLICY", value_enum, default_value = "leave", env = "CHILDMINDER_STRAGGLERS", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "POLICY",
+        value_enum,
+        default_value = "leave",
+        env = "CHILDMINDER_STRAGGLERS",
+        hide_env = true
+    )]
     stragglers: StragglerPolicy,
     /// Start the job in a session of its own, away from the terminal
     #[arg(long, env = "CHILDMINDER_NEW_SESSION", hide_env = true)]
@@ -186,7 +208,9 @@ fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
         .and_then(|matches| Typed::from_arg_matches(&matches));
     match parsed {
         Ok(typed) => plan(typed).map(Invocation::Run),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
             Ok(Invocation::Show(error.render().to_string()))
         }
         Err(error) => Err(UsageError(one_line(&error) + &from_environment(&error))),
@@ -209,7 +233,8 @@ fn from_environment(error: &clap::Error) -> String {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    let (Some(option), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
+    let (Some(option), Some(value)) =
+        (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
     else {
         return String::new();
     };
@@ -275,7 +300,9 @@ fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
         return probe_plan(&typed, log, span);
     }
     if typed.quiet_func || !typed.stop_on.is_empty() {
-        return Err(UsageError("-q and --stop-on are about built-in functions: add -f SECONDS".into()));
+        return Err(UsageError(
+            "-q and --stop-on are about built-in functions: add -f SECONDS".into(),
+        ));
     }
     let policy = policy(&typed);
     let Typed { command, input, output, error, append, child_directory, .. } = typed;
@@ -321,12 +348,17 @@ fn probe_plan(typed: &Typed, log: LogPlan, span: Duration) -> Result<RunPlan, Us
         [] => return Err(UsageError(format!("-f needs a function: one of {}", words()))),
         [_, surplus, ..] => {
             let surplus = surplus.to_string_lossy();
-            return Err(UsageError(format!("a function takes no arguments, but '{surplus}' was given")));
+            return Err(UsageError(format!(
+                "a function takes no arguments, but '{surplus}' was given"
+            )));
         }
     };
     let Some(function) = function else {
         let word = typed.command[0].to_string_lossy();
-        return Err(UsageError(format!("no function is called '{word}': it is one of {}", words())));
+        return Err(UsageError(format!(
+            "no function is called '{word}': it is one of {}",
+            words()
+        )));
     };
     let (quiet, stop_on) = (typed.quiet_func, typed.stop_on.clone());
     let work = Work::Probe(ProbePlan { function, span, quiet, stop_on });
@@ -369,10 +401,22 @@ mod tests {
 
     #[test]
     fn every_letter_of_the_original_has_its_long_name() {
-        let letters = job(&["-c", "-p", "-r", "-s", "-t", "2", "-i", "a", "-o", "b", "-e", "c", "x"]);
+        let letters =
+            job(&["-c", "-p", "-r", "-s", "-t", "2", "-i", "a", "-o", "b", "-e", "c", "x"]);
         let names = job(&[
-            "--continue", "--restart-stopped", "--restart-interrupt", "--restart-signalled",
-            "--n-restarts", "2", "--input", "a", "--output", "b", "--error", "c", "x",
+            "--continue",
+            "--restart-stopped",
+            "--restart-interrupt",
+            "--restart-signalled",
+            "--n-restarts",
+            "2",
+            "--input",
+            "a",
+            "--output",
+            "b",
+            "--error",
+            "c",
+            "x",
         ]);
         assert_eq!(letters, names);
         assert!(letters.policy.restart_lost && letters.policy.restart_signalled);
@@ -399,7 +443,7 @@ mod tests {
             (&["-q", "ls"], "-f SECONDS"),
             (&["-c"], "no command"),
             (&["-c", ""], "empty word"),
-            (&["-l", "", "ls"], "empty word"),
+            (&["-l", "", "ls"], "--log-directory"),
         ] {
             let message = refused(line);
             assert!(message.contains(words), "{line:?}: {message}");

@@ -26,8 +26,12 @@ struct Typed {}
 pub fn parse(arguments: Vec<OsString>) -> Result<String, UsageError> {
     let name = std::iter::once(OsString::from("nanny"));
     match Typed::try_parse_from(name.chain(arguments)) {
-        Ok(Typed {}) => Err(UsageError("no command was given, and this version has none yet".into())),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+        Ok(Typed {}) => {
+            Err(UsageError("no command was given, and this version has none yet".into()))
+        }
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
             Ok(error.render().to_string())
         }
         Err(error) => Err(UsageError(one_line(&error))),

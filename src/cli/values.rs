@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn spans_that_are_none_are_refused() {
-        for text in ["", "-1", "s", "1x", "1.2.3", "1e3", "nan", "inf", "1 s", "5s3", "99999d", "+1"] {
+        for text in
+            ["", "-1", "s", "1x", "1.2.3", "1e3", "nan", "inf", "1 s", "5s3", "99999d", "+1"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0").is_err());

@@ -9,7 +9,9 @@ pub(super) fn hint(status: u8) -> Option<Evidence> {
     let fact = match status {
         124 => "the job itself returned it, as timeout(1) does at its limit".to_owned(),
         125 => "the job itself returned it, as wrappers do for a failure of their own".to_owned(),
-        126 => "the job itself returned it, as shells do for a command they cannot execute".to_owned(),
+        126 => {
+            "the job itself returned it, as shells do for a command they cannot execute".to_owned()
+        }
         127 => "the job itself returned it, as shells do for a command they cannot find".to_owned(),
         129..=192 => {
             let signal = Signal::new(i32::from(status) - 128)?;

@@ -189,7 +189,8 @@ mod tests {
     }
 
     fn request(signal: Signal, reach: Reach) -> Option<StopRequest> {
-        let sender = SenderProcess { pid: Pid(7), uid: 0, user: Some("root".into()), command: None };
+        let sender =
+            SenderProcess { pid: Pid(7), uid: 0, user: Some("root".into()), command: None };
         let (origin, sender) = match reach {
             Reach::WholeGroup => (Origin::Kernel, Sender::Kernel),
             _ => (Origin::Kill, Sender::Process(sender)),

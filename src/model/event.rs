@@ -20,39 +20,127 @@ use crate::model::verdict::Verdict;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the message of each, below, says what it means")]
 pub enum Event {
-    Started { attempt: u32, pid: Pid, command: String },
-    StartFailed { attempt: u32, #[serde(flatten)] failure: SpawnFailure },
-    Trapped { signals: Vec<Signal> },
+    Started {
+        attempt: u32,
+        pid: Pid,
+        command: String,
+    },
+    StartFailed {
+        attempt: u32,
+        #[serde(flatten)]
+        failure: SpawnFailure,
+    },
+    Trapped {
+        signals: Vec<Signal>,
+    },
     Received(SignalInfo),
-    Forwarded { pid: Pid, signal: Signal },
-    NotForwarded { signal: Signal, reason: &'static str },
-    Stopped { pid: Pid, signal: Signal },
-    Continued { pid: Pid, #[serde(serialize_with = "opt_seconds", rename = "stopped_seconds")] stopped_for: Option<Duration> },
-    ContinueConfirmed { pid: Pid },
-    ContinueGivenUp { pid: Pid, tries: u32 },
-    WantsTerminal { pid: Pid, signal: Signal },
+    Forwarded {
+        pid: Pid,
+        signal: Signal,
+    },
+    NotForwarded {
+        signal: Signal,
+        reason: &'static str,
+    },
+    Stopped {
+        pid: Pid,
+        signal: Signal,
+    },
+    Continued {
+        pid: Pid,
+        #[serde(serialize_with = "opt_seconds", rename = "stopped_seconds")]
+        stopped_for: Option<Duration>,
+    },
+    ContinueConfirmed {
+        pid: Pid,
+    },
+    ContinueGivenUp {
+        pid: Pid,
+        tries: u32,
+    },
+    WantsTerminal {
+        pid: Pid,
+        signal: Signal,
+    },
     Suspended,
     Resumed,
-    Exited { pid: Pid, status: u8 },
-    Signaled { pid: Pid, signal: Signal },
-    DumpedCore { pid: Pid },
-    StatusLost { pid: Pid },
-    Usage { #[serde(skip_serializing_if = "Option::is_none")] pid: Option<Pid>, #[serde(flatten)] usage: ResourceUsage },
-    OrphanEnded { pid: Pid, end: Termination, #[serde(flatten)] usage: ResourceUsage },
-    TimedOut { #[serde(serialize_with = "seconds", rename = "limit_seconds")] limit: Duration },
-    Terminating { why: &'static str, #[serde(serialize_with = "seconds", rename = "grace_seconds")] grace: Duration },
-    Killing { why: &'static str },
-    Stragglers { policy: &'static str, processes: Vec<Descendant> },
-    TreeRemains { processes: Vec<Descendant> },
-    Restarting { attempt: u32, left: u32, #[serde(serialize_with = "seconds", rename = "delay_seconds")] delay: Duration },
-    RestartsExhausted { limit: u32 },
-    RestartRefused { reason: &'static str },
-    OrphansSummary { count: u64, #[serde(flatten)] usage: ResourceUsage },
+    Exited {
+        pid: Pid,
+        status: u8,
+    },
+    Signaled {
+        pid: Pid,
+        signal: Signal,
+    },
+    DumpedCore {
+        pid: Pid,
+    },
+    StatusLost {
+        pid: Pid,
+    },
+    Usage {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pid: Option<Pid>,
+        #[serde(flatten)]
+        usage: ResourceUsage,
+    },
+    OrphanEnded {
+        pid: Pid,
+        end: Termination,
+        #[serde(flatten)]
+        usage: ResourceUsage,
+    },
+    TimedOut {
+        #[serde(serialize_with = "seconds", rename = "limit_seconds")]
+        limit: Duration,
+    },
+    Terminating {
+        why: &'static str,
+        #[serde(serialize_with = "seconds", rename = "grace_seconds")]
+        grace: Duration,
+    },
+    Killing {
+        why: &'static str,
+    },
+    Stragglers {
+        policy: &'static str,
+        processes: Vec<Descendant>,
+    },
+    TreeRemains {
+        processes: Vec<Descendant>,
+    },
+    Restarting {
+        attempt: u32,
+        left: u32,
+        #[serde(serialize_with = "seconds", rename = "delay_seconds")]
+        delay: Duration,
+    },
+    RestartsExhausted {
+        limit: u32,
+    },
+    RestartRefused {
+        reason: &'static str,
+    },
+    OrphansSummary {
+        count: u64,
+        #[serde(flatten)]
+        usage: ResourceUsage,
+    },
     Judged(Verdict),
-    Answer { function: &'static str, answer: String },
-    SleepInterrupted { #[serde(serialize_with = "seconds", rename = "remaining_seconds")] remaining: Duration },
-    Calls { count: u64 },
-    Notice { text: String },
+    Answer {
+        function: &'static str,
+        answer: String,
+    },
+    SleepInterrupted {
+        #[serde(serialize_with = "seconds", rename = "remaining_seconds")]
+        remaining: Duration,
+    },
+    Calls {
+        count: u64,
+    },
+    Notice {
+        text: String,
+    },
 }
 
 fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -219,10 +307,7 @@ mod tests {
             shown(Event::Stopped { pid, signal: Signal::STOP }),
             "child 4121 stopped by signal 19 (SIGSTOP)"
         );
-        assert_eq!(
-            shown(Event::ContinueConfirmed { pid }),
-            "successfully sent child 4121 SIGCONT"
-        );
+        assert_eq!(shown(Event::ContinueConfirmed { pid }), "successfully sent child 4121 SIGCONT");
         assert_eq!(
             shown(Event::Answer { function: "math-int", answer: "7".into() }),
             "(math-int) answer is 7"
@@ -263,7 +348,8 @@ mod tests {
             name: "w".into(),
             state: 'S',
         };
-        let event = Event::Stragglers { policy: "leave", processes: (1..=10).map(process).collect() };
+        let event =
+            Event::Stragglers { policy: "leave", processes: (1..=10).map(process).collect() };
         let shown = event.to_string();
         assert!(shown.ends_with("7 (w), 8 (w) and 2 more"), "{shown}");
     }

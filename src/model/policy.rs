@@ -167,9 +167,7 @@ impl Cause {
             _ => None,
         };
         match self {
-            Cause::Failure => {
-                !verdict.kind.is_success() && verdict.kind != VerdictKind::ExecFailed
-            }
+            Cause::Failure => !verdict.kind.is_success() && verdict.kind != VerdictKind::ExecFailed,
             Cause::AnySignal => killed_by.is_some(),
             Cause::Signal(signal) => killed_by == Some(signal),
             Cause::Exit(status) => *end == AttemptEnd::Ended(Termination::Exited(status)),
@@ -252,10 +250,8 @@ mod tests {
 
     #[test]
     fn causes_tell_signals_from_the_statuses_that_look_like_them() {
-        let killed = AttemptEnd::Ended(Termination::Signaled {
-            signal: Signal::KILL,
-            core_dumped: false,
-        });
+        let killed =
+            AttemptEnd::Ended(Termination::Signaled { signal: Signal::KILL, core_dumped: false });
         let returned = AttemptEnd::Ended(Termination::Exited(137));
         let unknown = verdict(VerdictKind::Unknown);
         let cause = |text: &str| text.parse::<Cause>().expect("a cause");

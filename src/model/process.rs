@@ -128,9 +128,6 @@ mod tests {
     #[test]
     fn a_sender_that_left_is_still_named_by_uid_and_pid() {
         let gone = SenderProcess { pid: Pid(7), uid: 1001, user: None, command: None };
-        assert_eq!(
-            gone.to_string(),
-            "user 1001 (name unknown) in process 7 (already gone)"
-        );
+        assert_eq!(gone.to_string(), "user 1001 (name unknown) in process 7 (already gone)");
     }
 }

@@ -53,11 +53,8 @@ const NAMES: [&str; 31] = [
 ];
 
 /// Other names in use for the same numbers.
-const ALIASES: [(&str, Signal); 3] = [
-    ("SIGIOT", Signal::ABRT),
-    ("SIGPOLL", Signal(29)),
-    ("SIGCLD", Signal::CHLD),
-];
+const ALIASES: [(&str, Signal); 3] =
+    [("SIGIOT", Signal::ABRT), ("SIGPOLL", Signal(29)), ("SIGCLD", Signal::CHLD)];
 
 #[expect(missing_docs, reason = "each is the signal of that name in signal(7)")]
 impl Signal {
@@ -70,6 +67,7 @@ impl Signal {
     pub const BUS: Signal = Signal(7);
     pub const FPE: Signal = Signal(8);
     pub const KILL: Signal = Signal(9);
+    pub const USR1: Signal = Signal(10);
     pub const SEGV: Signal = Signal(11);
     pub const PIPE: Signal = Signal(13);
     pub const TERM: Signal = Signal(15);
@@ -88,10 +86,7 @@ impl Signal {
     /// Returns the signal of that number, if there is one.
     #[must_use]
     pub fn new(number: i32) -> Option<Signal> {
-        u8::try_from(number)
-            .ok()
-            .filter(|n| (1..=RTMAX).contains(n))
-            .map(Signal)
+        u8::try_from(number).ok().filter(|n| (1..=RTMAX).contains(n)).map(Signal)
     }
 
     /// Returns the number, as kill(2) takes it.
@@ -166,11 +161,7 @@ pub struct UnknownSignal(pub String);
 
 impl fmt::Display for UnknownSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no signal is called '{}' (say TERM, SIGTERM, 15, RTMIN+3)",
-            self.0
-        )
+        write!(f, "no signal is called '{}' (say TERM, SIGTERM, 15, RTMIN+3)", self.0)
     }
 }
 

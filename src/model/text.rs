@@ -90,9 +90,6 @@ mod tests {
     #[test]
     fn words_are_quoted_only_where_a_shell_needs_it() {
         let words = ["ls", "-lR", "a b", "it's", "", "x\ny"].map(std::ffi::OsString::from);
-        assert_eq!(
-            ShellQuoted(&words).to_string(),
-            r"ls -lR 'a b' 'it'\''s' '' $'x\ny'"
-        );
+        assert_eq!(ShellQuoted(&words).to_string(), r"ls -lR 'a b' 'it'\''s' '' $'x\ny'");
     }
 }

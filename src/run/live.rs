@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::model::facts::Reach;
 use crate::model::outcome::WaitStatus;
+use crate::model::policy::Stragglers;
 use crate::model::process::{Descendant, RunId};
 use crate::model::signal::{Origin, Signal};
-use crate::model::policy::Stragglers;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::JobPlan;
@@ -65,7 +65,10 @@ impl Live {
             run_id: run_id(),
             program: Program::new(&job.command, path.as_deref()),
             // The directory was found, so its name has no NUL byte.
-            directory: job.directory.as_ref().and_then(|dir| CString::new(dir.as_os_str().as_bytes()).ok()),
+            directory: job
+                .directory
+                .as_ref()
+                .and_then(|dir| CString::new(dir.as_os_str().as_bytes()).ok()),
             files,
             new_session: policy.new_session,
             // Only where trees are ended does a cgroup of one's own do any good.
@@ -259,4 +262,3 @@ impl World for Live {
         }
     }
 }
-

@@ -130,9 +130,10 @@ pub fn run(plan: &RunPlan, given: GivenMask) -> Result<u8, StartError> {
                 }
             };
             // The last step that can fail: from here on the job gets its run.
-            let mut world = match files.ready(job.append).and_then(|files| {
-                Live::new(job, files, signals, given).map_err(StartError::from)
-            }) {
+            let mut world = match files
+                .ready(job.append)
+                .and_then(|files| Live::new(job, files, signals, given).map_err(StartError::from))
+            {
                 Ok(world) => world,
                 Err(error) => {
                     log.undo();
@@ -154,8 +155,7 @@ fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
     let mut supervisor = Supervisor::new(job.policy.clone(), command, seed);
     let mut answers = VecDeque::from([Input::Begin]);
     loop {
-        let input =
-            answers.pop_front().unwrap_or_else(|| world.wait(supervisor.next_deadline()));
+        let input = answers.pop_front().unwrap_or_else(|| world.wait(supervisor.next_deadline()));
         for action in supervisor.step(world.now(), input) {
             match action {
                 Action::Spawn(attempt) => answers.push_back(world.spawn(attempt)),

@@ -49,9 +49,9 @@ impl Files {
             let file = self.open_output("open error file", path, job.append)?;
             // Two descriptions of one file would write over each other.
             self.error = Some(match &self.output {
-                Some(output) if is_same(output, &file) => output
-                    .try_clone()
-                    .map_err(StartError::file("open error file", path))?,
+                Some(output) if is_same(output, &file) => {
+                    output.try_clone().map_err(StartError::file("open error file", path))?
+                }
                 _ => file,
             });
         }
@@ -69,7 +69,8 @@ impl Files {
         let existing = options.open(path);
         match existing {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = options.create(true).open(path).map_err(StartError::file(action, path))?;
+                let file =
+                    options.create(true).open(path).map_err(StartError::file(action, path))?;
                 self.created.push(path.to_owned());
                 Ok(file)
             }

@@ -37,11 +37,7 @@ struct Call {
 }
 
 /// Runs the function until its time is up or a signal of `--stop-on` comes.
-pub(super) fn run(
-    plan: &ProbePlan,
-    signals: &SignalFd,
-    sinks: &mut Sinks,
-) -> Result<(), SysError> {
+pub(super) fn run(plan: &ProbePlan, signals: &SignalFd, sinks: &mut Sinks) -> Result<(), SysError> {
     let end = clock::now() + plan.span;
     sinks.publish(&Event::Trapped { signals: Signal::trappable().collect() });
     let mut watch = Watch { plan, signals, sinks, senders: Senders::new(), end, calls: 0 };

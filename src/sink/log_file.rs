@@ -62,8 +62,12 @@ impl LogFile {
     /// The directory cannot be made or written; nothing is left behind.
     pub fn open(plan: &LogPlan, name: &LogName) -> Result<LogFile, SinkError> {
         let (out, created, target) = match &plan.target {
-            LogTarget::Stderr => (stream(io::stderr().as_fd(), "stderr")?, Vec::new(), "stderr".into()),
-            LogTarget::Stdout => (stream(io::stdout().as_fd(), "stdout")?, Vec::new(), "stdout".into()),
+            LogTarget::Stderr => {
+                (stream(io::stderr().as_fd(), "stderr")?, Vec::new(), "stderr".into())
+            }
+            LogTarget::Stdout => {
+                (stream(io::stdout().as_fd(), "stdout")?, Vec::new(), "stdout".into())
+            }
             LogTarget::Directory(directory) => open_in(directory, name)?,
         };
         Ok(LogFile {
@@ -140,10 +144,7 @@ fn stream(fd: std::os::fd::BorrowedFd<'_>, name: &str) -> Result<File, SinkError
 }
 
 /// Makes the directory if it is missing and a file of a new name in it.
-fn open_in(
-    directory: &Path,
-    name: &LogName,
-) -> Result<(File, Vec<PathBuf>, PathBuf), SinkError> {
+fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, PathBuf), SinkError> {
     let mut created: Vec<PathBuf> = directory
         .ancestors()
         .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::model::event::Event;
+use crate::model::outcome::{AttemptEnd, TIMED_OUT};
 use crate::model::policy::Stragglers;
 use crate::model::process::Descendant;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
+use crate::model::verdict::VerdictKind;
 use crate::supervisor::restart::Next;
 use crate::supervisor::{Action, EndedAttempt, Outcome, State, Supervisor, Target};
-use crate::model::outcome::{AttemptEnd, TIMED_OUT};
-use crate::model::verdict::VerdictKind;
 
 /// The longest wait between two looks at a tree that is being ended. The first is a tenth of it.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);

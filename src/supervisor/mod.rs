@@ -19,6 +19,7 @@ mod clearing;
 mod job;
 mod restart;
 mod step;
+mod stops;
 #[cfg(test)]
 mod tests;
 

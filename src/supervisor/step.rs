@@ -9,9 +9,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::VerdictKind;
 use crate::supervisor::clearing::{Clearing, Phase};
-use crate::supervisor::job::{
-    CONTINUE_RESET, CONTINUE_TRIES, Job, SETTLE, SUSPEND_WINDOW, Stop, is_due,
-};
+use crate::supervisor::job::{Job, is_due};
 use crate::supervisor::restart::Next;
 use crate::supervisor::{
     Action, AttemptContext, EndedAttempt, Input, Received, State, Supervisor, Target,
@@ -129,8 +127,7 @@ impl Supervisor {
             loss: job.loss,
             losses: job.losses,
         }));
-        self.state =
-            State::Judging { end, lasted: now - job.started, kill_at: job.kill_at };
+        self.state = State::Judging { end, lasted: now - job.started, kill_at: job.kill_at };
     }
 
     fn judged(&mut self, mut clearing: Clearing) {
@@ -162,7 +159,10 @@ impl Supervisor {
             State::Clearing(clearing) => {
                 self.note_stop_request(&info, reach);
                 let is_awaiting = clearing.phase == Phase::AwaitingEnd;
-                if is_awaiting && reach == Reach::OnlyUs && self.policy.forward.includes(info.signal) {
+                if is_awaiting
+                    && reach == Reach::OnlyUs
+                    && self.policy.forward.includes(info.signal)
+                {
                     self.actions.push(Action::Send(Target::Tree, info.signal));
                 }
                 self.state = State::Clearing(clearing);
@@ -184,14 +184,18 @@ impl Supervisor {
         }
     }
 
-    /// Returns whether it asks us to stop, and if so remembers that nothing is to be restarted.
-    fn note_stop_request(&mut self, info: &SignalInfo, reach: Reach) -> bool {
-        let is_heard = match reach {
+    /// Returns whether the job gets that signal, from us or together with us.
+    pub(super) fn job_hears(&self, info: &SignalInfo, reach: Reach) -> bool {
+        match reach {
             Reach::OnlyUs => self.policy.forward.includes(info.signal),
             Reach::WholeGroup | Reach::WholeJob(_) => true,
             Reach::OurFault => false,
-        };
-        let is_request = is_heard && STOP_REQUESTS.contains(&info.signal);
+        }
+    }
+
+    /// Returns whether it asks us to stop, and if so remembers that nothing is to be restarted.
+    fn note_stop_request(&mut self, info: &SignalInfo, reach: Reach) -> bool {
+        let is_request = self.job_hears(info, reach) && STOP_REQUESTS.contains(&info.signal);
         // SIGHUP may also mean "read your files again": only a death by it forbids a restart.
         self.is_stop_requested |= is_request && info.signal != Signal::HUP;
         is_request
@@ -238,86 +242,6 @@ impl Supervisor {
         self.publish(Event::Forwarded { pid: job.pid, signal: sent });
     }
 
-    /// The terminal, or somebody on purpose, asked us to stop: we do so once the job has.
-    fn expect_suspension(
-        &mut self,
-        now: Moment,
-        job: &mut Job,
-        info: &SignalInfo,
-        reach: Reach,
-    ) {
-        let reaches_job = match reach {
-            Reach::OnlyUs => self.policy.forward.includes(info.signal),
-            Reach::WholeGroup | Reach::WholeJob(_) => true,
-            Reach::OurFault => false,
-        };
-        if !reaches_job {
-            return;
-        }
-        let stopped_just_now = job.stop.as_ref().is_some_and(|s| now - s.since <= SUSPEND_WINDOW);
-        if stopped_just_now {
-            self.suspend(job);
-        } else {
-            job.suspend_until = Some(now + SUSPEND_WINDOW);
-        }
-    }
-
-    fn suspend(&mut self, job: &mut Job) {
-        if let Some(stop) = &mut job.stop {
-            // Who stopped us both will continue us both: there is nothing to mend.
-            stop.act_at = None;
-            let signal = stop.signal;
-            if matches!(signal, Signal::TTIN | Signal::TTOU) {
-                self.tell_terminal(job, signal);
-            }
-        }
-        job.suspend_until = None;
-        self.publish(Event::Suspended);
-        self.actions.push(Action::Send(Target::Ourselves, Signal::STOP));
-        self.publish(Event::Resumed);
-    }
-
-    fn stopped(&mut self, now: Moment, mut job: Job, signal: Signal) {
-        self.publish(Event::Stopped { pid: job.pid, signal });
-        let ran_well = job.continued_at.is_none_or(|at| now - at >= CONTINUE_RESET);
-        if ran_well {
-            job.continue_tries = 0;
-        }
-        job.stop = Some(Stop { signal, since: now, act_at: None });
-        let is_suspension = job.suspend_until.is_some_and(|until| now <= until);
-        if is_suspension {
-            self.suspend(&mut job);
-        } else if self.policy.continue_stopped || self.policy.restart_stopped {
-            // Tries in a row wait longer and longer, also over a short run between two stops.
-            let wait = SETTLE * 2_u32.saturating_pow(job.continue_tries.min(CONTINUE_TRIES));
-            if let Some(stop) = &mut job.stop {
-                stop.act_at = Some(now + wait);
-            }
-        } else if matches!(signal, Signal::TTIN | Signal::TTOU) {
-            self.tell_terminal(&mut job, signal);
-        }
-        self.state = State::Running(job);
-    }
-
-    fn tell_terminal(&mut self, job: &mut Job, signal: Signal) {
-        if !job.told_terminal {
-            job.told_terminal = true;
-            self.publish(Event::WantsTerminal { pid: job.pid, signal });
-        }
-    }
-
-    fn continued(&mut self, now: Moment, mut job: Job) {
-        let pid = job.pid;
-        let stopped_for = job.stop.take().map(|stop| now - stop.since);
-        if job.continue_tries > 0 && stopped_for.is_some() {
-            self.publish(Event::ContinueConfirmed { pid });
-        }
-        self.publish(Event::Continued { pid, stopped_for });
-        job.continued_at = Some(now);
-        job.suspend_until = None;
-        self.state = State::Running(job);
-    }
-
     fn job_deadlines(&mut self, now: Moment, mut job: Job) {
         if is_due(job.timeout_at, now) {
             job.timeout_at = None;
@@ -340,33 +264,14 @@ impl Supervisor {
         self.state = State::Running(job);
     }
 
-    /// Does what `-c` and `-p` ask for about a stop that lasts.
-    fn mend_stop(&mut self, now: Moment, job: &mut Job, signal: Signal) {
-        let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
-        if wants_terminal {
-            self.tell_terminal(job, signal);
-        }
-        let mut act_at = None;
-        if self.policy.continue_stopped && !wants_terminal && job.continue_tries < CONTINUE_TRIES {
-            self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
-            job.continue_tries += 1;
-            act_at = Some(now + SETTLE * 2_u32.saturating_pow(job.continue_tries));
-        } else {
-            if job.continue_tries > 0 {
-                let (pid, tries) = (job.pid, job.continue_tries);
-                self.publish(Event::ContinueGivenUp { pid, tries });
-            }
-            if self.policy.restart_stopped {
-                self.end_job(now, job, EndedByUs::Stopped(signal), "it stays stopped");
-            }
-        }
-        if let Some(stop) = &mut job.stop {
-            stop.act_at = act_at;
-        }
-    }
-
     /// Begins to end the job: SIGTERM now, SIGKILL after the grace period.
-    fn end_job(&mut self, now: Moment, job: &mut Job, reason: EndedByUs, why: &'static str) {
+    pub(super) fn end_job(
+        &mut self,
+        now: Moment,
+        job: &mut Job,
+        reason: EndedByUs,
+        why: &'static str,
+    ) {
         if matches!(job.ended_by_us, Some(EndedByUs::TimedOut(_) | EndedByUs::Stopped(_))) {
             return;
         }

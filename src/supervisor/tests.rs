@@ -1,0 +1,662 @@
+//! Each pair of state and input once, as a line; and what holds for any sequence of inputs.
+
+use super::*;
+
+use crate::diagnose;
+use crate::model::policy::{Backoff, Cause, Forward, Stragglers};
+use crate::model::process::{ProcessKey, Sender};
+use crate::model::signal::Origin;
+use crate::model::verdict::Confidence;
+use proptest::prelude::*;
+
+const PID: Pid = Pid(100);
+
+/// A supervisor, its time, and what it answered last.
+struct Desk {
+    supervisor: Supervisor,
+    now: Moment,
+}
+
+impl Desk {
+    fn new(policy: Policy) -> Desk {
+        let supervisor = Supervisor::new(policy, "job".into(), 1);
+        Desk { supervisor, now: Moment(Duration::from_secs(1_000)) }
+    }
+
+    /// One whose job runs.
+    fn running(policy: Policy) -> Desk {
+        let mut desk = Desk::new(policy);
+        desk.tell(Input::Begin);
+        desk.tell(Input::Spawned(PID));
+        desk
+    }
+
+    /// Tells an input and the answers that `run` gives without asking the world.
+    fn actions(&mut self, input: Input) -> Vec<Action> {
+        let mut all = Vec::new();
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for action in self.supervisor.step(self.now, input) {
+                if let Action::Judge(facts) = &action {
+                    inputs.push(Input::Judged(diagnose::judge(facts)));
+                }
+                all.push(action);
+            }
+        }
+        all
+    }
+
+    /// Tells an input and returns what came of it, in short words.
+    fn tell(&mut self, input: Input) -> String {
+        let words: Vec<String> = self.actions(input).iter().map(word).collect();
+        words.join(" ")
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
+    /// Lets the time pass until the supervisor wants to be woken, and wakes it.
+    fn wake(&mut self) -> String {
+        self.now = self.supervisor.next_deadline().expect("a deadline");
+        self.tell(Input::Woken)
+    }
+}
+
+fn word(action: &Action) -> String {
+    match action {
+        Action::Spawn(context) => format!("spawn#{}", context.attempt),
+        Action::Send(to, signal) => format!("send({to:?},{signal})"),
+        Action::Forward(signal, _) => format!("forward({signal})"),
+        Action::Look => "look".into(),
+        Action::Judge(_) => "judge".into(),
+        Action::Publish(event) => {
+            let json = serde_json::to_value(event).expect("events serialise");
+            json["event"].as_str().expect("a tag").to_owned()
+        }
+        Action::Finish(outcome) => {
+            format!("finish({},{})", outcome.exit_status, outcome.verdict.kind.word())
+        }
+    }
+}
+
+fn received(signal: Signal, reach: Reach) -> Input {
+    let (origin, sender) = match reach {
+        Reach::WholeGroup => (Origin::Kernel, Sender::Kernel),
+        _ => (Origin::Kill, Sender::OutsideNamespace),
+    };
+    let info = SignalInfo { signal, origin, sender, value: None };
+    Input::Signal(Received { info, reach, can_suspend: true })
+}
+
+fn exited(status: u8) -> Input {
+    Input::JobEnded(Termination::Exited(status), ResourceUsage::default())
+}
+
+fn killed(signal: Signal) -> Input {
+    let end = Termination::Signaled { signal, core_dumped: false };
+    Input::JobEnded(end, ResourceUsage::default())
+}
+
+fn tree(pids: &[i32]) -> Input {
+    let process = |pid: &i32| Descendant {
+        key: ProcessKey { pid: Pid(*pid), start_ticks: 1 },
+        name: "w".into(),
+        state: 'S',
+    };
+    Input::Tree(pids.iter().map(process).collect())
+}
+
+fn no_wait() -> Policy {
+    let backoff = Backoff { min: Duration::ZERO, max: Duration::ZERO };
+    Policy { backoff, ..Policy::default() }
+}
+
+fn restarting() -> Policy {
+    Policy { restart_signalled: true, max_restarts: 1, ..no_wait() }
+}
+
+#[test]
+fn a_job_that_ends_well_is_started_once_and_finished() {
+    let mut desk = Desk::new(Policy::default());
+    assert_eq!(desk.tell(Input::Begin), "spawn#1");
+    assert_eq!(desk.tell(Input::Spawned(PID)), "started trapped");
+    assert_eq!(desk.supervisor.next_deadline(), None, "a waiting supervisor sleeps");
+    assert_eq!(desk.tell(exited(0)), "exited usage judge look");
+    assert_eq!(desk.tell(tree(&[])), "judged finish(0,success)");
+    assert_eq!(desk.tell(exited(0)), "", "nothing follows the end");
+}
+
+#[test]
+fn a_job_that_cannot_be_executed_is_finished_with_its_number() {
+    let mut desk = Desk::new(Policy { restart_on: vec![Cause::Failure], ..restarting() });
+    desk.tell(Input::Begin);
+    let failure = SpawnFailure { step: "execute 'x'".into(), errno: libc::ENOENT, is_exec: true };
+    assert_eq!(desk.tell(Input::SpawnFailed(failure)), "start_failed judge look");
+    assert_eq!(desk.tell(tree(&[])), "judged finish(127,exec_failed)");
+}
+
+#[test]
+fn a_lost_status_is_no_success_and_restarts_only_if_asked() {
+    let mut desk = Desk::running(restarting());
+    assert_eq!(desk.tell(Input::JobLost), "status_lost judge look");
+    assert_eq!(desk.tell(tree(&[])), "judged finish(125,status_lost)");
+    let mut desk = Desk::running(Policy { restart_lost: true, ..no_wait() });
+    desk.tell(Input::JobLost);
+    assert_eq!(desk.tell(tree(&[])), "judged restarting");
+    assert_eq!(desk.wake(), "spawn#2");
+}
+
+#[test]
+fn a_signal_from_a_process_is_logged_and_passed_on() {
+    let mut desk = Desk::running(Policy::default());
+    assert_eq!(
+        desk.tell(received(Signal::TERM, Reach::OnlyUs)),
+        "received forward(SIGTERM) forwarded"
+    );
+    desk.tell(killed(Signal::TERM));
+    assert_eq!(desk.tell(tree(&[])), "judged finish(143,stop_requested)");
+}
+
+#[test]
+fn what_the_job_has_already_is_not_passed_on_again() {
+    let mut desk = Desk::running(Policy::default());
+    assert_eq!(desk.tell(received(Signal::INT, Reach::WholeGroup)), "received");
+    let cancelled = received(Signal::TERM, Reach::WholeJob("slurmstepd"));
+    assert_eq!(desk.tell(cancelled), "received not_forwarded");
+    assert_eq!(desk.tell(received(Signal::PIPE, Reach::OurFault)), "received");
+    let mut desk = Desk::running(Policy { forward: Forward::None, ..Policy::default() });
+    assert_eq!(desk.tell(received(Signal::TERM, Reach::OnlyUs)), "received");
+}
+
+#[test]
+fn the_kernels_word_about_a_child_is_no_signal_to_log() {
+    let info = SignalInfo {
+        signal: Signal::CHLD,
+        origin: Origin::Child,
+        sender: Sender::Kernel,
+        value: None,
+    };
+    let input = Input::Signal(Received { info, reach: Reach::OnlyUs, can_suspend: false });
+    assert_eq!(Desk::running(Policy::default()).tell(input), "");
+}
+
+#[test]
+fn without_an_option_a_stop_is_logged_and_waited_for() {
+    let mut desk = Desk::running(Policy::default());
+    assert_eq!(desk.tell(Input::JobStopped(Signal::STOP)), "stopped");
+    assert_eq!(desk.supervisor.next_deadline(), None);
+    desk.pass(Duration::from_secs(7));
+    assert_eq!(desk.tell(Input::JobContinued), "continued");
+    assert_eq!(desk.tell(Input::JobContinued), "continued", "a stop too short to see");
+}
+
+#[test]
+fn ctrl_z_suspends_us_after_the_job_in_either_order_of_news() {
+    let suspended = "suspended send(Ourselves,SIGSTOP) resumed";
+    let all = Policy { continue_stopped: true, restart_stopped: true, ..Policy::default() };
+    for policy in [Policy::default(), all] {
+        let mut desk = Desk::running(policy.clone());
+        assert_eq!(desk.tell(received(Signal::TSTP, Reach::WholeGroup)), "received");
+        assert_eq!(desk.tell(Input::JobStopped(Signal::TSTP)), format!("stopped {suspended}"));
+        assert_eq!(desk.supervisor.next_deadline(), None, "-c leaves a suspended job alone");
+        let mut desk = Desk::running(policy);
+        assert_eq!(desk.tell(Input::JobStopped(Signal::TSTP)), "stopped");
+        let late = desk.tell(received(Signal::TSTP, Reach::WholeGroup));
+        assert_eq!(late, format!("received {suspended}"));
+        assert_eq!(desk.supervisor.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_stop_long_after_ctrl_z_was_refused_is_not_a_suspension() {
+    let mut desk = Desk::running(Policy::default());
+    desk.tell(received(Signal::TSTP, Reach::WholeGroup));
+    desk.pass(job::SUSPEND_WINDOW + Duration::from_secs(1));
+    assert_eq!(desk.tell(Input::JobStopped(Signal::STOP)), "stopped");
+}
+
+#[test]
+fn in_an_orphaned_group_we_never_stop_for_nobody_would_wake_us() {
+    let mut desk = Desk::running(Policy::default());
+    let Input::Signal(tstp) = received(Signal::TSTP, Reach::OnlyUs) else { unreachable!() };
+    let orphaned = Input::Signal(Received { can_suspend: false, ..tstp });
+    assert_eq!(desk.tell(orphaned), "received forward(SIGTSTP) forwarded");
+    assert_eq!(desk.tell(Input::JobStopped(Signal::TSTP)), "stopped");
+}
+
+#[test]
+fn who_wakes_us_wakes_the_job_even_if_nothing_is_forwarded() {
+    let mut desk = Desk::running(Policy { forward: Forward::None, ..Policy::default() });
+    assert_eq!(desk.tell(received(Signal::CONT, Reach::OnlyUs)), "received");
+    desk.tell(Input::JobStopped(Signal::TSTP));
+    let woken = desk.tell(received(Signal::CONT, Reach::OnlyUs));
+    assert_eq!(woken, "received forward(SIGCONT) forwarded");
+}
+
+#[test]
+fn a_session_of_its_own_is_stopped_by_sigstop_and_woken_whole() {
+    let mut desk = Desk::running(Policy { new_session: true, ..Policy::default() });
+    let stop = desk.tell(received(Signal::TSTP, Reach::OnlyUs));
+    assert_eq!(stop, "received send(Tree,SIGSTOP) forwarded");
+    desk.tell(Input::JobStopped(Signal::STOP));
+    let cont = desk.tell(received(Signal::CONT, Reach::OnlyUs));
+    assert_eq!(cont, "received send(StoppedInTree,SIGCONT) forwarded");
+}
+
+#[test]
+fn a_stopped_job_is_continued_and_the_success_is_said_when_it_runs() {
+    let mut desk = Desk::running(Policy { continue_stopped: true, ..Policy::default() });
+    assert_eq!(desk.tell(Input::JobStopped(Signal::STOP)), "stopped");
+    assert_eq!(desk.wake(), "send(StoppedInTree,SIGCONT)");
+    assert_eq!(desk.tell(Input::JobContinued), "continue_confirmed continued");
+}
+
+#[test]
+fn continuing_is_bounded_also_if_the_job_stops_itself_again_at_once() {
+    let mut desk = Desk::running(Policy { continue_stopped: true, ..Policy::default() });
+    let mut sent = 0;
+    for _ in 0..100 {
+        desk.tell(Input::JobStopped(Signal::STOP));
+        if desk.supervisor.next_deadline().is_some() {
+            sent += desk.wake().matches("SIGCONT").count();
+        }
+        desk.tell(Input::JobContinued);
+    }
+    assert_eq!(sent, job::CONTINUE_TRIES as usize);
+    desk.pass(job::CONTINUE_RESET);
+    desk.tell(Input::JobStopped(Signal::STOP));
+    assert_eq!(desk.wake(), "send(StoppedInTree,SIGCONT)", "after a good run it is tried anew");
+}
+
+#[test]
+fn a_job_that_stays_stopped_is_given_up_or_restarted() {
+    let policy = Policy { continue_stopped: true, ..no_wait() };
+    let mut desk = Desk::running(policy.clone());
+    desk.tell(Input::JobStopped(Signal::STOP));
+    for _ in 0..job::CONTINUE_TRIES {
+        assert_eq!(desk.wake(), "send(StoppedInTree,SIGCONT)");
+    }
+    assert_eq!(desk.wake(), "continue_given_up");
+    assert_eq!(desk.supervisor.next_deadline(), None);
+    let mut desk = Desk::running(Policy { restart_stopped: true, ..policy });
+    desk.tell(Input::JobStopped(Signal::STOP));
+    (0..job::CONTINUE_TRIES).for_each(|_| drop(desk.wake()));
+    let ending = "terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    assert_eq!(desk.wake(), format!("continue_given_up {ending}"));
+    desk.tell(killed(Signal::TERM));
+    assert_eq!(desk.tell(tree(&[])), "judged restarting");
+}
+
+#[test]
+fn a_job_that_wants_the_terminal_is_told_once_and_never_continued() {
+    let policy = Policy { continue_stopped: true, ..Policy::default() };
+    let mut desk = Desk::running(policy);
+    desk.tell(Input::JobStopped(Signal::TTIN));
+    assert_eq!(desk.wake(), "wants_terminal");
+    assert_eq!(desk.supervisor.next_deadline(), None);
+    desk.tell(Input::JobContinued);
+    desk.tell(Input::JobStopped(Signal::TTIN));
+    assert_eq!(desk.wake(), "");
+    let mut desk = Desk::running(Policy::default());
+    assert_eq!(desk.tell(Input::JobStopped(Signal::TTOU)), "stopped wants_terminal");
+}
+
+#[test]
+fn a_time_limit_ends_the_whole_tree_and_gives_124() {
+    let second = Duration::from_secs(1);
+    let policy = Policy { timeout: Some(second), kill_after: Some(second), ..restarting() };
+    let mut desk = Desk::running(policy);
+    let ending = "timed_out terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    assert_eq!(desk.wake(), ending);
+    assert_eq!(desk.wake(), "killing send(Tree,SIGKILL)");
+    assert_eq!(desk.tell(killed(Signal::KILL)), "signaled usage judge look");
+    assert_eq!(desk.tell(tree(&[])), "judged finish(124,timed_out)");
+}
+
+#[test]
+fn the_grace_period_of_a_time_limit_goes_on_for_what_the_job_leaves() {
+    let second = Duration::from_secs(1);
+    let policy = Policy { timeout: Some(second), kill_after: Some(second), ..Policy::default() };
+    let mut desk = Desk::running(policy);
+    desk.wake();
+    desk.pass(second / 2);
+    desk.tell(killed(Signal::TERM));
+    let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    assert_eq!(desk.tell(tree(&[7])), ending);
+    desk.pass(second / 2);
+    assert_eq!(desk.tell(Input::Woken), "look");
+    assert_eq!(desk.tell(tree(&[7])), "killing send(Tree,SIGKILL)");
+    assert_eq!(desk.wake(), "look");
+    assert_eq!(desk.tell(tree(&[])), "judged finish(124,timed_out)");
+}
+
+#[test]
+fn a_request_that_is_passed_on_becomes_an_order_only_with_kill_after() {
+    let mut desk = Desk::running(Policy::default());
+    desk.tell(received(Signal::TERM, Reach::OnlyUs));
+    assert_eq!(desk.supervisor.next_deadline(), None);
+    let grace = Some(Duration::from_secs(3));
+    let mut desk = Desk::running(Policy { kill_after: grace, ..Policy::default() });
+    desk.tell(received(Signal::TERM, Reach::OnlyUs));
+    assert_eq!(desk.wake(), "killing send(Tree,SIGKILL)");
+    desk.tell(killed(Signal::KILL));
+    assert_eq!(desk.tell(tree(&[])), "judged finish(137,stop_requested)");
+}
+
+#[test]
+fn restarts_are_counted_and_their_end_is_said() {
+    let mut desk = Desk::running(restarting());
+    assert_eq!(desk.tell(killed(Signal::KILL)), "signaled usage judge look");
+    assert_eq!(desk.tell(tree(&[])), "judged restarting");
+    assert_eq!(desk.wake(), "spawn#2");
+    assert_eq!(desk.tell(Input::Spawned(PID)), "started");
+    desk.tell(killed(Signal::KILL));
+    assert_eq!(desk.tell(tree(&[])), "restarts_exhausted judged finish(137,unknown)");
+}
+
+#[test]
+fn no_attempt_begins_while_a_process_of_the_old_one_lives() {
+    let mut desk = Desk::running(Policy { kill_after: Some(Duration::ZERO), ..restarting() });
+    desk.tell(killed(Signal::KILL));
+    let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    assert_eq!(desk.tell(tree(&[7])), ending);
+    assert_eq!(desk.wake(), "look");
+    assert_eq!(desk.tell(tree(&[7])), "killing send(Tree,SIGKILL)");
+    let mut rounds = 0;
+    let last = loop {
+        assert_eq!(desk.wake(), "look");
+        let answer = desk.tell(tree(&[7]));
+        rounds += 1;
+        if answer != "send(Tree,SIGKILL)" {
+            break answer;
+        }
+    };
+    assert_eq!(last, "tree_remains restart_refused judged finish(137,unknown)");
+    assert!(rounds > 10, "given up after {rounds} rounds");
+}
+
+#[test]
+fn stragglers_are_left_waited_for_or_ended_as_the_policy_says() {
+    let with = |stragglers| Desk::running(Policy { stragglers, ..Policy::default() });
+    let mut desk = with(Stragglers::Leave);
+    desk.tell(exited(0));
+    assert_eq!(desk.tell(tree(&[7])), "stragglers judged finish(0,success)");
+    let mut desk = with(Stragglers::Wait);
+    desk.tell(exited(0));
+    assert_eq!(desk.tell(tree(&[7])), "stragglers");
+    assert_eq!(desk.supervisor.next_deadline(), None, "the orphan's end will wake us");
+    assert_eq!(desk.tell(received(Signal::TERM, Reach::OnlyUs)), "received send(Tree,SIGTERM)");
+    let end = Termination::Exited(0);
+    let orphan = Input::OrphanEnded(Pid(7), end, ResourceUsage::default());
+    assert_eq!(desk.tell(orphan), "orphan_ended look");
+    assert_eq!(desk.tell(tree(&[])), "orphans_summary judged finish(0,success)");
+    let mut desk = with(Stragglers::Kill);
+    desk.tell(exited(3));
+    let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    assert_eq!(desk.tell(tree(&[7])), ending);
+    assert_eq!(desk.wake(), "look");
+    assert_eq!(desk.tell(tree(&[])), "judged finish(3,exit_nonzero)");
+}
+
+#[test]
+fn a_request_to_stop_ends_the_wait_for_a_restart() {
+    let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60) };
+    let mut desk = Desk::running(Policy { backoff, ..restarting() });
+    desk.tell(killed(Signal::KILL));
+    desk.tell(tree(&[]));
+    assert_eq!(desk.tell(received(Signal::USR1, Reach::OnlyUs)), "received");
+    let stopped = desk.tell(received(Signal::TERM, Reach::OnlyUs));
+    assert_eq!(stopped, "received restart_refused judged finish(137,unknown)");
+}
+
+#[test]
+fn a_request_to_stop_forbids_a_restart_however_the_job_then_ends() {
+    let mut desk = Desk::running(Policy { restart_on: vec![Cause::Failure], ..restarting() });
+    desk.tell(received(Signal::TERM, Reach::OnlyUs));
+    desk.tell(killed(Signal::SEGV));
+    assert_eq!(desk.tell(tree(&[])), "judged finish(139,crashed)");
+}
+
+#[test]
+fn a_killed_orphan_is_named_and_spoils_the_success() {
+    let mut desk = Desk::running(Policy::default());
+    let end = Termination::Signaled { signal: Signal::SEGV, core_dumped: false };
+    let orphan = Input::OrphanEnded(Pid(7), end, ResourceUsage::default());
+    assert_eq!(desk.tell(orphan), "orphan_ended");
+    desk.tell(exited(0));
+    let last = desk.tell(tree(&[]));
+    assert_eq!(last, "orphans_summary judged finish(0,success_with_losses)");
+}
+
+#[test]
+fn a_flood_of_orphans_does_not_flood_the_log() {
+    let mut desk = Desk::running(Policy::default());
+    let orphan =
+        |pid| Input::OrphanEnded(Pid(pid), Termination::Exited(0), ResourceUsage::default());
+    let told = (0..10_000).filter(|pid| desk.tell(orphan(pid + 200)) == "orphan_ended").count();
+    assert_eq!(told, 20);
+}
+
+fn any_signal() -> impl Strategy<Value = Signal> {
+    prop::sample::select(Signal::trappable().collect::<Vec<_>>())
+}
+
+fn any_end() -> impl Strategy<Value = Termination> {
+    prop_oneof![
+        any::<u8>().prop_map(Termination::Exited),
+        (1..=64_i32, any::<bool>()).prop_map(|(number, core_dumped)| Termination::Signaled {
+            signal: Signal::new(number).expect("a number of a signal"),
+            core_dumped,
+        }),
+    ]
+}
+
+/// What the scripted world does next.
+#[derive(Clone, Debug)]
+enum Move {
+    Signal(Signal, Reach, bool),
+    Stop(Signal),
+    Continue,
+    End(Termination),
+    Lose,
+    Orphan(Termination),
+    Fork,
+    Wake,
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    let reach = prop::sample::select(vec![
+        Reach::OnlyUs,
+        Reach::WholeGroup,
+        Reach::WholeJob("slurmstepd"),
+        Reach::OurFault,
+    ]);
+    let stop = prop::sample::select(vec![Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU]);
+    prop_oneof![
+        3 => (any_signal(), reach, any::<bool>()).prop_map(|(s, r, c)| Move::Signal(s, r, c)),
+        2 => stop.prop_map(Move::Stop),
+        1 => Just(Move::Continue),
+        2 => any_end().prop_map(Move::End),
+        1 => Just(Move::Lose),
+        1 => any_end().prop_map(Move::Orphan),
+        1 => Just(Move::Fork),
+        6 => Just(Move::Wake),
+    ]
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let flags = any::<[bool; 6]>();
+    let stragglers =
+        prop::sample::select(vec![Stragglers::Leave, Stragglers::Wait, Stragglers::Kill]);
+    let timeout = prop::option::of(1..100_u64);
+    let kill_after = prop::option::of(0..50_u64);
+    (flags, stragglers, timeout, kill_after, 0..4_u32).prop_map(
+        |(flags, stragglers, timeout, kill_after, max_restarts)| Policy {
+            continue_stopped: flags[0],
+            restart_stopped: flags[1],
+            restart_lost: flags[2],
+            restart_signalled: flags[3],
+            restart_on: if flags[4] { vec![Cause::Failure] } else { Vec::new() },
+            new_session: flags[5],
+            max_restarts,
+            timeout: timeout.map(Duration::from_secs),
+            kill_after: kill_after.map(Duration::from_secs),
+            stragglers,
+            ..Policy::default()
+        },
+    )
+}
+
+/// A small world that obeys the kernel's rules: SIGKILL ends what it reaches, nothing happens to
+/// a job that does not live.
+struct Fake {
+    desk: Desk,
+    is_job_alive: bool,
+    others: Vec<i32>,
+    spawned: u32,
+    finished: u32,
+    /// The earliest instant at which SIGKILL is allowed.
+    kill_from: Option<Moment>,
+}
+
+impl Fake {
+    fn tell(&mut self, input: Input) -> Result<(), TestCaseError> {
+        let mut inputs = std::collections::VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for action in self.desk.supervisor.step(self.desk.now, input) {
+                inputs.extend(self.carry_out(action)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action) -> Result<Option<Input>, TestCaseError> {
+        prop_assert_eq!(self.finished, 0, "{:?} after the end", action);
+        Ok(match action {
+            Action::Spawn(_) => {
+                prop_assert!(!self.is_job_alive, "a second copy of the job");
+                prop_assert!(self.others.is_empty(), "a copy beside the old tree");
+                self.is_job_alive = true;
+                self.spawned += 1;
+                self.kill_from = None;
+                Some(Input::Spawned(PID))
+            }
+            Action::Forward(..) => {
+                prop_assert!(self.is_job_alive, "a signal to a job that was reaped");
+                None
+            }
+            Action::Send(Target::Tree, Signal::TERM) => {
+                let grace = self.desk.supervisor.policy.grace();
+                let from = self.desk.now + grace;
+                self.kill_from = Some(self.kill_from.map_or(from, |at| at.min(from)));
+                None
+            }
+            Action::Send(Target::Tree, Signal::KILL) => {
+                let allowed = self.kill_from.is_some_and(|from| from <= self.desk.now);
+                prop_assert!(allowed, "SIGKILL before the grace period is over");
+                self.others.clear();
+                let end = Termination::Signaled { signal: Signal::KILL, core_dumped: false };
+                std::mem::take(&mut self.is_job_alive)
+                    .then(|| Input::JobEnded(end, ResourceUsage::default()))
+            }
+            Action::Send(Target::Job | Target::Ourselves, signal) => {
+                prop_assert!(self.is_job_alive, "{} while no job lives", signal);
+                None
+            }
+            Action::Send(..) => None,
+            Action::Look => Some(tree(&self.others)),
+            Action::Judge(facts) => Some(Input::Judged(diagnose::judge(&facts))),
+            Action::Publish(_) => None,
+            Action::Finish(_) => {
+                prop_assert!(!self.is_job_alive, "the end while the job lives");
+                self.finished += 1;
+                None
+            }
+        })
+    }
+
+    fn make(&mut self, next: Move) -> Result<(), TestCaseError> {
+        let input = match next {
+            Move::Signal(signal, reach, can_suspend) => {
+                let Input::Signal(received) = received(signal, reach) else { unreachable!() };
+                // A request that is passed on starts the grace period of an explicit --kill-after.
+                if let Some(grace) = self.desk.supervisor.policy.kill_after {
+                    let from = self.desk.now + grace;
+                    self.kill_from = Some(self.kill_from.map_or(from, |at| at.min(from)));
+                }
+                Input::Signal(Received { can_suspend, ..received })
+            }
+            Move::Orphan(end) => {
+                self.others.pop();
+                Input::OrphanEnded(Pid(7), end, ResourceUsage::default())
+            }
+            Move::Wake => {
+                match self.desk.supervisor.next_deadline() {
+                    Some(deadline) => self.desk.now = self.desk.now.max(deadline),
+                    None => self.desk.pass(Duration::from_secs(1)),
+                }
+                Input::Woken
+            }
+            _ if !self.is_job_alive => return Ok(()),
+            Move::Stop(signal) => Input::JobStopped(signal),
+            Move::Continue => Input::JobContinued,
+            Move::Fork => {
+                self.others.push(i32::try_from(self.others.len()).unwrap_or(0) + 200);
+                return Ok(());
+            }
+            Move::End(end) => {
+                self.is_job_alive = false;
+                Input::JobEnded(end, ResourceUsage::default())
+            }
+            Move::Lose => {
+                self.is_job_alive = false;
+                Input::JobLost
+            }
+        };
+        self.tell(input)
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_laws_hold(
+        policy in any_policy(),
+        moves in prop::collection::vec(any_move(), 0..60),
+    ) {
+        let limit = policy.max_restarts;
+        let mut fake = Fake {
+            desk: Desk::new(policy),
+            is_job_alive: false,
+            others: Vec::new(),
+            spawned: 0,
+            finished: 0,
+            kill_from: None,
+        };
+        fake.tell(Input::Begin)?;
+        for next in moves {
+            fake.make(next)?;
+        }
+        // Left alone, with a job and orphans that end, every run comes to its end.
+        for _ in 0..200 {
+            fake.make(Move::End(Termination::Exited(0)))?;
+            fake.make(Move::Orphan(Termination::Exited(0)))?;
+            fake.make(Move::Wake)?;
+        }
+        prop_assert_eq!(fake.finished, 1, "runs end exactly once");
+        prop_assert!(fake.spawned <= limit + 1, "{} attempts", fake.spawned);
+    }
+
+    #[test]
+    fn a_finished_run_is_sure_of_its_verdict_or_says_that_it_is_not(end in any_end()) {
+        let mut desk = Desk::running(Policy::default());
+        desk.actions(Input::JobEnded(end, ResourceUsage::default()));
+        let actions = desk.actions(tree(&[]));
+        let Some(Action::Finish(outcome)) = actions.last() else {
+            return Err(TestCaseError::fail("no end"));
+        };
+        prop_assert_eq!(outcome.exit_status, end.exit_status());
+        prop_assert_eq!(outcome.verdict.kind.is_success(), end.is_success());
+        prop_assert!(end.is_success() <= (outcome.verdict.confidence == Confidence::Certain));
+    }
+}

@@ -355,8 +355,10 @@ fn execute_script(shared: &mut Shared, file: *const c_char) {
     let shell = c"/bin/sh".as_ptr();
     // SAFETY: the slot in front, which is there for this.
     unsafe { *shared.arguments = shell };
-    // SAFETY: the slot of argument 0, which sh takes as the name of its script.
-    let name = unsafe { &mut *shared.arguments.add(1) };
+    // SAFETY: the slot of argument 0 lies behind the one in front.
+    let slot = unsafe { shared.arguments.add(1) };
+    // SAFETY: a slot of the array, which nobody else looks at meanwhile.
+    let name = unsafe { &mut *slot };
     let kept = std::mem::replace(name, file);
     // SAFETY: all three are what execve(2) takes.
     unsafe { libc::execve(shell, shared.arguments, shared.environment) };

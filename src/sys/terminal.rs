@@ -1,10 +1,11 @@
 //! Job control: who else got a signal of the terminal, and stopping ourselves.
 
 use nix::sys::prctl;
-use nix::unistd::{Pid as NixPid, getpgid, getpgrp, getppid, getsid};
+use nix::sys::signal::{Signal as NixSignal, kill};
+use nix::unistd::{Pid as NixPid, getpgid, getpgrp, getpid, getppid, getsid};
 
 use crate::model::process::Pid;
-use crate::sys::{SysError, check};
+use crate::sys::SysError;
 
 /// Returns whether that process is in our process group, so that the terminal signals both.
 #[must_use]
@@ -26,9 +27,8 @@ pub fn can_be_continued() -> bool {
 ///
 /// None that kill(2) lists can occur.
 pub fn stop_ourselves() -> Result<(), SysError> {
-    // SAFETY: plain integers; SIGSTOP cannot be blocked, so we are stopped when this returns.
-    let result = unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
-    check("stop ourselves", result.into()).map(|_| ())
+    // SIGSTOP cannot be blocked: when this returns, we were stopped and continued.
+    kill(getpid(), NixSignal::SIGSTOP).map_err(|errno| SysError::new("stop ourselves", errno))
 }
 
 /// Makes orphaned descendants our children, to be reaped by us (PR_SET_CHILD_SUBREAPER).

@@ -1,0 +1,110 @@
+//! A job that stops: suspended together with us, continued, restarted, or only watched.
+
+use crate::model::event::Event;
+use crate::model::facts::{EndedByUs, Reach};
+use crate::model::signal::{Signal, SignalInfo};
+use crate::model::time::Moment;
+use crate::supervisor::job::{CONTINUE_RESET, CONTINUE_TRIES, Job, SETTLE, SUSPEND_WINDOW, Stop};
+use crate::supervisor::{Action, State, Supervisor, Target};
+
+impl Supervisor {
+    /// The terminal, or somebody on purpose, asked us to stop: we do so once the job has.
+    pub(super) fn expect_suspension(
+        &mut self,
+        now: Moment,
+        job: &mut Job,
+        info: &SignalInfo,
+        reach: Reach,
+    ) {
+        if !self.job_hears(info, reach) {
+            return;
+        }
+        let stopped_just_now = job.stop.as_ref().is_some_and(|s| now - s.since <= SUSPEND_WINDOW);
+        if stopped_just_now {
+            self.suspend(job);
+        } else {
+            job.suspend_until = Some(now + SUSPEND_WINDOW);
+        }
+    }
+
+    fn suspend(&mut self, job: &mut Job) {
+        if let Some(stop) = &mut job.stop {
+            // Who stopped us both will continue us both: there is nothing to mend.
+            stop.act_at = None;
+            let signal = stop.signal;
+            if matches!(signal, Signal::TTIN | Signal::TTOU) {
+                self.tell_terminal(job, signal);
+            }
+        }
+        job.suspend_until = None;
+        self.publish(Event::Suspended);
+        self.actions.push(Action::Send(Target::Ourselves, Signal::STOP));
+        self.publish(Event::Resumed);
+    }
+
+    pub(super) fn stopped(&mut self, now: Moment, mut job: Job, signal: Signal) {
+        self.publish(Event::Stopped { pid: job.pid, signal });
+        let ran_well = job.continued_at.is_none_or(|at| now - at >= CONTINUE_RESET);
+        if ran_well {
+            job.continue_tries = 0;
+        }
+        job.stop = Some(Stop { signal, since: now, act_at: None });
+        let is_suspension = job.suspend_until.is_some_and(|until| now <= until);
+        if is_suspension {
+            self.suspend(&mut job);
+        } else if self.policy.continue_stopped || self.policy.restart_stopped {
+            // Tries in a row wait longer and longer, also over a short run between two stops.
+            let wait = SETTLE * 2_u32.saturating_pow(job.continue_tries.min(CONTINUE_TRIES));
+            if let Some(stop) = &mut job.stop {
+                stop.act_at = Some(now + wait);
+            }
+        } else if matches!(signal, Signal::TTIN | Signal::TTOU) {
+            self.tell_terminal(&mut job, signal);
+        }
+        self.state = State::Running(job);
+    }
+
+    fn tell_terminal(&mut self, job: &mut Job, signal: Signal) {
+        if !job.told_terminal {
+            job.told_terminal = true;
+            self.publish(Event::WantsTerminal { pid: job.pid, signal });
+        }
+    }
+
+    pub(super) fn continued(&mut self, now: Moment, mut job: Job) {
+        let pid = job.pid;
+        let stopped_for = job.stop.take().map(|stop| now - stop.since);
+        if job.continue_tries > 0 && stopped_for.is_some() {
+            self.publish(Event::ContinueConfirmed { pid });
+        }
+        self.publish(Event::Continued { pid, stopped_for });
+        job.continued_at = Some(now);
+        job.suspend_until = None;
+        self.state = State::Running(job);
+    }
+
+    /// Does what `-c` and `-p` ask for about a stop that lasts.
+    pub(super) fn mend_stop(&mut self, now: Moment, job: &mut Job, signal: Signal) {
+        let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
+        if wants_terminal {
+            self.tell_terminal(job, signal);
+        }
+        let mut act_at = None;
+        if self.policy.continue_stopped && !wants_terminal && job.continue_tries < CONTINUE_TRIES {
+            self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
+            job.continue_tries += 1;
+            act_at = Some(now + SETTLE * 2_u32.saturating_pow(job.continue_tries));
+        } else {
+            if job.continue_tries > 0 {
+                let (pid, tries) = (job.pid, job.continue_tries);
+                self.publish(Event::ContinueGivenUp { pid, tries });
+            }
+            if self.policy.restart_stopped {
+                self.end_job(now, job, EndedByUs::Stopped(signal), "it stays stopped");
+            }
+        }
+        if let Some(stop) = &mut job.stop {
+            stop.act_at = act_at;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! ARCHITECTURE, "Who may import whom": arrows go down only, and siblings do not know each other.
+
+#![allow(clippy::allow_attributes, reason = "tests read the sources")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each part may name after `crate::`, besides itself.
+const ALLOWED: [(&str, &[&str]); 9] = [
+    ("model", &[]),
+    ("plan", &["model"]),
+    ("supervisor", &["model"]),
+    ("diagnose", &["model"]),
+    ("cli", &["model", "plan"]),
+    ("sys", &["model"]),
+    ("probe", &["model", "plan"]),
+    ("sink", &["model", "plan"]),
+    ("run", &["model", "plan", "supervisor", "diagnose", "sys", "probe", "sink"]),
+];
+
+/// What only some files may say, and why is written in .clippy.toml or ARCHITECTURE.md.
+const WORDS: [(&str, &[&str]); 3] =
+    [("unsafe {", &["sys"]), ("unsafe extern", &["sys"]), ("std::io::stdout()", &["bin"])];
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Each source file as (part, path, text without the tests below it).
+fn parts() -> Vec<(String, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let part = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source");
+        let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+        let inside = path.strip_prefix(&root).expect("below src").to_owned();
+        let first = inside.iter().next().expect("a name").to_string_lossy();
+        (first.trim_end_matches(".rs").to_owned(), inside.display().to_string(), text)
+    };
+    files.into_iter().map(part).filter(|(_, path, _)| !path.ends_with("tests.rs")).collect()
+}
+
+#[test]
+fn arrows_go_down_only() {
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
+    let mut seen = 0;
+    for (part, path, text) in parts() {
+        if part == "lib" || part == "bin" {
+            continue;
+        }
+        let may = allowed.get(part.as_str()).unwrap_or_else(|| panic!("{path}: {part} has no row"));
+        for line in text.lines() {
+            let Some((_, rest)) = line.split_once("crate::") else { continue };
+            let named = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+            assert!(
+                named == part || may.contains(&named),
+                "{path}: {part} must not import {named}: {line}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "only {seen} imports were found: does this test still read the sources?");
+}
+
+#[test]
+fn what_is_for_some_is_said_by_those_only() {
+    for (part, path, text) in parts() {
+        for (word, may) in WORDS {
+            assert!(!text.contains(word) || may.contains(&part.as_str()), "{path} says '{word}'");
+        }
+    }
+}
+
+/// STYLE, section 8: "400 non-test lines the wall".
+#[test]
+fn no_file_has_outgrown_its_purpose() {
+    for (_, path, text) in parts() {
+        let lines = text.lines().count();
+        assert!(lines <= 400, "{path} has {lines} lines without its tests");
+    }
+}

@@ -1,0 +1,287 @@
+//! What the process tests share: a place of their own, the real program over real children, and
+//! waiting for conditions instead of for time.
+//!
+//! Jobs are scripts for sh, and for perl where sh cannot say it: both are on every Debian.
+
+#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(
+    clippy::allow_attributes,
+    reason = "an expectation would fail in the files that use it all"
+)]
+#![allow(missing_docs, reason = "the names say it")]
+#![allow(clippy::disallowed_methods, reason = "tests start programs and read the clock")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// No condition takes longer on a working machine, however busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until the condition holds, looking every few milliseconds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The program under test. A run as another user names a directory that he can read.
+pub fn program() -> PathBuf {
+    match std::env::var_os("CHILDMINDER_TEST_BIN_DIR") {
+        Some(directory) => Path::new(&directory).join("childminder"),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_childminder")),
+    }
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The variable by which every process of one test is found again, whoever started it.
+const MARK: &str = "MINDED_TEST";
+
+/// A directory of a test's own. When it goes, no process of the test may be left.
+pub struct Place {
+    dir: tempfile::TempDir,
+    mark: String,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        let dir = tempfile::Builder::new().prefix("minded-").tempdir().expect("a directory");
+        let mark = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
+        Place { dir, mark }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The text of a file; empty if it is not there (yet).
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.file(name)).unwrap_or_default()).into_owned()
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.file(name), text).expect("written");
+        self.file(name)
+    }
+
+    /// Waits until a file has a line that contains the words, and returns that line.
+    pub fn await_line(&self, name: &str, words: &str) -> String {
+        let mut line = None;
+        wait_until(&format!("{name} says '{words}'"), || {
+            line = self.text(name).lines().find(|line| line.contains(words)).map(str::to_owned);
+            line.is_some()
+        });
+        line.expect("found")
+    }
+
+    /// A command in this place, with no CHILDMINDER_* variable of whoever runs the tests.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"CHILDMINDER_") {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir(self.path()).env(MARK, &self.mark).stdin(Stdio::null());
+        command
+    }
+
+    /// childminder with these words.
+    pub fn childminder<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.command(program());
+        command.args(words);
+        command
+    }
+
+    /// Runs childminder to its end and returns what it wrote.
+    pub fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
+        let output = self.childminder(words).output().expect("childminder starts");
+        Done::new(self, output)
+    }
+
+    /// Starts childminder in the background.
+    pub fn start<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Running<'_> {
+        self.start_command(self.childminder(words))
+    }
+
+    pub fn start_command(&self, mut command: Command) -> Running<'_> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { place: self, child: Some(command.spawn().expect("childminder starts")) }
+    }
+
+    /// The paths of the logs in the default directory, in the order of their names.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.file("log")) else { return Vec::new() };
+        let mut logs: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        logs.sort();
+        logs
+    }
+
+    /// The text of the only log in the default directory; empty if there is none (yet).
+    pub fn log(&self) -> String {
+        let logs = self.logs();
+        assert!(logs.len() < 2, "more than one log: {logs:?}");
+        logs.first().map(|log| fs::read_to_string(log).expect("the log")).unwrap_or_default()
+    }
+
+    /// Waits until the only log has a line that contains the words, and returns its message.
+    pub fn await_log(&self, words: &str) -> String {
+        let mut found = None;
+        wait_until(&format!("the log says '{words}'"), || {
+            found = messages(&self.log()).into_iter().find(|message| message.contains(words));
+            found.is_some()
+        });
+        found.expect("found")
+    }
+
+    /// The living processes of this test, by the mark in their environment.
+    pub fn processes(&self) -> Vec<i32> {
+        let mark = format!("{MARK}={}", self.mark);
+        let is_marked = |pid: &i32| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+        };
+        let entries = fs::read_dir("/proc").expect("proc");
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(is_marked)
+            .collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test failed already: clean up, and let it say why.
+            self.processes().into_iter().for_each(|pid| kill(pid, "KILL"));
+            return;
+        }
+        // What was killed a moment ago may still be on its way out.
+        wait_until("no process of the test is left", || self.processes().is_empty());
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Done {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    /// The messages of the only log in the default directory, without time and host.
+    pub log: Vec<String>,
+}
+
+impl Done {
+    fn new(place: &Place, output: Output) -> Done {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Done {
+            status: output.status,
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+            log: if place.logs().len() == 1 { messages(&place.log()) } else { Vec::new() },
+        }
+    }
+
+    /// The exit status; childminder itself never dies of a signal.
+    #[track_caller]
+    pub fn code(&self) -> i32 {
+        assert_eq!(self.status.signal(), None, "childminder died of a signal: {self:?}");
+        self.status.code().expect("it exited")
+    }
+
+    /// The only message that contains the words.
+    #[track_caller]
+    pub fn message(&self, words: &str) -> &str {
+        let found: Vec<&String> = self.log.iter().filter(|line| line.contains(words)).collect();
+        assert_eq!(found.len(), 1, "one message with '{words}' in {:#?}", self.log);
+        found[0]
+    }
+
+    pub fn count(&self, words: &str) -> usize {
+        self.log.iter().filter(|line| line.contains(words)).count()
+    }
+
+    /// The last message: the verdict.
+    #[track_caller]
+    pub fn verdict(&self) -> &str {
+        let last = self.log.last().expect("a log with lines");
+        last.strip_prefix("verdict: ").unwrap_or_else(|| panic!("the log ends with '{last}'"))
+    }
+}
+
+/// childminder in the background. It is ended if the test forgets it.
+pub struct Running<'a> {
+    place: &'a Place,
+    child: Option<Child>,
+}
+
+impl Running<'_> {
+    pub fn pid(&self) -> i32 {
+        let child = self.child.as_ref().expect("it runs");
+        i32::try_from(child.id()).expect("a pid")
+    }
+
+    /// Waits until the job was started and returns its pid, as the log has it.
+    pub fn job(&self) -> i32 {
+        let line = self.place.await_log(" started in process ");
+        line.rsplit(' ').next().and_then(|word| word.parse().ok()).expect("a pid")
+    }
+
+    pub fn signal(&self, name: &str) {
+        kill(self.pid(), name);
+    }
+
+    /// Waits until it has ended.
+    pub fn end(mut self) -> Done {
+        let child = self.child.take().expect("it runs");
+        let output = child.wait_with_output().expect("its output");
+        Done::new(self.place, output)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// Sends a signal by its name without SIG, as a user would: kill(1) is another process.
+pub fn kill(pid: i32, name: &str) {
+    let script = format!("kill -{name} {pid}");
+    // The process may have gone.
+    Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status().expect("sh starts");
+}
+
+/// The messages of a log, without time, span and host.
+pub fn messages(log: &str) -> Vec<String> {
+    let message = |line: &str| line.split_once("): ").map(|(_, message)| message.to_owned());
+    log.lines().map(|line| message(line).unwrap_or_else(|| panic!("no log line: {line}"))).collect()
+}
+
+/// The state letter of a process (proc(5)); `None` if it has gone.
+pub fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// A line of /proc/PID/status, such as `SigIgn`.
+pub fn status_field(text: &str, name: &str) -> String {
+    let field = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    field.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
+}
