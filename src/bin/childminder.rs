@@ -1,35 +1,47 @@
 //! Minds one job. See `childminder::cli::childminder` for what may be typed.
 
+#![no_main]
+#![expect(unsafe_code, reason = "C's main is exported here; sys::entry says why not Rust's")]
+
 use std::error::Error;
+use std::ffi::{OsString, c_char, c_int};
 use std::io::Write;
-use std::process::ExitCode;
 
 use childminder::cli::childminder::{Invocation, parse};
 use childminder::model::outcome::OWN_FAILURE;
 use childminder::run;
-use childminder::sys::signals;
+use childminder::sys::entry::{self, Given};
 
-fn main() -> ExitCode {
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // Before anything else and before any thread: from here on no signal ends us unseen.
-    let given = match signals::block_all() {
-        Ok(given) => given,
-        Err(error) => return fail(&error, ""),
+    let status = match entry::begin() {
+        Ok(given) => {
+            // SAFETY: these are the arguments of main, as the C library passes them.
+            let arguments = unsafe { entry::arguments(argc, argv) };
+            carry_out(arguments, given)
+        }
+        Err(error) => fail(&error, ""),
     };
-    match parse(std::env::args_os().skip(1).collect()) {
+    status.into()
+}
+
+fn carry_out(arguments: Vec<OsString>, given: Given) -> u8 {
+    match parse(arguments) {
         Ok(Invocation::Run(plan)) => match run::run(&plan, given) {
-            Ok(status) => ExitCode::from(status),
+            Ok(status) => status,
             Err(error) => fail(&error, ""),
         },
         Ok(Invocation::Show(text)) => match std::io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
+            Ok(()) => 0,
+            Err(error) => fail(&error, ""),
         },
         Err(error) => fail(&error, " (try 'childminder --help')"),
     }
 }
 
 /// Tells a failure of our own on one line, with all its causes, and what to do.
-fn fail(error: &dyn Error, advice: &str) -> ExitCode {
+fn fail(error: &dyn Error, advice: &str) -> u8 {
     let mut line = format!("childminder: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -43,5 +55,5 @@ fn fail(error: &dyn Error, advice: &str) -> ExitCode {
     line.push('\n');
     // If standard error is closed, the status still tells.
     std::io::stderr().write_all(line.as_bytes()).ok();
-    ExitCode::from(OWN_FAILURE)
+    OWN_FAILURE
 }

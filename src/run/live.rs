@@ -18,8 +18,9 @@ use crate::run::senders::Senders;
 use crate::run::{World, run_id};
 use crate::supervisor::{AttemptContext, Input, Received, Target};
 use crate::sys::cgroup::AttemptCgroup;
+use crate::sys::entry::Given;
 use crate::sys::reaper::{self, Tree};
-use crate::sys::signals::{GivenMask, RawSignal, SignalFd};
+use crate::sys::signals::{RawSignal, SignalFd};
 use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
@@ -35,8 +36,7 @@ pub(super) struct Live {
     files: Files,
     new_session: bool,
     wants_cgroup: bool,
-    given: GivenMask,
-    is_sigchld_ignored: bool,
+    given: Given,
     signals: SignalFd,
     senders: Senders,
     batch: Vec<RawSignal>,
@@ -54,9 +54,8 @@ impl Live {
         job: &JobPlan,
         files: Files,
         signals: SignalFd,
-        given: GivenMask,
+        given: Given,
     ) -> Result<Live, SysError> {
-        let is_sigchld_ignored = signals::default_sigchld()?;
         let has_children = wait::look()? != Waited::NoChild;
         terminal::become_subreaper()?;
         let policy = &job.policy;
@@ -76,7 +75,6 @@ impl Live {
                 || policy.timeout.is_some()
                 || policy.stragglers == Stragglers::Kill,
             given,
-            is_sigchld_ignored,
             signals,
             senders: Senders::new(),
             batch: Vec::new(),
@@ -214,8 +212,7 @@ impl World for Live {
             standard: self.files.standard(),
             directory: self.directory.as_deref(),
             new_session: self.new_session,
-            mask: &self.given,
-            is_sigchld_ignored: self.is_sigchld_ignored,
+            given: &self.given,
             cgroup: self.cgroup.as_ref().map(AttemptCgroup::procs),
         };
         match spawn::spawn(&self.program, &setting) {

@@ -26,7 +26,8 @@ use crate::run::sinks::Sinks;
 use crate::sink::SinkError;
 use crate::sink::log_file::{LogFile, LogName};
 use crate::supervisor::{Action, AttemptContext, Input, Outcome, Supervisor, Target};
-use crate::sys::signals::{GivenMask, SignalFd};
+use crate::sys::entry::Given;
+use crate::sys::signals::SignalFd;
 use crate::sys::{SysError, clock};
 
 /// What could not be done before the job was started. Nothing is left behind.
@@ -98,13 +99,13 @@ pub trait World {
     fn look(&mut self) -> Input;
 }
 
-/// Minds what the plan says and returns the exit status. `given` is the signal mask that we were
-/// given; all signals are blocked by now.
+/// Minds what the plan says and returns the exit status. `given` is what our own parent gave us;
+/// all signals are blocked by now.
 ///
 /// # Errors
 ///
 /// Something could not be prepared; nothing was started, and nothing is left behind.
-pub fn run(plan: &RunPlan, given: GivenMask) -> Result<u8, StartError> {
+pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
     if let Some(directory) = &plan.working_directory {
         std::env::set_current_dir(directory)
             .map_err(StartError::file("change to working directory", directory))?;
@@ -151,7 +152,8 @@ pub fn run(plan: &RunPlan, given: GivenMask) -> Result<u8, StartError> {
 /// The loop: waits, asks the supervisor, does what it is told.
 fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
     let command = ShellQuoted(&job.command).to_string();
-    let seed = u64::from_ne_bytes(clock::random());
+    // The jitter is for restarts only.
+    let seed = if job.policy.may_restart() { u64::from_ne_bytes(clock::random()) } else { 0 };
     let mut supervisor = Supervisor::new(job.policy.clone(), command, seed);
     let mut answers = VecDeque::from([Input::Begin]);
     loop {

@@ -1,6 +1,6 @@
 //! Who sent a signal: names for the numbers in a siginfo.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 
 use crate::model::facts::Reach;
@@ -16,8 +16,8 @@ const WHOLE_JOB_SENDERS: [&str; 1] = ["slurmstepd"];
 /// another process; the names of users stay.
 pub(super) struct Senders {
     ourselves: i32,
-    users: HashMap<u32, Option<String>>,
-    batch: HashMap<i32, Looked>,
+    users: BTreeMap<u32, Option<String>>,
+    batch: BTreeMap<i32, Looked>,
 }
 
 /// What was found about one pid in this batch.
@@ -31,8 +31,8 @@ impl Senders {
     pub(super) fn new() -> Senders {
         Senders {
             ourselves: nix::unistd::getpid().as_raw(),
-            users: HashMap::new(),
-            batch: HashMap::new(),
+            users: BTreeMap::new(),
+            batch: BTreeMap::new(),
         }
     }
 

@@ -143,30 +143,40 @@ fn stream(fd: std::os::fd::BorrowedFd<'_>, name: &str) -> Result<File, SinkError
     })
 }
 
-/// Makes the directory if it is missing and a file of a new name in it.
+/// Makes a file of a new name in the directory, which is made if it is missing.
 fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, PathBuf), SinkError> {
-    let mut created: Vec<PathBuf> = directory
-        .ancestors()
-        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
-        .map(Path::to_owned)
-        .collect();
-    created.reverse();
-    let fail = |action, target: &Path, created: &[PathBuf], source| {
-        remove(created);
-        SinkError { action, target: target.to_owned(), source }
+    let fail = |action, source| SinkError { action, target: directory.to_owned(), source };
+    let mut created = Vec::new();
+    let made = match new_file(directory, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            created = missing(directory);
+            if let Err(source) = fs::create_dir_all(directory) {
+                remove(&created);
+                return Err(fail("make log directory", source));
+            }
+            new_file(directory, name)
+        }
+        other => other,
     };
-    if !created.is_empty()
-        && let Err(source) = fs::create_dir_all(directory)
-    {
-        return Err(fail("make log directory", directory, &created, source));
-    }
-    match new_file(directory, name) {
+    match made {
         Ok((file, path)) => {
             created.push(path.clone());
             Ok((file, created, path))
         }
-        Err(source) => Err(fail("make a log file in", directory, &created, source)),
+        Err(source) => {
+            remove(&created);
+            Err(fail("make a log file in", source))
+        }
     }
+}
+
+/// The directories on the way to this one that do not exist, from the top.
+fn missing(directory: &Path) -> Vec<PathBuf> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let mut missing: Vec<PathBuf> =
+        directory.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+    missing.reverse();
+    missing
 }
 
 fn new_file(directory: &Path, name: &LogName) -> io::Result<(File, PathBuf)> {

@@ -28,13 +28,14 @@ fn read(clock: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Returns random bytes from getrandom(2); zeros on a kernel that has none, where ids of runs
-/// that begin in the same millisecond could then be equal.
+/// Returns random bytes from getrandom(2), at most 256.
+///
+/// Early in the boot of a machine, before it has gathered randomness, they may be zeros: then ids
+/// of runs that begin in the same millisecond could be equal.
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    if getrandom::fill(&mut bytes).is_err() {
-        bytes = [0; N];
-    }
+    // SAFETY: the buffer is ours and as long as the length says.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, libc::GRND_NONBLOCK) };
     bytes
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 pub mod cgroup;
 pub mod clock;
-pub mod early;
+pub mod entry;
 pub mod poll;
 pub mod reaper;
 pub mod signals;

@@ -4,7 +4,7 @@
 //! The walk is racy by nature, so each process is held by a pidfd first and then its ancestry is
 //! checked once more: a pid that meanwhile went to a stranger does not lead back to us.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +20,7 @@ const DEEPEST: usize = 1024;
 pub struct Tree {
     ourselves: Pid,
     /// Children that we got from a program that executed childminder in its place.
-    strangers: HashSet<ProcessKey>,
+    strangers: BTreeSet<ProcessKey>,
 }
 
 /// A process of the job, held by its pidfd.
@@ -41,7 +41,7 @@ impl Tree {
     #[must_use]
     pub fn new(has_children: bool) -> Tree {
         let ourselves = Pid(nix::unistd::getpid().as_raw());
-        let mut tree = Tree { ourselves, strangers: HashSet::new() };
+        let mut tree = Tree { ourselves, strangers: BTreeSet::new() };
         if has_children {
             tree.strangers = tree.walk().iter().map(|stat| stat.process.key).collect();
         }
@@ -109,7 +109,7 @@ impl Tree {
     /// Walks down /proc/PID/task/TID/children (proc(5)), or, where the kernel has no such file,
     /// through all of /proc.
     fn walk(&self) -> Vec<Stat> {
-        let mut seen = HashSet::from([self.ourselves]);
+        let mut seen = BTreeSet::from([self.ourselves]);
         let mut found = Vec::new();
         let is_told = fs::exists("/proc/thread-self/children").unwrap_or(false);
         let mut open = if is_told { children(self.ourselves) } else { self.scan() };

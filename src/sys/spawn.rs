@@ -13,8 +13,7 @@ use nix::errno::Errno;
 
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
-use crate::sys::early;
-use crate::sys::signals::GivenMask;
+use crate::sys::entry::Given;
 
 /// Where execvp(3) looks if PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -76,10 +75,8 @@ pub struct Setting<'a> {
     pub directory: Option<&'a CStr>,
     /// Whether it leads a session of its own (setsid(2)).
     pub new_session: bool,
-    /// The signal mask that childminder was given.
-    pub mask: &'a GivenMask,
-    /// Whether childminder was given SIGCHLD ignored.
-    pub is_sigchld_ignored: bool,
+    /// What childminder was given and hands on.
+    pub given: &'a Given,
     /// `cgroup.procs` of the cgroup to be born into.
     pub cgroup: Option<BorrowedFd<'a>>,
 }
@@ -102,7 +99,6 @@ struct Shared {
     new_session: bool,
     cgroup: c_int,
     mask: *const libc::sigset_t,
-    default_sigpipe: bool,
     ignore_sigchld: bool,
     candidates: *const *const c_char,
     arguments: *mut *const c_char,
@@ -133,13 +129,12 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
     arguments.extend(pointers(&program.arguments));
     let mut shared = Shared {
         standard: setting.standard.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
-        closed: early::closed_descriptors(),
+        closed: setting.given.closed,
         directory: setting.directory.map_or(ptr::null(), CStr::as_ptr),
         new_session: setting.new_session,
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
-        mask: setting.mask.as_ptr(),
-        default_sigpipe: !early::is_sigpipe_ignored(),
-        ignore_sigchld: setting.is_sigchld_ignored,
+        mask: setting.given.mask.as_ptr(),
+        ignore_sigchld: setting.given.is_sigchld_ignored,
         candidates: candidates.as_ptr(),
         arguments: arguments.as_mut_ptr(),
         environment: environment.as_ptr(),
@@ -295,7 +290,7 @@ fn prepare_child(shared: &Shared) -> Result<(), Step> {
                 return Err(Step::Redirect);
             }
         } else if closed {
-            // SAFETY: plain integer; what is open there is the runtime's /dev/null.
+            // SAFETY: plain integer; what is open there is our /dev/null.
             unsafe { libc::close(fd) };
         }
     }
@@ -307,12 +302,8 @@ fn prepare_child(shared: &Shared) -> Result<(), Step> {
     Ok(())
 }
 
-/// Handlers of the runtime (SIGSEGV, SIGBUS) go away with execve(2) by themselves.
+/// All other signals are as we were given them: nobody sets any.
 fn restore_signals(shared: &Shared) {
-    if shared.default_sigpipe {
-        // SAFETY: SIG_DFL is no handler.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    }
     if shared.ignore_sigchld {
         // SAFETY: SIG_IGN is no handler.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };

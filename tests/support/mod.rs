@@ -13,6 +13,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -40,6 +41,11 @@ pub fn program() -> PathBuf {
 
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Says, past the harness that hides what passing tests print, what could not be tested here.
+pub fn skip(what: &str, why: &str) {
+    io::stderr().write_all(format!("SKIPPED: {what}: {why}\n").as_bytes()).expect("stderr");
 }
 
 /// The variable by which every process of one test is found again, whoever started it.
@@ -105,10 +111,31 @@ impl Place {
         command
     }
 
+    /// A script of sh in this place, to which `$CM` is the program under test.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = self.command("sh");
+        command.args(["-c", script]).env("CM", program());
+        command
+    }
+
+    /// An executable file. Another process writes it: a descriptor of ours that is open for
+    /// writing, inherited by what other tests start, would make it busy (ETXTBSY of execve(2)).
+    pub fn executable(&self, name: &str, text: &str) -> PathBuf {
+        let mut writer = self.shell("cat > \"$1\" && chmod 755 \"$1\"");
+        writer.args(["sh", name]).stdin(fs::File::open(self.write(".text", text)).expect("text"));
+        assert!(writer.status().expect("sh starts").success(), "{name} is not made");
+        fs::remove_file(self.file(".text")).expect("it is ours");
+        self.file(name)
+    }
+
     /// Runs childminder to its end and returns what it wrote.
     pub fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
-        let output = self.childminder(words).output().expect("childminder starts");
-        Done::new(self, output)
+        self.run_command(self.childminder(words))
+    }
+
+    /// Runs a command that becomes childminder to its end and returns what it wrote.
+    pub fn run_command(&self, mut command: Command) -> Done {
+        Done::new(self, command.output().expect("it starts"))
     }
 
     /// Starts childminder in the background.
@@ -278,6 +305,11 @@ pub fn messages(log: &str) -> Vec<String> {
 pub fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Whether a process is there and no zombie.
+pub fn is_alive(pid: i32) -> bool {
+    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// A line of /proc/PID/status, such as `SigIgn`.
