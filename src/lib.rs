@@ -10,6 +10,7 @@ pub mod supervisor;
 
 pub mod cli;
 pub mod probe;
+pub mod observe;
 pub mod sink;
 #[expect(unsafe_code, reason = "the one gate to the kernel: thin, typed, checked")]
 pub mod sys;

@@ -46,6 +46,23 @@ pub struct JobPlan {
     pub directory: Option<PathBuf>,
     /// All about signals and restarts.
     pub policy: Policy,
+    /// What is watched while it runs.
+    pub observation: Observation,
+}
+
+/// What is watched while the job runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// `--sample`: between two samples; zero is none at all.
+    pub interval: Duration,
+    /// `--neighbours`: other users' processes are listed when the job fails.
+    pub neighbours: bool,
+}
+
+impl Default for Observation {
+    fn default() -> Observation {
+        Observation { interval: Duration::from_secs(1), neighbours: false }
+    }
 }
 
 /// A built-in function and for how long.

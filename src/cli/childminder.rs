@@ -11,7 +11,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use crate::cli::{UsageError, one_line, values};
 use crate::model::policy::{Backoff, Cause, Forward, Policy, Stragglers};
 use crate::model::signal::Signal;
-use crate::plan::{Function, JobPlan, LogFormat, LogPlan, LogTarget, ProbePlan, RunPlan, Work};
+use crate::plan::{
+    Function, JobPlan, LogFormat, LogPlan, LogTarget, Observation, ProbePlan, RunPlan, Work,
+};
 
 /// What the user wants of the program.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,6 +113,8 @@ struct Typed {
 
     #[command(flatten)]
     supervision: Supervision,
+    #[command(flatten)]
+    observed: Observed,
 
     /// How a line of the log looks
     #[arg(
@@ -168,6 +172,33 @@ struct Supervision {
     /// Start the job in a session of its own, away from the terminal
     #[arg(long, env = "CHILDMINDER_NEW_SESSION", hide_env = true)]
     new_session: bool,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Observation")]
+struct Observed {
+    /// Look at the job's processes so often; 0 is never
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "1", env = "CHILDMINDER_SAMPLE", hide_env = true)]
+    sample: Duration,
+    /// If the job fails, list what other users were running, by name
+    #[arg(long, env = "CHILDMINDER_NEIGHBOURS", hide_env = true)]
+    neighbours: bool,
+    /// What a job is that returns 0 after a descendant was killed or crashed; fail returns 1
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value = "ok",
+        env = "CHILDMINDER_ON_DESCENDANT_LOSS",
+        hide_env = true
+    )]
+    on_descendant_loss: OnLoss,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnLoss {
+    Ok,
+    Fail,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -278,6 +309,7 @@ fn run_of(
         append: false,
         directory: None,
         policy: Policy::default(),
+        observation: Observation::default(),
     });
     Ok(RunPlan { working_directory, log, work: Work::Job(Box::new(job)) })
 }
@@ -305,6 +337,8 @@ fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
         ));
     }
     let policy = policy(&typed);
+    let Observed { sample, neighbours, .. } = typed.observed;
+    let observation = Observation { interval: sample, neighbours };
     let Typed { command, input, output, error, append, child_directory, .. } = typed;
     run_of(log, command, typed.working_directory, |job| JobPlan {
         input,
@@ -313,6 +347,7 @@ fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
         append,
         directory: child_directory,
         policy,
+        observation,
         ..job
     })
 }
@@ -338,6 +373,7 @@ fn policy(typed: &Typed) -> Policy {
             StragglerPolicy::Kill => Stragglers::Kill,
         },
         new_session: supervision.new_session,
+        loss_is_failure: typed.observed.on_descendant_loss == OnLoss::Fail,
     }
 }
 

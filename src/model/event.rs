@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::process::{Descendant, Pid};
+use crate::model::sample::TreeSample;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::text::Escaped;
 use crate::model::usage::ResourceUsage;
@@ -138,9 +139,38 @@ pub enum Event {
     Calls {
         count: u64,
     },
+    Evidence {
+        in_force: Vec<String>,
+        missing: Vec<String>,
+    },
+    Neighbours {
+        processes: Vec<Neighbour>,
+    },
+    Recorded {
+        #[serde(serialize_with = "seconds", rename = "seconds_before")]
+        before: Duration,
+        #[serde(flatten)]
+        sample: TreeSample,
+    },
+    StderrLine {
+        text: String,
+    },
     Notice {
         text: String,
     },
+}
+
+/// A process of another user, or several of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Neighbour {
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its name (`comm` in proc(5)).
+    pub name: String,
+    /// How many there were.
+    pub count: u64,
+    /// Whether it began in the last seconds.
+    pub is_recent: bool,
 }
 
 fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -273,6 +303,31 @@ impl fmt::Display for Event {
                 remaining.as_secs_f64().round()
             ),
             Event::Calls { count } => write!(f, "number of function calls: {count}"),
+            Event::Evidence { in_force, missing } => {
+                write!(f, "evidence in force: {}", in_force.join(", "))?;
+                if !missing.is_empty() {
+                    write!(f, "; not to be had: {}", missing.join(", "))?;
+                }
+                Ok(())
+            }
+            Event::Neighbours { processes } => {
+                f.write_str("processes of other users: ")?;
+                if processes.is_empty() {
+                    f.write_str("none")?;
+                }
+                for (index, one) in processes.iter().enumerate() {
+                    let (comma, new) = (
+                        if index == 0 { "" } else { ", " },
+                        if one.is_recent { " (new)" } else { "" },
+                    );
+                    write!(f, "{comma}{}x uid {} {}{new}", one.count, one.uid, Escaped(&one.name))?;
+                }
+                Ok(())
+            }
+            Event::Recorded { before, sample } => {
+                write!(f, "recorder -{:.1} s: {sample}", before.as_secs_f64())
+            }
+            Event::StderrLine { text } => write!(f, "stderr: {}", Escaped(text)),
             Event::Notice { text } => f.write_str(text),
         }
     }

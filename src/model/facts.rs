@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-use crate::model::outcome::{AttemptEnd, Termination};
+use crate::model::outcome::AttemptEnd;
 use crate::model::process::Pid;
+use crate::model::scene::Scene;
 use crate::model::signal::{Signal, SignalInfo};
 
 /// The facts of one ended attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
+    /// The process that we started; 0 if there was none.
+    pub pid: Pid,
     /// How it ended.
     pub end: AttemptEnd,
     /// Whether we ended it, and why.
     pub ended_by_us: Option<EndedByUs>,
     /// The last request to stop that came to childminder during this attempt.
     pub stop_request: Option<StopRequest>,
-    /// The first descendant seen to die of a signal that was not ours.
-    pub loss: Option<Loss>,
-    /// How many such descendants there were.
-    pub losses: u64,
+    /// What was found where it ended; its deaths are all of the attempt, of orphans too.
+    pub scene: Scene,
 }
 
 /// Why childminder itself ended a job.
@@ -52,13 +53,4 @@ pub enum Reach {
     WholeJob(&'static str),
     /// We caused it ourselves, by a write to a closed pipe or beyond a limit.
     OurFault,
-}
-
-/// A descendant that died of a signal.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Loss {
-    /// Its pid when it lived.
-    pub pid: Pid,
-    /// How it ended.
-    pub end: Termination,
 }

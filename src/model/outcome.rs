@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::model::signal::Signal;
 
+/// The job returned 0, but lost descendants, and `--on-descendant-loss fail` was given.
+pub const LOSSES: u8 = 1;
 /// `--timeout` ended the job, as timeout(1) says it.
 pub const TIMED_OUT: u8 = 124;
 /// childminder itself could not do what was asked.

@@ -39,6 +39,8 @@ pub struct Policy {
     pub stragglers: Stragglers,
     /// `--new-session`.
     pub new_session: bool,
+    /// `--on-descendant-loss fail`: a success with losses is none.
+    pub loss_is_failure: bool,
 }
 
 impl Default for Policy {
@@ -58,6 +60,7 @@ impl Default for Policy {
             forward: Forward::All,
             stragglers: Stragglers::Leave,
             new_session: false,
+            loss_is_failure: false,
         }
     }
 }
@@ -193,7 +196,10 @@ impl std::error::Error for UnknownCause {}
 
 /// The verdicts that may be named as a cause, with the short word for some. The two that mean
 /// that somebody wanted the job to stop are not among them: such a job is never restarted.
-const NAMED: [(&str, VerdictKind); 12] = [
+const NAMED: [(&str, VerdictKind); 15] = [
+    ("oom", VerdictKind::OomKilled),
+    ("oom_killed", VerdictKind::OomKilled),
+    ("descendant_killed", VerdictKind::DescendantKilled),
     ("timeout", VerdictKind::TimedOut),
     ("timed_out", VerdictKind::TimedOut),
     ("crash", VerdictKind::Crashed),

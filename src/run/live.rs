@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use crate::model::facts::Reach;
-use crate::model::outcome::WaitStatus;
+use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::policy::Stragglers;
-use crate::model::process::{Descendant, RunId};
+use crate::model::process::{Descendant, Pid, RunId};
+use crate::model::scene::Scene;
 use crate::model::signal::{Origin, Signal};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
-use crate::plan::JobPlan;
+use crate::plan::{JobPlan, Observation};
 use crate::run::prepare::Files;
 use crate::run::senders::Senders;
+use crate::run::witness::{Place, Witness};
 use crate::run::{World, run_id};
 use crate::supervisor::{AttemptContext, Input, Received, Target};
 use crate::sys::cgroup::AttemptCgroup;
@@ -46,6 +49,12 @@ pub(super) struct Live {
     pending: VecDeque<Input>,
     /// More children may have changed than one round takes in.
     has_more_changes: bool,
+    /// From the first start on.
+    witness: Option<Witness>,
+    observation: Observation,
+    directory_of_job: PathBuf,
+    /// Directories of the files of -o and -e.
+    written: Vec<PathBuf>,
 }
 
 impl Live {
@@ -83,13 +92,33 @@ impl Live {
             cgroup: None,
             pending: VecDeque::new(),
             has_more_changes: false,
+            witness: None,
+            observation: job.observation.clone(),
+            directory_of_job: job.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
+            written: [&job.output, &job.error]
+                .into_iter()
+                .flatten()
+                .map(|file| file.parent().unwrap_or(Path::new("")).join("."))
+                .collect(),
         })
     }
 
     fn try_wait(&mut self, deadline: Option<Moment>) -> Result<(), SysError> {
-        let deadline = if self.has_more_changes { Some(clock::now()) } else { deadline };
+        let late = self.witness.as_ref().and_then(Witness::next_deadline);
+        let deadline = match self.has_more_changes {
+            true => Some(clock::now()),
+            false => [deadline, late].into_iter().flatten().min(),
+        };
         let pidfd = self.child.as_ref().map(|child| child.pidfd.as_fd());
-        let (has_signals, has_ended) = poll::wait(self.signals.as_fd(), pidfd, deadline)?;
+        let deaths = self.witness.as_ref().and_then(Witness::fd);
+        let [has_signals, has_ended, has_deaths] =
+            poll::wait([Some(self.signals.as_fd()), pidfd, deaths], deadline)?;
+        if let Some(witness) = &mut self.witness {
+            if has_deaths {
+                witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
+            }
+            self.pending.extend(witness.begin_late(clock::now()).map(Input::News));
+        }
         let mut has_changes = has_ended || self.has_more_changes;
         if has_signals {
             has_changes |= self.read_signals()?;
@@ -130,17 +159,19 @@ impl Live {
         let mut job_ended = None;
         self.has_more_changes = true;
         for _ in 0..CHANGES_MAX {
-            let pid = match wait::look()? {
-                Waited::Changed(pid, _) => pid,
-                Waited::Nothing | Waited::NoChild => {
-                    self.has_more_changes = false;
-                    break;
-                }
+            let waited = wait::look()?;
+            let Waited::Changed(pid, _) = waited else {
+                self.has_more_changes = false;
+                break;
             };
             let is_stranger = self.tree.is_stranger(pid);
+            let scene = self.examine(pid, &waited);
             let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
+            if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
+                witness.reaped(&usage);
+            }
             if self.child.as_ref().is_some_and(|child| child.pid == pid) {
-                job_ended = job_ended.or(self.job_changed(status, usage));
+                job_ended = job_ended.or(self.job_changed(status, usage, scene));
             } else if let (WaitStatus::Ended(end), false) = (status, is_stranger) {
                 self.pending.push_back(Input::OrphanEnded(pid, end, usage));
             }
@@ -149,14 +180,37 @@ impl Live {
         self.notice_lost_job()
     }
 
+    /// Looks at the scene of the job's end, while it is still a zombie.
+    fn examine(&mut self, pid: Pid, waited: &Waited) -> Scene {
+        let job = self.child.as_ref().map(|child| child.pid);
+        match (waited, &mut self.witness) {
+            (Waited::Changed(_, WaitStatus::Ended(end)), Some(witness)) if job == Some(pid) => {
+                witness.take_deaths(&self.tree, job);
+                let has_failed = *end != Termination::Exited(0);
+                let place = Place {
+                    directory: &self.directory_of_job,
+                    written: &self.written,
+                    last_words: if has_failed { self.files.last_words() } else { Vec::new() },
+                };
+                witness.examine(pid, *end, &place)
+            }
+            _ => Scene::default(),
+        }
+    }
+
     /// Returns the end of the job, if that is what happened to it.
-    fn job_changed(&mut self, status: WaitStatus, usage: ResourceUsage) -> Option<Input> {
+    fn job_changed(
+        &mut self,
+        status: WaitStatus,
+        usage: ResourceUsage,
+        scene: Scene,
+    ) -> Option<Input> {
         match status {
             WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
             WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
             WaitStatus::Ended(end) => {
                 self.child = None;
-                return Some(Input::JobEnded(end, usage));
+                return Some(Input::JobEnded(end, usage, Box::new(scene)));
             }
         }
         None
@@ -204,6 +258,11 @@ impl World for Live {
     fn spawn(&mut self, attempt: AttemptContext) -> Input {
         if attempt.attempt > 1 {
             self.files.rewind();
+        }
+        // What is counted from the beginning begins before it: a job may die in its first moment.
+        match &mut self.witness {
+            Some(witness) => witness.begin_attempt(),
+            None => self.witness = Some(Witness::new(&self.observation, &self.tree)),
         }
         self.cgroup = if self.wants_cgroup { AttemptCgroup::create(attempt.attempt) } else { None };
         let environment = self.told_to_job(attempt);

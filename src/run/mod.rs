@@ -7,6 +7,7 @@ mod prepare;
 mod probe;
 mod senders;
 mod sinks;
+mod witness;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::model::process::RunId;
 use crate::model::signal::Signal;
 use crate::model::text::ShellQuoted;
 use crate::model::time::Moment;
+use crate::model::verdict::VerdictKind;
 use crate::plan::{JobPlan, RunPlan, Work};
 use crate::run::live::Live;
 use crate::run::prepare::Files;
@@ -143,7 +145,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             };
             let mut sinks = Sinks::new(log, &plan.log);
             let outcome = mind(job, &mut world, &mut sinks);
-            sinks.close(outcome.exit_status == 0 && outcome.verdict.evidence.len() == 1);
+            sinks.close(outcome.verdict.kind == VerdictKind::Success);
             Ok(outcome.exit_status)
         }
     }

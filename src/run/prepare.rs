@@ -1,8 +1,8 @@
 //! The files of a job, opened before anything starts, so that a mistake costs nothing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,8 @@ pub(super) struct Files {
     error: Option<File>,
     /// Files that were not there before.
     created: Vec<PathBuf>,
+    /// The length of the file of -e when the attempt began.
+    error_begins_at: u64,
 }
 
 impl Files {
@@ -79,13 +81,19 @@ impl Files {
     }
 
     /// Nothing can go wrong any more: empties the outputs, unless they are appended to.
-    pub(super) fn ready(self, append: bool) -> Result<Files, StartError> {
+    pub(super) fn ready(mut self, append: bool) -> Result<Files, StartError> {
         if !append && let Err(source) = self.empty_outputs() {
             self.undo();
             let path = PathBuf::from("-o or -e");
             return Err(StartError::File { action: "empty the file of", path, source });
         }
+        self.note_beginning();
         Ok(self)
+    }
+
+    fn note_beginning(&mut self) {
+        let meta = self.error.as_ref().and_then(|file| file.metadata().ok());
+        self.error_begins_at = meta.map_or(0, |meta| meta.len());
     }
 
     fn empty_outputs(&self) -> io::Result<()> {
@@ -106,6 +114,18 @@ impl Files {
         }
     }
 
+    /// Returns the last lines that the job wrote to the file of -e in this attempt.
+    pub(super) fn last_words(&self) -> Vec<String> {
+        let Some(error) = &self.error else { return Vec::new() };
+        // The descriptor is for writing only: the file is opened anew, by way of it.
+        let path = format!("/proc/self/fd/{}", error.as_raw_fd());
+        let is_regular = error.metadata().is_ok_and(|meta| meta.is_file());
+        match is_regular.then(|| File::open(path)) {
+            Some(Ok(file)) => tail(file, self.error_begins_at).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Before a restart: the input is read from its beginning again, and the outputs keep what
     /// the failed attempt wrote.
     pub(super) fn rewind(&mut self) {
@@ -117,12 +137,29 @@ impl Files {
             // It is a descriptor of ours, and the flag is one that can be set.
             fcntl(file, FcntlArg::F_SETFL(OFlag::O_APPEND)).ok();
         }
+        self.note_beginning();
     }
 
     /// The descriptors 0, 1 and 2 of the job, where they are not ours.
     pub(super) fn standard(&self) -> [Option<BorrowedFd<'_>>; 3] {
         [&self.input, &self.output, &self.error].map(|file| file.as_ref().map(AsFd::as_fd))
     }
+}
+
+/// So many lines of standard error are kept of a failed attempt.
+const LAST_LINES: usize = 20;
+/// No more than so many bytes are read for them.
+const LAST_BYTES: u64 = 16 * 1024;
+
+/// Reads the last lines of a file, not further back than `from`.
+fn tail(mut file: File, from: u64) -> io::Result<Vec<String>> {
+    let begin = file.metadata()?.len().saturating_sub(LAST_BYTES).max(from);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut text = Vec::new();
+    file.take(LAST_BYTES).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().count();
+    Ok(text.lines().skip(lines.saturating_sub(LAST_LINES)).map(str::to_owned).collect())
 }
 
 fn check_directory(directory: &Path) -> Result<(), StartError> {

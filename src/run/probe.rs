@@ -71,7 +71,7 @@ impl Watch<'_> {
     fn sleep(&mut self, bar: &ProgressBar) -> Result<(), SysError> {
         while clock::now() < self.end {
             let deadline = self.deadline(bar);
-            let (has_signals, _) = poll::wait(self.signals.as_fd(), None, Some(deadline))?;
+            let [has_signals] = poll::wait([Some(self.signals.as_fd())], Some(deadline))?;
             if has_signals && self.take_signals(bar)? {
                 break;
             }
@@ -85,8 +85,8 @@ impl Watch<'_> {
         let (worker, calls) = Worker::start(self.plan.function, self.end)?;
         loop {
             let deadline = bar_deadline(bar);
-            let (has_signals, has_calls) =
-                poll::wait(self.signals.as_fd(), Some(worker.woken.as_fd()), deadline)?;
+            let [has_signals, has_calls] =
+                poll::wait([Some(self.signals.as_fd()), Some(worker.woken.as_fd())], deadline)?;
             if has_calls {
                 worker.woken.read().ok();
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::event::Event;
-use crate::model::outcome::{AttemptEnd, TIMED_OUT};
+use crate::model::outcome::{AttemptEnd, LOSSES, TIMED_OUT};
 use crate::model::policy::Stragglers;
 use crate::model::process::Descendant;
 use crate::model::signal::Signal;
@@ -168,6 +168,7 @@ impl Supervisor {
         self.publish(Event::Judged(last.verdict.clone()));
         let exit_status = match (last.verdict.kind, &last.end) {
             (VerdictKind::TimedOut, AttemptEnd::Ended(_)) => TIMED_OUT,
+            (VerdictKind::SuccessWithLosses, _) if self.policy.loss_is_failure => LOSSES,
             (_, end) => end.exit_status(),
         };
         self.actions.push(Action::Finish(Outcome { exit_status, verdict: last.verdict }));

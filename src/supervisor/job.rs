@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::facts::{EndedByUs, Loss, StopRequest};
+use crate::model::facts::{EndedByUs, StopRequest};
 use crate::model::process::Pid;
+use crate::model::scene::Deaths;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 
@@ -40,8 +41,8 @@ pub(super) struct Job {
     pub(super) suspend_until: Option<Moment>,
     pub(super) told_terminal: bool,
     pub(super) stop_request: Option<StopRequest>,
-    pub(super) loss: Option<Loss>,
-    pub(super) losses: u64,
+    /// Orphans that died of a signal.
+    pub(super) deaths: Deaths,
 }
 
 /// A stop that lasts.
@@ -67,8 +68,7 @@ impl Job {
             suspend_until: None,
             told_terminal: false,
             stop_request: None,
-            loss: None,
-            losses: 0,
+            deaths: Deaths::default(),
         }
     }
 

@@ -30,6 +30,7 @@ use crate::model::facts::{Facts, Reach};
 use crate::model::outcome::{AttemptEnd, SpawnFailure, Termination};
 use crate::model::policy::Policy;
 use crate::model::process::{Descendant, Pid};
+use crate::model::scene::Scene;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
@@ -53,8 +54,8 @@ pub enum Input {
     JobStopped(Signal),
     /// The job runs again.
     JobContinued,
-    /// The job was reaped.
-    JobEnded(Termination, ResourceUsage),
+    /// The job was reaped; what was found before that.
+    JobEnded(Termination, ResourceUsage, Box<Scene>),
     /// The job is gone without a status (ECHILD).
     JobLost,
     /// A descendant whose parent had gone was reaped by us.
@@ -63,6 +64,8 @@ pub enum Input {
     Tree(Vec<Descendant>),
     /// The judgement that was asked for.
     Judged(Verdict),
+    /// The world has something to tell that decides nothing.
+    News(Event),
     /// The deadline passed, or nothing in particular happened.
     Woken,
 }
@@ -90,7 +93,7 @@ pub enum Action {
     /// Find out which processes of the job live.
     Look,
     /// Judge the attempt.
-    Judge(Facts),
+    Judge(Box<Facts>),
     /// Tell the sinks.
     Publish(Event),
     /// The run is over.
@@ -136,7 +139,7 @@ enum State {
     /// The job lives, as far as we know.
     Running(Job),
     /// The attempt is over; what it died of is being judged.
-    Judging { end: AttemptEnd, lasted: Duration, kill_at: Option<Moment> },
+    Judging { end: AttemptEnd, lasted: Duration, kill_at: Option<Moment>, testimony: Vec<Event> },
     /// It was judged; its remaining processes are looked at, waited for or ended.
     Clearing(Clearing),
     /// Nothing of the job lives; the next attempt begins at `until`.

@@ -1,9 +1,10 @@
 //! The transitions: for each input, what it means in each state.
 
 use crate::model::event::Event;
-use crate::model::facts::{EndedByUs, Facts, Loss, Reach, StopRequest};
+use crate::model::facts::{EndedByUs, Facts, Reach, StopRequest};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::process::Pid;
+use crate::model::scene::{Death, Scene};
 use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
@@ -38,23 +39,31 @@ impl Supervisor {
                 let attempt = self.attempt;
                 self.publish(Event::StartFailed { attempt, failure: failure.clone() });
                 let job = Job::new(Pid(0), now, None);
-                self.attempt_over(now, job, AttemptEnd::NotStarted(failure));
+                self.attempt_over(now, job, AttemptEnd::NotStarted(failure), Scene::default());
             }
-            (State::Running(job), Input::JobEnded(end, usage)) => {
-                self.job_ended(now, job, end, usage);
+            (State::Running(job), Input::JobEnded(end, usage, scene)) => {
+                self.job_ended(job.pid, end, usage);
+                self.attempt_over(now, job, AttemptEnd::Ended(end), *scene);
             }
             (State::Running(job), Input::JobLost) => {
                 self.publish(Event::StatusLost { pid: job.pid });
-                self.attempt_over(now, job, AttemptEnd::StatusLost);
+                self.attempt_over(now, job, AttemptEnd::StatusLost, Scene::default());
             }
             (State::Running(job), Input::JobStopped(signal)) => self.stopped(now, job, signal),
             (State::Running(job), Input::JobContinued) => self.continued(now, job),
             (State::Running(job), Input::Woken) => self.job_deadlines(now, job),
+            (state, Input::News(event)) => {
+                self.publish(event);
+                self.state = state;
+            }
             (state, Input::Signal(received)) => self.signal(now, state, received),
             (state, Input::OrphanEnded(pid, end, usage)) => {
                 self.orphan_ended(state, pid, end, usage);
             }
-            (State::Judging { end, lasted, kill_at }, Input::Judged(verdict)) => {
+            (State::Judging { end, lasted, kill_at, testimony }, Input::Judged(verdict)) => {
+                if !verdict.kind.is_success() {
+                    testimony.into_iter().for_each(|event| self.publish(event));
+                }
                 let last = EndedAttempt { end, verdict };
                 let (next, phase) = (Next::Finish, Phase::Looking);
                 self.judged(Clearing { last, next, lasted, kill_at, phase });
@@ -104,8 +113,7 @@ impl Supervisor {
         self.state = State::Running(Job::new(pid, now, self.policy.timeout));
     }
 
-    fn job_ended(&mut self, now: Moment, job: Job, end: Termination, usage: ResourceUsage) {
-        let pid = job.pid;
+    fn job_ended(&mut self, pid: Pid, end: Termination, usage: ResourceUsage) {
         match end {
             Termination::Exited(status) => self.publish(Event::Exited { pid, status }),
             Termination::Signaled { signal, core_dumped } => {
@@ -116,18 +124,20 @@ impl Supervisor {
             }
         }
         self.publish(Event::Usage { pid: Some(pid), usage });
-        self.attempt_over(now, job, AttemptEnd::Ended(end));
     }
 
-    fn attempt_over(&mut self, now: Moment, job: Job, end: AttemptEnd) {
-        self.actions.push(Action::Judge(Facts {
+    fn attempt_over(&mut self, now: Moment, job: Job, end: AttemptEnd, mut scene: Scene) {
+        job.deaths.first.into_iter().chain(job.deaths.last).for_each(|one| scene.deaths.add(one));
+        let testimony = std::mem::take(&mut scene.testimony);
+        self.actions.push(Action::Judge(Box::new(Facts {
+            pid: job.pid,
             end: end.clone(),
             ended_by_us: job.ended_by_us,
             stop_request: job.stop_request,
-            loss: job.loss,
-            losses: job.losses,
-        }));
-        self.state = State::Judging { end, lasted: now - job.started, kill_at: job.kill_at };
+            scene,
+        })));
+        let (lasted, kill_at) = (now - job.started, job.kill_at);
+        self.state = State::Judging { end, lasted, kill_at, testimony };
     }
 
     fn judged(&mut self, mut clearing: Clearing) {
@@ -290,10 +300,12 @@ impl Supervisor {
         }
         self.state = match state {
             State::Running(mut job) => {
-                let was_killed = matches!(end, Termination::Signaled { .. });
-                if was_killed && job.ended_by_us.is_none() && job.stop_request.is_none() {
-                    job.losses += 1;
-                    job.loss.get_or_insert(Loss { pid, end });
+                // What we asked to end is no loss.
+                if job.ended_by_us.is_none() && job.stop_request.is_none() {
+                    let source = "waitid(2)";
+                    if matches!(end, Termination::Signaled { .. }) {
+                        job.deaths.add(Death { pid, name: None, end, source });
+                    }
                 }
                 State::Running(job)
             }

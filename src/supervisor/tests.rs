@@ -90,12 +90,12 @@ fn received(signal: Signal, reach: Reach) -> Input {
 }
 
 fn exited(status: u8) -> Input {
-    Input::JobEnded(Termination::Exited(status), ResourceUsage::default())
+    Input::JobEnded(Termination::Exited(status), ResourceUsage::default(), Box::default())
 }
 
 fn killed(signal: Signal) -> Input {
     let end = Termination::Signaled { signal, core_dumped: false };
-    Input::JobEnded(end, ResourceUsage::default())
+    Input::JobEnded(end, ResourceUsage::default(), Box::default())
 }
 
 fn tree(pids: &[i32]) -> Input {
@@ -558,7 +558,7 @@ impl Fake {
                 self.others.clear();
                 let end = Termination::Signaled { signal: Signal::KILL, core_dumped: false };
                 std::mem::take(&mut self.is_job_alive)
-                    .then(|| Input::JobEnded(end, ResourceUsage::default()))
+                    .then(|| Input::JobEnded(end, ResourceUsage::default(), Box::default()))
             }
             Action::Send(Target::Job | Target::Ourselves, signal) => {
                 prop_assert!(self.is_job_alive, "{} while no job lives", signal);
@@ -607,7 +607,7 @@ impl Fake {
             }
             Move::End(end) => {
                 self.is_job_alive = false;
-                Input::JobEnded(end, ResourceUsage::default())
+                Input::JobEnded(end, ResourceUsage::default(), Box::default())
             }
             Move::Lose => {
                 self.is_job_alive = false;
@@ -650,7 +650,7 @@ proptest! {
     #[test]
     fn a_finished_run_is_sure_of_its_verdict_or_says_that_it_is_not(end in any_end()) {
         let mut desk = Desk::running(Policy::default());
-        desk.actions(Input::JobEnded(end, ResourceUsage::default()));
+        desk.actions(Input::JobEnded(end, ResourceUsage::default(), Box::default()));
         let actions = desk.actions(tree(&[]));
         let Some(Action::Finish(outcome)) = actions.last() else {
             return Err(TestCaseError::fail("no end"));

@@ -1,4 +1,4 @@
-//! The two clocks (clock_gettime(2)) and random bits.
+//! The clocks (clock_gettime(2)) and random bits.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -17,14 +17,20 @@ pub fn wall() -> WallTime {
     WallTime(read(libc::CLOCK_REALTIME))
 }
 
+/// Returns the processor time that the calling thread has used.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 fn read(clock: libc::clockid_t) -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: the pointer is to memory for one timespec.
     let result = unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
-    assert_eq!(result, 0, "both clocks exist on every Linux");
+    assert_eq!(result, 0, "these clocks exist on every Linux");
     // SAFETY: it was zeroed, and every bit pattern is a timespec.
     let time = unsafe { time.assume_init() };
-    // Neither clock is ever negative: 1970 and the boot are past.
+    // No clock is ever negative: 1970, the boot and the thread's birth are past.
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::model::proc_stat;
 use crate::model::process::{Descendant, Pid, ProcessKey};
 use crate::model::signal::Signal;
 use crate::sys::{SysError, signals};
@@ -48,10 +49,29 @@ impl Tree {
         tree
     }
 
+    /// Returns the processes that were ours before the job was.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<ProcessKey> {
+        self.strangers.iter().copied().collect()
+    }
+
     /// Returns the living processes of the job; zombies are not among them.
     #[must_use]
     pub fn living(&self) -> Vec<Descendant> {
         self.walk().into_iter().map(|stat| stat.process).filter(is_alive).collect()
+    }
+
+    /// Returns the name of a process of the job, alive or not yet reaped.
+    #[must_use]
+    pub fn name_of_own(&self, pid: Pid) -> Option<String> {
+        let stat = read_stat(pid)?;
+        (pid != self.ourselves && self.leads_to_us(stat.parent)).then_some(stat.process.name)
+    }
+
+    /// Returns whether that process is childminder or one of the job.
+    #[must_use]
+    pub fn contains(&self, pid: Pid) -> bool {
+        self.leads_to_us(pid)
     }
 
     /// Returns whether that child is one from before the job.
@@ -166,19 +186,12 @@ fn read_stat(pid: Pid) -> Option<Stat> {
     parse_stat(pid, &text)
 }
 
-/// The name may itself hold `)` and blanks, so fields are counted from the last one (proc(5)).
 fn parse_stat(pid: Pid, text: &[u8]) -> Option<Stat> {
-    let open = text.iter().position(|byte| *byte == b'(')?;
-    let close = text.iter().rposition(|byte| *byte == b')')?;
-    let name = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
-    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let parent = Pid(fields.next()?.parse().ok()?);
-    // Field 22 of the whole; state was the third.
-    let start_ticks = fields.nth(17)?.parse().ok()?;
-    let key = ProcessKey { pid, start_ticks };
-    Some(Stat { process: Descendant { key, name, state }, parent })
+    let stat = proc_stat::parse(text)?;
+    let name = String::from_utf8_lossy(stat.name).into_owned();
+    let key = ProcessKey { pid, start_ticks: stat.start_ticks };
+    let process = Descendant { key, name, state: char::from(stat.state) };
+    Some(Stat { process, parent: stat.parent })
 }
 
 /// Returns the command line of a process with blanks between its words, or its name in brackets;
@@ -230,13 +243,6 @@ mod tests {
             assert_eq!(stat.process.state, 'S');
             assert_eq!(stat.parent, Pid(42));
             assert_eq!(stat.process.key.start_ticks, 22);
-        }
-    }
-
-    #[test]
-    fn half_a_line_is_no_process() {
-        for text in ["", "77", "77 (cat", "77 (cat) S", "77 (cat) S 42 5 6"] {
-            assert!(parse_stat(Pid(77), text.as_bytes()).is_none(), "{text}");
         }
     }
 

@@ -1,0 +1,164 @@
+//! What a zombie still tells (proc(5)), and where its core dump is (core(5)).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::model::outcome::Termination;
+use crate::model::proc_stat;
+use crate::model::process::Pid;
+use crate::model::scene::{CoreDump, Limits};
+
+/// Reads the limits that a process lives, or died, under; `None` if it has gone.
+#[must_use]
+pub fn limits(root: &Path, pid: Pid) -> Option<Limits> {
+    parse_limits(&fs::read_to_string(root.join(format!("proc/{pid}/limits"))).ok()?)
+}
+
+fn parse_limits(text: &str) -> Option<Limits> {
+    let row = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let mut words = line.split_ascii_whitespace();
+        let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
+        Some((number(words.next()), number(words.next())))
+    };
+    let (cpu_soft_seconds, cpu_hard_seconds) = row("Max cpu time")?;
+    Some(Limits {
+        cpu_soft_seconds,
+        cpu_hard_seconds,
+        file_size_bytes: row("Max file size")?.0,
+        core_bytes: row("Max core file size")?.0,
+        address_space_bytes: row("Max address space")?.0,
+    })
+}
+
+/// Returns the CPU time of a process itself, without the children that it waited for.
+#[must_use]
+pub fn cpu(root: &Path, pid: Pid) -> Option<Duration> {
+    let line = fs::read(root.join(format!("proc/{pid}/stat"))).ok()?;
+    Some(Duration::from_millis(proc_stat::parse(&line)?.own_ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// USER_HZ, which is 100 on every architecture that Rust runs Linux on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Finds out what became of a core dump. The kernel's bit errs both ways, so the file is looked
+/// for: in `directory`, the job's, where the pattern is a plain name, and not older than `since`.
+#[must_use]
+pub fn core_dump(
+    root: &Path,
+    dead: (Pid, Termination),
+    directory: &Path,
+    since: SystemTime,
+) -> Option<CoreDump> {
+    let (pid, Termination::Signaled { signal, core_dumped }) = dead else { return None };
+    if !signal.is_fault() && !core_dumped {
+        return None;
+    }
+    let pattern = fs::read_to_string(root.join("proc/sys/kernel/core_pattern")).unwrap_or_default();
+    let pattern = pattern.trim_end();
+    if let Some(program) = pattern.strip_prefix('|') {
+        let program = program.split(' ').next().unwrap_or_default().to_owned();
+        return Some(if core_dumped {
+            CoreDump::Piped(program)
+        } else {
+            CoreDump::None(format!("{program} was not given one"))
+        });
+    }
+    let names = [core_name(pattern, pid, ""), core_name(pattern, pid, &format!(".{pid}"))];
+    let found = names.into_iter().flatten().map(|name| directory.join(name)).find(|path| {
+        let modified = fs::metadata(path).and_then(|meta| meta.modified());
+        modified.is_ok_and(|time| time + CLOCK_GRAIN >= since)
+    });
+    match (found, core_dumped) {
+        (Some(path), true) => Some(CoreDump::Found(path)),
+        (_, true) => Some(CoreDump::NotFound(pattern.to_owned())),
+        (_, false) => Some(CoreDump::None(why_none(root, pid, directory))),
+    }
+}
+
+/// Times of files are those of the last tick of the clock.
+const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+/// Fills in the pattern as far as it is only about the pid; `None` where it is about more.
+fn core_name(pattern: &str, pid: Pid, ending: &str) -> Option<PathBuf> {
+    let name = pattern.replace("%%", "\0").replace("%p", &pid.to_string());
+    if name.contains('%') {
+        return None;
+    }
+    Some(PathBuf::from(name.replace('\0', "%") + ending))
+}
+
+fn why_none(root: &Path, pid: Pid, directory: &Path) -> String {
+    match limits(root, pid).map(|limits| limits.core_bytes) {
+        Some(Some(0)) => "RLIMIT_CORE is 0 (ulimit -c)".to_owned(),
+        Some(Some(bytes)) => format!("RLIMIT_CORE is {bytes} bytes (ulimit -c)"),
+        _ => format!("is {} writable?", directory.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::signal::Signal;
+
+    const LIMITS: &str = "\
+Limit                     Soft Limit           Hard Limit           Units
+Max cpu time              1                    2                    seconds
+Max file size             unlimited            unlimited            bytes
+Max core file size        0                    unlimited            bytes
+Max address space         unlimited            unlimited            bytes
+";
+
+    fn root(pattern: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(root.path().join("proc/77")).expect("made");
+        fs::create_dir_all(root.path().join("proc/sys/kernel")).expect("made");
+        fs::write(root.path().join("proc/77/limits"), LIMITS).expect("written");
+        let file = root.path().join("proc/sys/kernel/core_pattern");
+        fs::write(file, pattern).expect("written");
+        root
+    }
+
+    fn segv(core_dumped: bool) -> (Pid, Termination) {
+        (Pid(77), Termination::Signaled { signal: Signal::SEGV, core_dumped })
+    }
+
+    #[test]
+    fn limits_are_read_and_unlimited_is_none() {
+        let limits = parse_limits(LIMITS).expect("limits");
+        assert_eq!((limits.cpu_soft_seconds, limits.cpu_hard_seconds), (Some(1), Some(2)));
+        assert_eq!((limits.core_bytes, limits.file_size_bytes), (Some(0), None));
+        assert_eq!(parse_limits("garbage"), None);
+    }
+
+    #[test]
+    fn a_core_is_found_by_either_name_and_only_if_it_is_new() {
+        let root = root("core\n");
+        let at = root.path();
+        let past = SystemTime::UNIX_EPOCH;
+        let missing = core_dump(at, segv(true), at, past);
+        assert_eq!(missing, Some(CoreDump::NotFound("core".into())));
+        let core = at.join("core.77");
+        fs::write(&core, "x").expect("written");
+        assert_eq!(core_dump(at, segv(true), at, past), Some(CoreDump::Found(core)));
+        let written = fs::metadata(at.join("core.77")).and_then(|meta| meta.modified());
+        let later = written.expect("a time") + Duration::from_secs(60);
+        let old = core_dump(at, segv(true), at, later);
+        assert_eq!(old, Some(CoreDump::NotFound("core".into())));
+    }
+
+    #[test]
+    fn why_there_is_none_is_said() {
+        let plain = root("core\n");
+        let none = core_dump(plain.path(), segv(false), plain.path(), SystemTime::UNIX_EPOCH);
+        assert_eq!(none, Some(CoreDump::None("RLIMIT_CORE is 0 (ulimit -c)".into())));
+        let piped = root("|/usr/lib/systemd/systemd-coredump %P %u\n");
+        let given = core_dump(piped.path(), segv(true), piped.path(), SystemTime::UNIX_EPOCH);
+        assert_eq!(given, Some(CoreDump::Piped("/usr/lib/systemd/systemd-coredump".into())));
+        let term = Termination::Signaled { signal: Signal::TERM, core_dumped: false };
+        let ordinary =
+            core_dump(plain.path(), (Pid(77), term), plain.path(), SystemTime::UNIX_EPOCH);
+        assert_eq!(ordinary, None);
+    }
+}

@@ -1,0 +1,18 @@
+//! Reads the kernel's files about the job while it runs: what it uses, and how busy the host is.
+//!
+//! It starts, signals and reaps nothing, and it decides nothing; `run` asks for it and shows what
+//! it found. The root path (`/proc`) and the clocks are given to it, so tests bring their own.
+//!
+//! Parsing is apart from reading: what the bytes mean is in pure functions, `model::proc_stat`
+//! among them.
+
+pub mod host;
+pub mod cgroup;
+pub mod autopsy;
+pub mod members;
+pub mod neighbours;
+pub mod pressure;
+pub mod procfs;
+pub mod recorder;
+pub mod sampler;
+pub mod watch;

@@ -1,0 +1,361 @@
+//! The observing thread: samples the tree once in each interval and nothing between.
+//!
+//! It never holds up anybody: whoever asks gets what was last seen, and it is told to stop without
+//! being waited for, since a file of the kernel may let its reader wait. It has no signal handlers
+//! and inherits a mask that blocks all signals. Started by `run` after the job was.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::model::process::{Pid, ProcessKey};
+use crate::model::sample::{Seen, TreeSample};
+use crate::model::time::Moment;
+use crate::observe::recorder::{Recorder, Round};
+use crate::observe::sampler::Sampler;
+
+/// The thread slows down to one sample in this time and not further.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// A sample may take this part of the interval as processor time: one per cent.
+const SHARE: u32 = 100;
+
+/// The first sample looks through all of /proc, and some later ones do, so one dear sample says
+/// nothing yet.
+const DEAR_IN_A_ROW: u32 = 2;
+
+/// So many cheap samples in a row let the thread speed up again.
+const CHEAP_IN_A_ROW: u32 = 3;
+
+/// Room for a few buffers of 2 kB and the standard library.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// The clocks that the thread reads, which are `sys::clock`'s.
+#[derive(Clone, Copy)]
+pub struct Clocks {
+    /// CLOCK_MONOTONIC.
+    pub now: fn() -> Moment,
+    /// CLOCK_THREAD_CPUTIME_ID: what the calling thread has used.
+    pub thread_cpu: fn() -> Duration,
+}
+
+/// What shall be observed, and how.
+pub struct Observed {
+    /// Where the proc file system is: `/proc`.
+    pub root: PathBuf,
+    /// The process whose descendants are observed: childminder itself.
+    pub ourselves: Pid,
+    /// Our children from before the job, which are left out with all that they start.
+    pub strangers: Vec<ProcessKey>,
+    /// The time from one sample to the next.
+    pub interval: Duration,
+    /// How many descriptors may stay open; see [`crate::observe::sampler::kept_max`].
+    pub kept_max: usize,
+    /// The clocks.
+    pub clocks: Clocks,
+}
+
+/// The observing thread, as long as this exists.
+pub struct Watch {
+    shared: Arc<Shared>,
+}
+
+/// What both threads touch.
+#[derive(Default)]
+struct Shared {
+    recorder: Mutex<Recorder>,
+    /// Whether the thread shall end.
+    is_over: Mutex<bool>,
+    told: Condvar,
+    /// CPU time in nanoseconds of what was reaped, not yet told to the sampler.
+    reaped_ns: AtomicU64,
+}
+
+impl Watch {
+    /// Starts the thread, which takes its first sample at once.
+    ///
+    /// # Errors
+    ///
+    /// The proc file system cannot be read, or there can be no more threads.
+    pub fn start(observed: Observed) -> io::Result<Watch> {
+        let mut sampler = Sampler::new(&observed.root, observed.ourselves, observed.kept_max)?;
+        sampler.exclude(&observed.strangers);
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let (clocks, pace) = (observed.clocks, Pace::new(observed.interval));
+        thread::Builder::new()
+            .name("observe".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || observe(&theirs, sampler, clocks, pace))?;
+        Ok(Watch { shared })
+    }
+
+    /// Adds what a process of the job had used that was reaped just now, with the children that
+    /// it waited for itself (wait4(2)): its own account of that is gone.
+    pub fn reaped(&self, cpu: Duration) {
+        let nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        self.shared.reaped_ns.fetch_add(nanos, Ordering::AcqRel);
+    }
+
+    /// Returns the last sample; `None` before the first.
+    #[must_use]
+    pub fn latest(&self) -> Option<TreeSample> {
+        lock(&self.shared.recorder).latest()
+    }
+
+    /// Returns all that was seen until now.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        lock(&self.shared.recorder).seen()
+    }
+
+    /// Ends the thread, without waiting for it, and returns all that was seen.
+    #[must_use]
+    pub fn stop(self) -> Seen {
+        self.shared.end();
+        self.seen()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}
+
+impl Shared {
+    fn end(&self) {
+        *lock(&self.is_over) = true;
+        self.told.notify_all();
+    }
+
+    /// Waits until the span is over, and returns whether the thread shall end.
+    fn is_over_after(&self, span: Duration) -> bool {
+        let guard = lock(&self.is_over);
+        let waited = self.told.wait_timeout_while(guard, span, |is_over| !*is_over);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// No one panics while holding a lock, and what is in there is whole in any case.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn observe(shared: &Shared, mut sampler: Sampler, clocks: Clocks, mut pace: Pace) {
+    let mut rows = Vec::new();
+    let mut due = (clocks.now)();
+    loop {
+        let used_before = (clocks.thread_cpu)();
+        sampler.reaped(Duration::from_nanos(shared.reaped_ns.swap(0, Ordering::AcqRel)));
+        let sample = sampler.sample((clocks.now)());
+        sampler.seen(&mut rows);
+        let interval = pace.after((clocks.thread_cpu)().saturating_sub(used_before));
+        let (errors, page_bytes) = (sampler.errors(), sampler.page_bytes());
+        lock(&shared.recorder).note(&Round { sample, errors, interval, page_bytes }, &mut rows);
+        let now = (clocks.now)();
+        // After a halt of the machine the samples that were missed are not made up for.
+        due = (due + interval).max(now);
+        if shared.is_over_after(due - now) {
+            return;
+        }
+    }
+}
+
+/// How often samples are taken: as asked for, unless they cost too much.
+struct Pace {
+    asked: Duration,
+    interval: Duration,
+    dear: u32,
+    cheap: u32,
+}
+
+impl Pace {
+    fn new(asked: Duration) -> Pace {
+        // Nobody shall make us spin.
+        let asked = asked.max(Duration::from_millis(1));
+        Pace { asked, interval: asked, dear: 0, cheap: 0 }
+    }
+
+    /// Takes the processor time of a sample and returns the interval until the next one.
+    fn after(&mut self, cost: Duration) -> Duration {
+        let affordable = self.interval / SHARE;
+        let is_dear = cost > affordable;
+        // Half of what half the interval would allow, lest it swing to and fro.
+        let is_cheap = self.interval > self.asked && cost <= affordable / 4;
+        self.dear = if is_dear { self.dear + 1 } else { 0 };
+        self.cheap = if is_cheap { self.cheap + 1 } else { 0 };
+        if self.dear >= DEAR_IN_A_ROW {
+            self.dear = 0;
+            self.interval = (self.interval * 2).min(INTERVAL_MAX.max(self.asked));
+        } else if self.cheap >= CHEAP_IN_A_ROW {
+            self.cheap = 0;
+            self.interval = (self.interval / 2).max(self.asked);
+        }
+        self.interval
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[expect(clippy::disallowed_methods, reason = "the tests have no clock of their own")]
+    fn now() -> Moment {
+        static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        Moment(BEGIN.get_or_init(Instant::now).elapsed())
+    }
+
+    fn nothing() -> Duration {
+        Duration::ZERO
+    }
+
+    /// A second more at each look: every sample is dear.
+    fn ever_more() -> Duration {
+        static LOOKS: AtomicUsize = AtomicUsize::new(0);
+        SECOND * u32::try_from(LOOKS.fetch_add(1, Ordering::Relaxed)).unwrap()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a tree of the test's own")]
+    fn shell() -> Child {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 60 & read x; kill $!"]).stdin(Stdio::piped());
+        shell.spawn().unwrap()
+    }
+
+    fn observed(child: &Child, thread_cpu: fn() -> Duration) -> Observed {
+        Observed {
+            root: PathBuf::from("/proc"),
+            ourselves: Pid(child.id().cast_signed()),
+            strangers: Vec::new(),
+            interval: Duration::from_millis(5),
+            kept_max: 10,
+            clocks: Clocks { now, thread_cpu },
+        }
+    }
+
+    fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+        let begin = now();
+        while !is_so() {
+            assert!(now() - begin < SECOND * 20, "waited in vain: {what}");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_tree_is_seen_until_it_is_told_to_stop() {
+        let mut child = shell();
+        let watch = Watch::start(observed(&child, nothing)).unwrap();
+        let shared = Arc::clone(&watch.shared);
+        wait_until("the sleeper", || {
+            watch.seen().processes.iter().any(|process| process.name == "sleep")
+        });
+        watch.reaped(SECOND);
+        wait_until("what was reaped", || watch.latest().is_some_and(|last| last.cpu >= SECOND));
+        let seen = watch.stop();
+        assert_eq!((seen.peaks.processes, seen.errors), (1, 0));
+        assert_eq!(seen.interval, Duration::from_millis(5));
+        wait_until("the end of the thread", || Arc::strong_count(&shared) == 1);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_long_interval_does_not_delay_the_end() {
+        let mut child = shell();
+        let mut observed = observed(&child, nothing);
+        observed.interval = SECOND * 3600;
+        let watch = Watch::start(observed).unwrap();
+        let shared = Arc::clone(&watch.shared);
+        wait_until("the first sample", || watch.latest().is_some());
+        let begin = now();
+        drop(watch);
+        wait_until("the end of the thread", || Arc::strong_count(&shared) == 1);
+        assert!(now() - begin < SECOND * 10);
+        assert_eq!(lock(&shared.recorder).seen().samples, 1);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn dear_samples_are_taken_less_often_and_that_is_told() {
+        let mut child = shell();
+        let watch = Watch::start(observed(&child, ever_more)).unwrap();
+        wait_until("a longer interval", || watch.seen().interval >= Duration::from_millis(20));
+        drop(watch);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn without_a_proc_file_system_it_does_not_start() {
+        let mut child = shell();
+        let mut observed = observed(&child, nothing);
+        observed.root = PathBuf::from("/nowhere");
+        assert!(Watch::start(observed).is_err());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    fn repeat(pace: &mut Pace, times: u32, cost: Duration) {
+        for _ in 0..times {
+            pace.after(cost);
+        }
+    }
+
+    #[test]
+    fn one_dear_sample_changes_nothing_and_two_double_the_interval() {
+        let mut pace = Pace::new(SECOND);
+        assert_eq!(pace.after(SECOND), SECOND);
+        assert_eq!(pace.after(Duration::ZERO), SECOND);
+        assert_eq!(pace.after(SECOND / 50), SECOND);
+        assert_eq!(pace.after(SECOND / 50), SECOND * 2);
+        // Two per cent of one second are one per cent of two.
+        assert_eq!(pace.after(SECOND / 50), SECOND * 2);
+        assert_eq!(pace.after(SECOND / 50), SECOND * 2);
+    }
+
+    #[test]
+    fn it_speeds_up_again_but_never_beyond_what_was_asked() {
+        let mut pace = Pace::new(SECOND);
+        repeat(&mut pace, 100, SECOND * 10);
+        assert_eq!(pace.interval, INTERVAL_MAX);
+        repeat(&mut pace, 3, Duration::ZERO);
+        assert_eq!(pace.interval, INTERVAL_MAX / 2);
+        repeat(&mut pace, 100, Duration::ZERO);
+        assert_eq!(pace.interval, SECOND);
+    }
+
+    #[test]
+    fn an_interval_beyond_the_longest_stays_as_it_was_asked() {
+        let mut pace = Pace::new(INTERVAL_MAX * 5);
+        repeat(&mut pace, 9, INTERVAL_MAX);
+        assert_eq!(pace.interval, INTERVAL_MAX * 5);
+    }
+
+    proptest! {
+        #[test]
+        fn the_interval_is_never_out_of_bounds(
+            asked_ms in 0_u64..200_000,
+            costs_us in proptest::collection::vec(0_u64..10_000_000, 0..200),
+        ) {
+            let mut pace = Pace::new(Duration::from_millis(asked_ms));
+            for cost in costs_us {
+                let interval = pace.after(Duration::from_micros(cost));
+                prop_assert!(interval >= pace.asked);
+                prop_assert!(interval <= INTERVAL_MAX.max(pace.asked));
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Watches from the start of an attempt what its end may have to be explained by.
+//!
+//! What costs next to nothing begins at once; the rest a moment later, so that a short job does
+//! not pay for it. What cannot be had is said once and is never an error.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::getuid;
+
+use crate::model::event::Event;
+use crate::model::outcome::Termination;
+use crate::model::process::{Pid, ProcessKey};
+use crate::model::sample::Seen;
+use crate::model::scene::{Death, Deaths, Memory, OomCounter, Scene};
+use crate::model::signal::Signal;
+use crate::model::time::Moment;
+use crate::model::usage::ResourceUsage;
+use crate::observe::cgroup::MemoryCgroup;
+use crate::observe::watch::{Clocks, Observed, Watch};
+use crate::observe::{autopsy, host, neighbours, sampler};
+use crate::plan::Observation;
+use crate::sys::clock;
+use crate::sys::proc_events::{DeathNotice, ProcEvents};
+use crate::sys::reaper::Tree;
+
+/// When the part of the watch begins that short jobs shall not pay for.
+const LATE: Duration = Duration::from_millis(10);
+
+/// So many deaths are taken in before anything else is looked at again.
+const NOTICES_MAX: usize = 256;
+
+/// The clock of the kernel's log may be so far from ours.
+const LOG_SLACK: Duration = Duration::from_millis(100);
+
+/// So many samples of the flight recorder are told.
+const RECORDED_MAX: usize = 60;
+
+/// See the module's documentation.
+pub(super) struct Witness {
+    root: PathBuf,
+    plan: Observation,
+    strangers: Vec<ProcessKey>,
+    events: Result<ProcEvents, String>,
+    is_lossy: bool,
+    cgroup: Option<MemoryCgroup>,
+    own_before: Option<u64>,
+    host_before: Option<u64>,
+    deaths: Deaths,
+    began: Moment,
+    began_wall: SystemTime,
+    late_at: Option<Moment>,
+    watch_at: Option<Moment>,
+    watch: Option<Watch>,
+}
+
+impl Witness {
+    /// Begins to watch: to be called just before the first attempt is started.
+    pub(super) fn new(plan: &Observation, tree: &Tree) -> Witness {
+        let root = PathBuf::from("/");
+        let cgroup = MemoryCgroup::find(&root);
+        let mut witness = Witness {
+            plan: plan.clone(),
+            strangers: tree.strangers(),
+            events: ProcEvents::open().map_err(|error| format!("{error}: {}", error.source.desc())),
+            is_lossy: false,
+            own_before: None,
+            host_before: None,
+            deaths: Deaths::default(),
+            began: clock::now(),
+            began_wall: SystemTime::UNIX_EPOCH,
+            late_at: None,
+            watch_at: None,
+            watch: None,
+            cgroup,
+            root,
+        };
+        witness.begin_attempt();
+        witness.late_at = Some(witness.began + LATE);
+        witness
+    }
+
+    /// Begins anew for another attempt.
+    pub(super) fn begin_attempt(&mut self) {
+        self.own_before = self.cgroup.as_ref().and_then(MemoryCgroup::oom_kills);
+        if self.host_before.is_some() {
+            self.host_before = host::oom_kills(&self.root);
+        }
+        self.deaths = Deaths::default();
+        self.began = clock::now();
+        self.began_wall = SystemTime::UNIX_EPOCH + clock::wall().0;
+        self.watch = None;
+        // A job that ends within the first interval pays for no sample.
+        let is_on = self.plan.interval > Duration::ZERO;
+        self.watch_at = is_on.then(|| self.began + self.plan.interval);
+    }
+
+    /// What to wait for besides signals and the job.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.events.as_ref().ok().map(AsFd::as_fd)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        [self.late_at, self.watch_at].into_iter().flatten().min()
+    }
+
+    /// Begins what begins later, when its time has come; returns what there is to say about it.
+    pub(super) fn begin_late(&mut self, now: Moment) -> Option<Event> {
+        if self.watch_at.is_some_and(|at| at <= now) {
+            self.watch_at = None;
+            match self.start_watch() {
+                Ok(watch) => self.watch = Some(watch),
+                Err(error) => {
+                    let text = format!("the job's processes cannot be sampled: {error}");
+                    return Some(Event::Notice { text });
+                }
+            }
+        }
+        if self.late_at.is_none_or(|at| now < at) {
+            return None;
+        }
+        self.late_at = None;
+        self.host_before = host::oom_kills(&self.root);
+        Some(self.capabilities())
+    }
+
+    fn start_watch(&self) -> io::Result<Watch> {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Watch::start(Observed {
+            root: self.root.join("proc"),
+            ourselves: Pid(nix::unistd::getpid().as_raw()),
+            strangers: self.strangers.clone(),
+            interval: self.plan.interval,
+            kept_max: sampler::kept_max(soft),
+            clocks: Clocks { now: clock::now, thread_cpu: clock::thread_cpu },
+        })
+    }
+
+    /// Tells what a process of the job had used that was reaped just now.
+    pub(super) fn reaped(&self, usage: &ResourceUsage) {
+        if let Some(watch) = &self.watch {
+            watch.reaped(usage.user + usage.system);
+        }
+    }
+
+    fn capabilities(&self) -> Event {
+        let mut in_force = Vec::new();
+        let mut missing = Vec::new();
+        let mut note = |name: String, is_there: bool| {
+            if is_there { in_force.push(name) } else { missing.push(name) }
+        };
+        match &self.cgroup {
+            Some(cgroup) => note(cgroup.counter_name(), self.own_before.is_some()),
+            None => note("OOM counter of a cgroup".into(), false),
+        }
+        note("oom_kill of /proc/vmstat".into(), self.host_before.is_some());
+        note("/proc/pressure".into(), host::memory_pressure_full(&self.root).is_some());
+        note("/dev/kmsg".into(), host::can_read_kernel_log());
+        match &self.events {
+            Ok(_) => note("deaths of descendants by the proc connector".into(), true),
+            Err(reason) => note(format!("proc connector ({reason})"), false),
+        }
+        Event::Evidence { in_force, missing }
+    }
+
+    fn seen(&self) -> Seen {
+        self.watch.as_ref().map(Watch::seen).unwrap_or_default()
+    }
+
+    /// Takes in deaths by signal, and keeps those of the job's descendants. `job` itself is known
+    /// to us by waitid(2).
+    pub(super) fn take_deaths(&mut self, tree: &Tree, job: Option<Pid>) {
+        let Ok(events) = &self.events else { return };
+        let mut notices = Vec::new();
+        match events.read(NOTICES_MAX, &mut notices) {
+            Ok(is_lossy) => self.is_lossy |= is_lossy,
+            Err(error) => self.events = Err(format!("{error}: {}", error.source.desc())),
+        }
+        notices.retain(|notice| Some(notice.pid) != job);
+        if notices.is_empty() {
+            return;
+        }
+        let seen = self.seen();
+        for notice in notices {
+            if let Some(name) = name_if_ours(&notice, tree, &seen) {
+                let DeathNotice { pid, end, .. } = notice;
+                self.deaths.add(Death { pid, name, end, source: "proc connector" });
+            }
+        }
+    }
+
+    /// Looks at the scene while the dead job is still a zombie.
+    pub(super) fn examine(&mut self, dead: Pid, end: Termination, place: &Place<'_>) -> Scene {
+        let mut scene = Scene {
+            deaths: std::mem::take(&mut self.deaths),
+            cpu: autopsy::cpu(&self.root, dead),
+            ..Scene::default()
+        };
+        scene.memory.own = self.own_counter();
+        let has_failed = end != Termination::Exited(0);
+        if !has_failed && scene.deaths.losses == 0 {
+            return scene;
+        }
+        let seen = self.seen();
+        self.look_at_memory(&mut scene.memory, &seen);
+        scene.limits = autopsy::limits(&self.root, dead);
+        scene.core = autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
+        let full = place.written.iter().filter(|directory| host::is_full(directory));
+        scene.full = full.cloned().collect();
+        self.read_kernel_log(dead, end, &mut scene);
+        scene.testimony = self.testimony(&seen, place);
+        scene
+    }
+
+    fn own_counter(&self) -> Option<OomCounter> {
+        let cgroup = self.cgroup.as_ref()?;
+        let (before, after) = (self.own_before?, cgroup.oom_kills()?);
+        Some(OomCounter { name: cgroup.counter_name(), before, after })
+    }
+
+    fn look_at_memory(&self, memory: &mut Memory, seen: &Seen) {
+        memory.host = self.host_before.zip(host::oom_kills(&self.root)).map(|(before, after)| {
+            OomCounter { name: "oom_kill of /proc/vmstat".into(), before, after }
+        });
+        let limit = self.cgroup.as_ref().and_then(MemoryCgroup::limit_bytes);
+        memory.limit_bytes = limit.or_else(|| host::memory_bytes(&self.root));
+        memory.peak_bytes = self.cgroup.as_ref().and_then(MemoryCgroup::peak_bytes);
+        memory.tree_peak_bytes = (seen.samples > 0).then_some(seen.peaks.rss_bytes);
+        memory.pressure_full = host::memory_pressure_full(&self.root);
+    }
+
+    /// The kernel's log is long: it is read only for deaths that it may have something about.
+    fn read_kernel_log(&self, dead: Pid, end: Termination, scene: &mut Scene) {
+        let is_of_interest = |signal: Signal| signal == Signal::KILL || signal.is_fault();
+        let job = match end {
+            Termination::Signaled { signal, .. } => is_of_interest(signal),
+            Termination::Exited(_) => false,
+        };
+        if !job && scene.deaths.losses == 0 {
+            return;
+        }
+        let since = self.began.0.saturating_sub(LOG_SLACK);
+        let Some(log) = host::kernel_log_since(since.as_micros().try_into().unwrap_or(u64::MAX))
+        else {
+            return;
+        };
+        scene.memory.victims = log.victims;
+        scene.fault_line =
+            log.faults.into_iter().find(|(pid, _)| *pid == dead).map(|(_, line)| line);
+    }
+
+    /// What the log tells of a failure besides its cause: the flight recorder, the neighbours, and
+    /// the job's last words.
+    fn testimony(&self, seen: &Seen, place: &Place<'_>) -> Vec<Event> {
+        let now = clock::now();
+        let skipped = seen.recent.len().saturating_sub(RECORDED_MAX);
+        let recorded = seen.recent.iter().skip(skipped);
+        let mut told: Vec<Event> = recorded
+            .map(|sample| Event::Recorded { before: now - sample.at, sample: *sample })
+            .collect();
+        if self.plan.neighbours {
+            let processes = neighbours::of_others(&self.root, getuid().as_raw(), now);
+            told.push(Event::Neighbours { processes });
+        }
+        let lines = place.last_words.iter().cloned();
+        told.extend(lines.map(|text| Event::StderrLine { text }));
+        if self.is_lossy {
+            let text = "the kernel dropped some process events: deaths may be missing".to_owned();
+            told.push(Event::Notice { text });
+        }
+        if seen.interval > self.plan.interval {
+            let (now, asked) = (seen.interval.as_secs_f64(), self.plan.interval.as_secs_f64());
+            let text = format!(
+                "samples cost more than 1 % of their interval, so they came every {now:.3} \
+                 seconds in place of {asked:.3}"
+            );
+            told.push(Event::Notice { text });
+        }
+        told
+    }
+}
+
+/// Where the job was, and what it left there.
+pub(super) struct Place<'a> {
+    /// Its working directory.
+    pub(super) directory: &'a Path,
+    /// Directories that it may have written to.
+    pub(super) written: &'a [PathBuf],
+    /// The last lines of its standard error, if that is a file of ours.
+    pub(super) last_words: Vec<String>,
+}
+
+/// Decides whether a dead process was one of ours, and returns its name if it can still be read:
+/// it is mostly a zombie whose parent has not waited yet, or its parent still leads to us.
+fn name_if_ours(notice: &DeathNotice, tree: &Tree, seen: &Seen) -> Option<Option<String>> {
+    if let Some(name) = tree.name_of_own(notice.pid) {
+        return Some(Some(name));
+    }
+    if let Some(known) = seen.processes.iter().find(|known| known.key.pid == notice.pid) {
+        return Some(Some(known.name.clone()));
+    }
+    notice.parent.is_some_and(|parent| tree.contains(parent)).then_some(None)
+}

@@ -1,0 +1,295 @@
+//! Deaths by signal on this machine, told by the kernel (proc connector of netlink(7)).
+//!
+//! A filter in the kernel lets through only what died of a signal, so that the forks and ordinary
+//! exits of a busy machine do not wake us. Which of them were ours, `run` finds out.
+
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::model::outcome::{Termination, WaitStatus, from_wait_status};
+use crate::model::process::Pid;
+use crate::sys::{SysError, check};
+
+/// CN_IDX_PROC and CN_VAL_PROC of linux/connector.h.
+const CN_PROC: u32 = 1;
+/// PROC_CN_MCAST_LISTEN of linux/cn_proc.h.
+const LISTEN: u32 = 1;
+/// PROC_EVENT_EXIT of linux/cn_proc.h.
+const EXIT: u32 = 0x8000_0000;
+
+/// Where a message has its parts: a netlink header of 16 bytes, a connector header of 20, the
+/// event's head (what, cpu, time stamp) of 16, and then the event of an exit.
+const WHAT: usize = 36;
+const PROCESS_PID: usize = 52;
+const PROCESS_TGID: usize = 56;
+const EXIT_CODE: usize = 60;
+const PARENT_TGID: usize = 72;
+
+/// The inode of the initial pid namespace (PROC_PID_INIT_INO of linux/proc_ns.h): elsewhere the
+/// pids that the kernel tells are not ours.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// A process that died of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeathNotice {
+    /// Which.
+    pub pid: Pid,
+    /// Its parent; the kernel tells it since 4.18.
+    pub parent: Option<Pid>,
+    /// How.
+    pub end: Termination,
+}
+
+/// The stream of deaths.
+pub struct ProcEvents {
+    fd: OwnedFd,
+}
+
+impl ProcEvents {
+    /// Opens it; the error says why it is not to be had here: an older kernel without root, a
+    /// network or pid namespace.
+    ///
+    /// # Errors
+    ///
+    /// Of socket(2), bind(2) and send(2).
+    pub fn open() -> Result<ProcEvents, SysError> {
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
+            return Err(SysError::new("use process events in a pid namespace", Errno::ENOTSUP));
+        }
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: plain integers.
+        let fd = unsafe { libc::socket(libc::PF_NETLINK, kind, libc::NETLINK_CONNECTOR) };
+        check("open a netlink socket", fd.into())?;
+        // SAFETY: the call returned a new descriptor that nobody else owns.
+        let events = ProcEvents { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+        events.filter()?;
+        events.bind()?;
+        events.listen()?;
+        Ok(events)
+    }
+
+    /// Attaches the filter before anything can arrive. The answer to our own message passes, too.
+    fn filter(&self) -> Result<(), SysError> {
+        let byte = |offset: usize| libc::sock_filter {
+            code: (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16,
+            jt: 0,
+            jf: 0,
+            k: offset as u32,
+        };
+        let jump = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+            code: (libc::BPF_JMP | code | libc::BPF_K) as u16,
+            jt,
+            jf,
+            k,
+        };
+        let answer = |k: u32| libc::sock_filter {
+            code: (libc::BPF_RET | libc::BPF_K) as u16,
+            jt: 0,
+            jf: 0,
+            k,
+        };
+        // Numbers are in the machine's order: the byte that counts lies at one end.
+        let little = cfg!(target_endian = "little");
+        let top = if little { WHAT + 3 } else { WHAT };
+        let low = if little { EXIT_CODE } else { EXIT_CODE + 3 };
+        let mut program = [
+            byte(top),
+            jump(libc::BPF_JEQ, 0x80, 0, 3),
+            byte(low),
+            jump(libc::BPF_JSET, 0x7f, 0, 1),
+            answer(u32::MAX),
+            answer(0),
+        ];
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: the option takes one sock_fprog, which points to a program of that length.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        check("filter process events", result.into()).map(|_| ())
+    }
+
+    fn bind(&self) -> Result<(), SysError> {
+        let address = Address {
+            family: libc::AF_NETLINK as libc::sa_family_t,
+            pad: 0,
+            pid: 0,
+            groups: CN_PROC,
+        };
+        // SAFETY: the struct has the layout and length of a sockaddr_nl.
+        let result = unsafe {
+            libc::bind(
+                self.fd.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<Address>() as libc::socklen_t,
+            )
+        };
+        check("listen to process events", result.into()).map(|_| ())
+    }
+
+    fn listen(&self) -> Result<(), SysError> {
+        let message = Message {
+            length: size_of::<Message>() as u32,
+            kind: libc::NLMSG_DONE as u16,
+            flags: 0,
+            sequence: 0,
+            port: 0,
+            index: CN_PROC,
+            value: CN_PROC,
+            connector_sequence: 0,
+            acknowledge: 0,
+            data_length: size_of::<u32>() as u16,
+            data_flags: 0,
+            operation: LISTEN,
+        };
+        // SAFETY: the struct is plain numbers without gaps, and its length is passed.
+        let sent = unsafe {
+            libc::send(
+                self.fd.as_raw_fd(),
+                (&raw const message).cast(),
+                size_of::<Message>(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        check("ask for process events", sent as libc::c_long).map(|_| ())
+    }
+
+    /// Reads what came, at most `most`; returns whether something was lost on the way (ENOBUFS).
+    ///
+    /// # Errors
+    ///
+    /// Of recv(2), except that nothing is there.
+    pub fn read(&self, most: usize, notices: &mut Vec<DeathNotice>) -> Result<bool, SysError> {
+        let mut is_lossy = false;
+        let mut buffer = [0_u8; 256];
+        for _ in 0..most {
+            // SAFETY: the buffer is ours and as long as the length says.
+            let length = unsafe {
+                libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+            };
+            match check("read process events", length as libc::c_long) {
+                Ok(length) => notices.extend(parse(&buffer[..length.unsigned_abs() as usize])),
+                Err(error) => match error.source {
+                    Errno::EAGAIN => break,
+                    Errno::ENOBUFS => is_lossy = true,
+                    Errno::EINTR => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(is_lossy)
+    }
+}
+
+impl AsFd for ProcEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A sockaddr_nl.
+#[repr(C)]
+struct Address {
+    family: libc::sa_family_t,
+    pad: u16,
+    pid: u32,
+    groups: u32,
+}
+
+/// A netlink message with a connector message in it.
+#[repr(C)]
+struct Message {
+    length: u32,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    port: u32,
+    index: u32,
+    value: u32,
+    connector_sequence: u32,
+    acknowledge: u32,
+    data_length: u16,
+    data_flags: u16,
+    operation: u32,
+}
+
+/// Reads one message; `None` for all but the end of a whole process by a signal.
+fn parse(message: &[u8]) -> Option<DeathNotice> {
+    let number = |offset: usize| {
+        let bytes = message.get(offset..offset + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let pid =
+        |offset| number(offset).and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+    let process = pid(PROCESS_TGID)?;
+    // Threads end one by one; the first thread stands for the process.
+    if number(WHAT)? != EXIT || pid(PROCESS_PID)? != process {
+        return None;
+    }
+    // The form of a wait status (wait(2)): the signal, and a bit for the core dump.
+    let status = i32::try_from(number(EXIT_CODE)?).ok()?;
+    let code = if status & 0x80 != 0 { libc::CLD_DUMPED } else { libc::CLD_KILLED };
+    match from_wait_status(code, status & 0x7f)? {
+        WaitStatus::Ended(end) => {
+            Some(DeathNotice { pid: Pid(process), parent: pid(PARENT_TGID).map(Pid), end })
+        }
+        WaitStatus::Stopped(_) | WaitStatus::Continued => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::signal::Signal;
+    use proptest::prelude::*;
+
+    fn message(pid: u32, tgid: u32, status: u32, parent: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 76];
+        let mut put = |offset: usize, value: u32| {
+            bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        };
+        put(WHAT, EXIT);
+        put(PROCESS_PID, pid);
+        put(PROCESS_TGID, tgid);
+        put(EXIT_CODE, status);
+        put(PARENT_TGID, parent);
+        bytes
+    }
+
+    #[test]
+    fn the_end_of_a_process_by_a_signal_is_read() {
+        let end = Termination::Signaled { signal: Signal::SEGV, core_dumped: true };
+        let notice = DeathNotice { pid: Pid(812), parent: Some(Pid(7)), end };
+        assert_eq!(parse(&message(812, 812, 0x8b, 7)), Some(notice));
+    }
+
+    #[test]
+    fn threads_and_ordinary_exits_are_passed_over() {
+        assert_eq!(parse(&message(813, 812, 9, 7)), None);
+        assert_eq!(parse(&message(812, 812, 3 << 8, 7)), None);
+    }
+
+    #[test]
+    fn a_kernel_before_4_18_tells_no_parent() {
+        let short = &message(812, 812, 9, 7)[..72];
+        assert_eq!(parse(short).and_then(|notice| notice.parent), None);
+        assert!(parse(short).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            if let Some(notice) = parse(&bytes) {
+                prop_assert!(notice.pid.0 > 0);
+            }
+        }
+    }
+}
