@@ -14,6 +14,7 @@ use childminder::model::process::{Pid, ProcessKey};
 use childminder::model::sample::{SeenProcess, TreeSample};
 use childminder::observe::sampler::Sampler;
 use childminder::sys::clock;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// A shell that runs a script, and ends when its input does.
 struct Tree {
@@ -118,8 +119,10 @@ fn a_tree_grows_and_shrinks_before_our_eyes(kept_max: usize) {
 }
 
 fn time_of_ended_children_stays() {
-    let burn = format!("sh -c '{BURN}' & wait; {BURN}");
-    let mut tree = Tree::new(&format!("sh -c \"{burn}; echo burnt; read x\"; echo over; read x"));
+    let mut tree = Tree::new(&format!(
+        "export B='{BURN}'; \
+         sh -c 'sh -c \"$B\" & wait; eval \"$B\"; echo burnt; read x'; echo over; read x"
+    ));
     let mut sampler = proc_of(tree.pid(), 100);
     sample_until(&mut sampler, "some work", |sample, _| sample.cpu > Duration::ZERO);
     assert_eq!(tree.line(), "burnt");
@@ -158,7 +161,7 @@ fn threads_are_counted_and_are_no_processes() {
     let script = "python3 -c 'import threading,sys\n\
          for i in range(7): threading.Thread(target=sys.stdin.read if i==0 else \
          threading.Event().wait, daemon=True).start()\n\
-         print(\"up\", flush=True); threading.Event().wait(0) or input()' || echo none";
+         print(\"up\", flush=True); threading.Event().wait(0) or input()' 2>/dev/null || echo none";
     let mut tree = Tree::new(&format!("{script}; true"));
     let mut sampler = proc_of(tree.pid(), 100);
     sampler.sample(clock::now());
@@ -166,6 +169,21 @@ fn threads_are_counted_and_are_no_processes() {
         let sample = sampler.sample(clock::now());
         assert_eq!((sample.processes, sample.threads), (1, 8), "{:?}", seen(&sampler));
     }
+}
+
+fn a_lack_of_descriptors_is_lived_with() {
+    let mut tree = Tree::new(
+        "for i in 1 2 3 4 5; do (exec sleep 60) & p=\"$p $!\"; done; echo up; read x; kill $p",
+    );
+    assert_eq!(tree.line(), "up");
+    let mut sampler = proc_of(tree.pid(), 100);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    let open = std::fs::read_dir("/proc/self/fd").expect("our own").count() as u64;
+    // The listing itself was one of them, so this leaves room for two.
+    setrlimit(Resource::RLIMIT_NOFILE, open + 1, hard).expect("a lower limit");
+    sample_until(&mut sampler, "five with room for two", |sample, _| sample.processes == 5);
+    assert!(sampler.errors() > 0, "it had to give some back");
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("the limit from before");
 }
 
 #[test]
@@ -177,5 +195,6 @@ fn the_tree_is_followed_through_its_life() {
     time_of_ended_children_stays();
     orphans_come_to_us_and_strangers_stay_out();
     threads_are_counted_and_are_no_processes();
+    a_lack_of_descriptors_is_lived_with();
     assert!(Sampler::new(&PathBuf::from("/nowhere"), Pid(1), 0).is_err());
 }

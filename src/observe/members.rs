@@ -2,14 +2,16 @@
 //!
 //! Parents come before their children there, and that order is kept: CPU time moves from a child
 //! to its parent when it is waited for, so who reads the parent first can miss some for one sample
-//! but never counts it twice. It reads no file; the sampler does.
+//! but never counts it twice. Who belongs here is the sampler's matter.
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 
-use crate::model::proc_stat::ProcStat;
+use crate::model::proc_stat::{self, ProcStat};
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{IoBytes, SeenProcess};
+use crate::observe::procfs::{self, Procfs};
 
 /// More processes than this are not followed; every thousand takes about 300 kB with ours and
 /// the kernel's part of an open file.
@@ -111,8 +113,38 @@ impl Member {
         member
     }
 
+    /// Reads it again; false if it has left, also if its pid is another process's now. Its file
+    /// is opened if it is not, and stays open if it may.
+    ///
+    /// # Errors
+    ///
+    /// It is there, but cannot be read.
+    pub fn read(&mut self, proc: &Procfs, buffer: &mut [u8], may_keep: bool) -> io::Result<bool> {
+        let opened = match &self.stat {
+            Some(_) => None,
+            None => proc.open_file(self.key.pid, "stat")?,
+        };
+        let Some(file) = self.stat.as_ref().or(opened.as_ref()) else { return Ok(false) };
+        let Some(line) = procfs::read_start(file, buffer)? else { return Ok(false) };
+        let stat = proc_stat::parse(line).ok_or(io::ErrorKind::InvalidData)?;
+        if stat.start_ticks != self.key.start_ticks {
+            return Ok(false);
+        }
+        self.note(&stat);
+        if may_keep && self.stat.is_none() {
+            self.stat = opened;
+        }
+        // We may not look into some; those keep the number from before, as a rule none.
+        self.open_fds = match proc.count_fds(self.key.pid) {
+            Ok(told) if self.is_alive => told.unwrap_or(0),
+            Ok(_) => 0,
+            Err(_) => self.open_fds,
+        };
+        Ok(true)
+    }
+
     /// Takes another reading of the same process.
-    pub fn note(&mut self, stat: &ProcStat<'_>) {
+    fn note(&mut self, stat: &ProcStat<'_>) {
         self.parent = stat.parent;
         self.row = Row::new(self.key, stat);
         self.own_ticks = stat.own_ticks;

@@ -15,4 +15,5 @@ pub mod pressure;
 pub mod procfs;
 pub mod recorder;
 pub mod sampler;
+pub mod strangers;
 pub mod watch;

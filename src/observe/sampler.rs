@@ -6,7 +6,7 @@
 //!
 //! It is one thread's, reads no clock and sends nothing anywhere; `watch` calls it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::model::time::Moment;
 use crate::observe::members::{Member, Members, Row};
 use crate::observe::pressure::{HostFiles, LoadAverage};
 use crate::observe::procfs::{self, LINE_BYTES, Procfs};
+use crate::observe::strangers::Strangers;
 
 /// Every so many samples /proc/PID/io is read, which takes as long as all the rest.
 const IO_EVERY: u64 = 5;
@@ -45,9 +46,6 @@ const FAILURES_MAX: u8 = 5;
 /// Parents are looked for again so often, where the children have the lower pids.
 const DEEPEST: usize = 1024;
 
-/// At most so many processes from before the job, with what they started, are told apart.
-const STRANGERS_MAX: usize = 4096;
-
 /// The processes that left last and are still shown.
 const DEPARTED_MAX: usize = 256;
 
@@ -67,8 +65,7 @@ pub struct Sampler {
     host: HostFiles,
     ourselves: Pid,
     members: Members,
-    /// Processes that are ours but not the job's, by pid and start time.
-    strangers: HashMap<Pid, u64>,
+    strangers: Strangers,
     departed: VecDeque<Row>,
     kept: usize,
     kept_max: usize,
@@ -124,7 +121,7 @@ impl Sampler {
             host,
             ourselves,
             members: Members::default(),
-            strangers: HashMap::new(),
+            strangers: Strangers::default(),
             departed: VecDeque::new(),
             kept: 0,
             kept_max,
@@ -146,8 +143,7 @@ impl Sampler {
 
     /// Leaves out these processes and what they start: they were there before the job.
     pub fn exclude(&mut self, strangers: &[ProcessKey]) {
-        let few = strangers.iter().take(STRANGERS_MAX);
-        self.strangers.extend(few.map(|key| (key.pid, key.start_ticks)));
+        strangers.iter().for_each(|key| self.strangers.add(*key));
     }
 
     /// Adds what a process of the job had used, with the children that it waited for, that
@@ -223,8 +219,7 @@ impl Sampler {
         let Sampler { proc, members, departed, kept, kept_max, errors, lost_ticks, .. } = self;
         members.retain(|member| {
             let was_kept = member.stat.is_some();
-            let reading = read_member(proc, member, &mut buffer, *kept < *kept_max);
-            let stays = match reading {
+            let stays = match member.read(proc, &mut buffer, *kept < *kept_max) {
                 Ok(true) => {
                     *lost_ticks = lost_ticks.saturating_add(member.take_lost_ticks());
                     true
@@ -308,8 +303,7 @@ impl Sampler {
     /// Looks once more at those whose parents were found only after them: the pids went round.
     fn look_again(&mut self, mut waiting: Vec<(Pid, Pid)>) {
         for _ in 0..DEEPEST {
-            let is_known =
-                |parent| self.members.contains(parent) || self.strangers.contains_key(&parent);
+            let is_known = |parent| self.members.contains(parent) || self.strangers.had_pid(parent);
             let (ready, others): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|(_, parent)| is_known(*parent));
             if ready.is_empty() {
@@ -335,12 +329,13 @@ impl Sampler {
         let mut buffer = [0; LINE_BYTES];
         let Ok(Some(line)) = procfs::read_start(&file, &mut buffer) else { return Look::Settled };
         let Some(stat) = proc_stat::parse(line) else { return Look::Settled };
-        if stat.is_thread() || self.strangers.get(&pid) == Some(&stat.start_ticks) {
+        let key = ProcessKey { pid, start_ticks: stat.start_ticks };
+        if stat.is_thread() || self.strangers.contains(key) {
             return Look::Settled;
         }
         if stat.parent != self.ourselves && !self.members.contains(stat.parent) {
-            if self.is_stranger(stat.parent) && self.strangers.len() < STRANGERS_MAX {
-                self.strangers.insert(pid, stat.start_ticks);
+            if self.strangers.has_pid(stat.parent, &self.proc) {
+                self.strangers.add(key);
                 return Look::Settled;
             }
             return Look::Parent(stat.parent);
@@ -355,15 +350,6 @@ impl Sampler {
             self.errors += 1;
         }
         Look::Settled
-    }
-
-    /// A stranger's own processes are strangers; its pid may meanwhile be another process's.
-    fn is_stranger(&self, pid: Pid) -> bool {
-        let Some(start_ticks) = self.strangers.get(&pid) else { return false };
-        let mut buffer = [0; LINE_BYTES];
-        let file = self.proc.open_file(pid, "stat").ok().flatten();
-        let line = file.and_then(|file| procfs::read_start(&file, &mut buffer).ok().flatten());
-        line.and_then(proc_stat::parse).is_some_and(|stat| stat.start_ticks == *start_ticks)
     }
 
     /// A process of another user may be hidden (`hidepid` in proc(5)), which is no failure. If we
@@ -409,36 +395,6 @@ impl Sampler {
         let (read, written) = (sum.read.max(before.read), sum.written.max(before.written));
         self.io = may_read.then_some(IoBytes { read, written });
     }
-}
-
-/// Reads a member again; false if it has left, also if its pid is another process's now.
-fn read_member(
-    proc: &Procfs,
-    member: &mut Member,
-    buffer: &mut [u8],
-    may_keep: bool,
-) -> io::Result<bool> {
-    let opened = match &member.stat {
-        Some(_) => None,
-        None => proc.open_file(member.key.pid, "stat")?,
-    };
-    let Some(file) = member.stat.as_ref().or(opened.as_ref()) else { return Ok(false) };
-    let Some(line) = procfs::read_start(file, buffer)? else { return Ok(false) };
-    let stat = proc_stat::parse(line).ok_or(io::ErrorKind::InvalidData)?;
-    if stat.start_ticks != member.key.start_ticks {
-        return Ok(false);
-    }
-    member.note(&stat);
-    if may_keep && member.stat.is_none() {
-        member.stat = opened;
-    }
-    // We may not look into some; those keep the number from before, as a rule none.
-    member.open_fds = match proc.count_fds(member.key.pid) {
-        Ok(told) if member.is_alive => told.unwrap_or(0),
-        Ok(_) => 0,
-        Err(_) => member.open_fds,
-    };
-    Ok(true)
 }
 
 #[cfg(test)]
