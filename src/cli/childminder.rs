@@ -5,7 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::cli::{UsageError, one_line, values};
@@ -97,7 +99,7 @@ struct Typed {
 
     /// Append to the files of -o and -e; the default empties them before the first attempt (a
     /// restart always appends)
-    #[arg(long, env = "CHILDMINDER_APPEND", hide_env = true, help_heading = "Redirection")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_APPEND", hide_env = true, help_heading = "Redirection")]
     append: bool,
     /// Working directory of the job alone
     #[arg(
@@ -166,7 +168,7 @@ struct Supervision {
     )]
     stragglers: StragglerPolicy,
     /// Start the job in a session of its own, away from the terminal
-    #[arg(long, env = "CHILDMINDER_NEW_SESSION", hide_env = true)]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_NEW_SESSION", hide_env = true)]
     new_session: bool,
 }
 
@@ -203,11 +205,13 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
 
 fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
     let name = std::iter::once(OsString::from("childminder"));
-    let parsed = Typed::command()
-        .try_get_matches_from(name.chain(arguments))
-        .and_then(|matches| Typed::from_arg_matches(&matches));
+    let parsed = Typed::command().try_get_matches_from(name.chain(arguments)).and_then(|matches| {
+        let source = matches.value_source("stop_on");
+        let is_stop_on_typed = source == Some(ValueSource::CommandLine);
+        Ok((Typed::from_arg_matches(&matches)?, is_stop_on_typed))
+    });
     match parsed {
-        Ok(typed) => plan(typed).map(Invocation::Run),
+        Ok((typed, is_stop_on_typed)) => plan(typed, is_stop_on_typed).map(Invocation::Run),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
@@ -282,7 +286,7 @@ fn run_of(
     Ok(RunPlan { working_directory, log, work: Work::Job(Box::new(job)) })
 }
 
-fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
+fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
     let log = LogPlan {
         target: match typed.log_directory.to_str() {
             Some("stderr") => LogTarget::Stderr,
@@ -299,7 +303,8 @@ fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
     if let Some(span) = typed.function {
         return probe_plan(&typed, log, span);
     }
-    if typed.quiet_func || !typed.stop_on.is_empty() {
+    // A site may set --stop-on for all its canaries.
+    if typed.quiet_func || is_stop_on_typed {
         return Err(UsageError(
             "-q and --stop-on are about built-in functions: add -f SECONDS".into(),
         ));

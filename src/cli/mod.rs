@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::model::text::Escaped;
+
 pub mod childminder;
 pub mod nanny;
 mod values;
@@ -13,7 +15,7 @@ pub struct UsageError(pub String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}", Escaped(&self.0))
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod exit_words;
 
-use crate::model::facts::{EndedByUs, Facts, Reach, StopRequest};
+use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
@@ -74,11 +74,14 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
 fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     let mut evidence = vec![ended];
     if let Some(request) = &facts.stop_request {
-        // Shells and well-kept programs turn the signal into 128+n, or end in good order.
+        // Shells and well-kept programs turn the signal into 128+n, or end in good order. A hang-up
+        // may have been ignored (nohup), or meant as "read your files again".
         let is_shell_form = i32::from(status) == 128 + request.info.signal.number();
-        let confidence = if is_shell_form { Confidence::Certain } else { Confidence::Likely };
-        evidence.push(request_words(request));
-        return (requested_kind(request), confidence, evidence);
+        if is_shell_form || request.info.signal != Signal::HUP {
+            let confidence = if is_shell_form { Confidence::Certain } else { Confidence::Likely };
+            evidence.push(request_words(request));
+            return (requested_kind(request), confidence, evidence);
+        }
     }
     evidence.extend(exit_words::hint(status));
     (VerdictKind::ExitNonzero, Confidence::Certain, evidence)
@@ -94,6 +97,13 @@ fn signalled(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement {
             }
             return (requested_kind(request), Confidence::Certain, evidence);
         }
+    }
+    if let Some(heard) = facts.heard.iter().find(|heard| heard.info.signal == signal) {
+        let kind = match heard.reach {
+            Reach::WholeGroup => VerdictKind::KilledByTerminal,
+            _ => VerdictKind::KilledByProcess,
+        };
+        return (kind, Confidence::Certain, vec![ended, request_words(heard)]);
     }
     let (kind, confidence, why) = match signal {
         Signal::XCPU => (
@@ -131,7 +141,7 @@ fn signalled(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement {
 }
 
 /// Who asked: the terminal, a program that signals all of the job itself, or a process by our hands.
-fn requested_kind(request: &StopRequest) -> VerdictKind {
+fn requested_kind(request: &Heard) -> VerdictKind {
     match request.reach {
         Reach::WholeGroup => VerdictKind::KilledByTerminal,
         Reach::WholeJob(_) => VerdictKind::KilledByProcess,
@@ -139,7 +149,7 @@ fn requested_kind(request: &StopRequest) -> VerdictKind {
     }
 }
 
-fn request_words(request: &StopRequest) -> Evidence {
+fn request_words(request: &Heard) -> Evidence {
     let way = match request.reach {
         Reach::WholeGroup => "to the whole process group of the terminal",
         Reach::WholeJob(_) => "to every process of the job",
@@ -179,6 +189,7 @@ mod tests {
             end: AttemptEnd::Ended(end),
             ended_by_us: None,
             stop_request: None,
+            heard: Vec::new(),
             loss: None,
             losses: 0,
         }
@@ -188,14 +199,14 @@ mod tests {
         Termination::Signaled { signal, core_dumped: false }
     }
 
-    fn request(signal: Signal, reach: Reach) -> Option<StopRequest> {
+    fn request(signal: Signal, reach: Reach) -> Option<Heard> {
         let sender =
             SenderProcess { pid: Pid(7), uid: 0, user: Some("root".into()), command: None };
         let (origin, sender) = match reach {
             Reach::WholeGroup => (Origin::Kernel, Sender::Kernel),
             _ => (Origin::Kill, Sender::Process(sender)),
         };
-        Some(StopRequest { info: SignalInfo { signal, origin, sender, value: None }, reach })
+        Some(Heard { info: SignalInfo { signal, origin, sender, value: None }, reach })
     }
 
     fn judged(facts: &Facts) -> (VerdictKind, Confidence) {

@@ -14,7 +14,9 @@ pub struct Facts {
     /// Whether we ended it, and why.
     pub ended_by_us: Option<EndedByUs>,
     /// The last request to stop that came to childminder during this attempt.
-    pub stop_request: Option<StopRequest>,
+    pub stop_request: Option<Heard>,
+    /// The last of each signal that the job got from us or together with us.
+    pub heard: Vec<Heard>,
     /// The first descendant seen to die of a signal that was not ours.
     pub loss: Option<Loss>,
     /// How many such descendants there were.
@@ -32,9 +34,9 @@ pub enum EndedByUs {
     StopNotHeeded,
 }
 
-/// A request to stop the job.
+/// A signal that childminder received and the job got as well.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StopRequest {
+pub struct Heard {
     /// The signal as childminder received it.
     pub info: SignalInfo,
     /// How the job got it.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::signal::Signal;
+use crate::model::text::Escaped;
 
 /// `--timeout` ended the job, as timeout(1) says it.
 pub const TIMED_OUT: u8 = 124;
@@ -139,7 +140,7 @@ impl SpawnFailure {
 impl fmt::Display for SpawnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = nix::errno::Errno::from_raw(self.errno).desc();
-        write!(f, "{}: {reason}", self.step)
+        write!(f, "{}: {reason}", Escaped(&self.step))
     }
 }
 

@@ -107,9 +107,16 @@ impl Live {
         self.senders.begin_batch();
         let mut has_changes = false;
         for raw in std::mem::take(&mut self.batch) {
+            if self.senders.is_our_fault(&raw) {
+                continue;
+            }
             has_changes |= raw.signal == Signal::CHLD;
             let child = self.child.as_ref().map(|child| child.pid);
-            let is_in_group = || child.is_some_and(terminal::is_in_our_group);
+            let is_in_group = || {
+                // The kernel tells a hang-up to the leader of the session alone.
+                let is_for_us = raw.signal == Signal::HUP && terminal::leads_session();
+                !is_for_us && child.is_some_and(terminal::is_in_our_group)
+            };
             let is_from_child = raw.signal == Signal::CHLD && raw.origin == Origin::Child;
             let (info, reach) = if is_from_child {
                 continue;
@@ -184,15 +191,14 @@ impl Live {
         living
     }
 
-    fn told_to_job(&self, attempt: AttemptContext) -> Vec<(&'static str, String)> {
-        let mut told = vec![
-            ("CHILDMINDER_RUN_ID", self.run_id.to_string()),
-            ("CHILDMINDER_ATTEMPT", attempt.attempt.to_string()),
-        ];
-        if let Some(previous) = attempt.previous {
-            told.push(("CHILDMINDER_PREVIOUS_VERDICT", previous.word().to_owned()));
-        }
-        told
+    /// What a childminder further out told us is not told again.
+    fn told_to_job(&self, attempt: AttemptContext) -> [(&'static str, Option<String>); 3] {
+        let previous = attempt.previous.map(|verdict| verdict.word().to_owned());
+        [
+            ("CHILDMINDER_RUN_ID", Some(self.run_id.to_string())),
+            ("CHILDMINDER_ATTEMPT", Some(attempt.attempt.to_string())),
+            ("CHILDMINDER_PREVIOUS_VERDICT", previous),
+        ]
     }
 }
 

@@ -71,7 +71,8 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file =
                     options.create(true).open(path).map_err(StartError::file(action, path))?;
-                self.created.push(path.to_owned());
+                // By way of a link the file is elsewhere, and the link stays the user's.
+                self.created.push(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
                 Ok(file)
             }
             other => other.map_err(StartError::file(action, path)),

@@ -135,6 +135,9 @@ impl Watch<'_> {
         self.senders.begin_batch();
         let mut is_stopped = false;
         for raw in batch {
+            if self.senders.is_our_fault(&raw) {
+                continue;
+            }
             let (info, _) = self.senders.resolve(raw, || false);
             self.received(&info, bar);
             is_stopped |= self.plan.stop_on.contains(&info.signal);

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::model::facts::Reach;
 use crate::model::process::{Pid, Sender, SenderProcess};
-use crate::model::signal::{Origin, SignalInfo};
+use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::sys::reaper;
 use crate::sys::signals::RawSignal;
 
@@ -39,6 +39,12 @@ impl Senders {
     /// Forgets the pids of the last batch.
     pub(super) fn begin_batch(&mut self) {
         self.batch.clear();
+    }
+
+    /// Returns whether we caused that signal ourselves, by a write to a pipe that nobody reads or
+    /// beyond a limit: the write's failure is told, and one more line would only cause it again.
+    pub(super) fn is_our_fault(&self, raw: &RawSignal) -> bool {
+        raw.pid == self.ourselves && matches!(raw.signal, Signal::PIPE | Signal::XFSZ)
     }
 
     /// Names a sender, and says whom its signal reached. `is_in_group` tells whether the job is
@@ -109,7 +115,6 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::signal::Signal;
 
     fn raw(origin: Origin, pid: i32) -> RawSignal {
         RawSignal { signal: Signal::TERM, origin, pid, uid: 0, value: None }

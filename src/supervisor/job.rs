@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::facts::{EndedByUs, Loss, StopRequest};
+use crate::model::facts::{EndedByUs, Heard, Loss};
 use crate::model::process::Pid;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
@@ -11,9 +11,9 @@ use crate::model::time::Moment;
 /// well, may reach us a moment later than the job's stop.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
 
-/// How long after a terminal stop signal the job may take to stop, so that we stop with it: an
-/// editor first puts its screen in order.
-pub(super) const SUSPEND_WINDOW: Duration = Duration::from_secs(2);
+/// How long after a terminal stop signal the job may take to stop, so that we stop with it: it may
+/// first put its screen or its files in order.
+pub(super) const SUSPEND_WINDOW: Duration = Duration::from_secs(30);
 
 /// How often a stopped job is sent SIGCONT; the waits between double from [`SETTLE`], so that
 /// this takes three seconds.
@@ -39,7 +39,9 @@ pub(super) struct Job {
     /// Until when a stop of the job is taken for a suspension of both.
     pub(super) suspend_until: Option<Moment>,
     pub(super) told_terminal: bool,
-    pub(super) stop_request: Option<StopRequest>,
+    pub(super) stop_request: Option<Heard>,
+    /// The last of each signal.
+    pub(super) heard: Vec<Heard>,
     pub(super) loss: Option<Loss>,
     pub(super) losses: u64,
 }
@@ -67,6 +69,7 @@ impl Job {
             suspend_until: None,
             told_terminal: false,
             stop_request: None,
+            heard: Vec::new(),
             loss: None,
             losses: 0,
         }

@@ -1,7 +1,7 @@
 //! The transitions: for each input, what it means in each state.
 
 use crate::model::event::Event;
-use crate::model::facts::{EndedByUs, Facts, Loss, Reach, StopRequest};
+use crate::model::facts::{EndedByUs, Facts, Heard, Loss, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::process::Pid;
 use crate::model::signal::{Origin, Signal, SignalInfo};
@@ -124,6 +124,7 @@ impl Supervisor {
             end: end.clone(),
             ended_by_us: job.ended_by_us,
             stop_request: job.stop_request,
+            heard: job.heard,
             loss: job.loss,
             losses: job.losses,
         }));
@@ -165,6 +166,7 @@ impl Supervisor {
                 {
                     self.actions.push(Action::Send(Target::Tree, info.signal));
                 }
+                self.suspend_without_job(&info, reach, can_suspend);
                 self.state = State::Clearing(clearing);
             }
             State::Waiting { until, last } => {
@@ -174,6 +176,7 @@ impl Supervisor {
                     self.publish(Event::RestartRefused { reason });
                     self.finish(last);
                 } else {
+                    self.suspend_without_job(&info, reach, can_suspend);
                     self.state = State::Waiting { until, last };
                 }
             }
@@ -181,6 +184,14 @@ impl Supervisor {
                 self.note_stop_request(&info, reach);
                 self.state = state;
             }
+        }
+    }
+
+    /// Where no job has to stop first, we stop at once.
+    fn suspend_without_job(&mut self, info: &SignalInfo, reach: Reach, can_suspend: bool) {
+        let is_meant = info.origin == Origin::Kernel || self.job_hears(info, reach);
+        if is_meant && can_suspend && info.signal.is_terminal_stop() {
+            self.suspend_ourselves();
         }
     }
 
@@ -203,8 +214,16 @@ impl Supervisor {
 
     fn signal_to_job(&mut self, now: Moment, job: &mut Job, info: &SignalInfo, reach: Reach) {
         let signal = info.signal;
+        if self.job_hears(info, reach) {
+            job.heard.retain(|known| known.info.signal != signal);
+            job.heard.push(Heard { info: info.clone(), reach });
+        }
+        if signal == Signal::CONT {
+            // Whoever asked us to stop has changed his mind before the job has.
+            job.suspend_until = None;
+        }
         if self.note_stop_request(info, reach) {
-            job.stop_request = Some(StopRequest { info: info.clone(), reach });
+            job.stop_request = Some(Heard { info: info.clone(), reach });
             // Only an explicit --kill-after makes a request an order.
             if let (Some(grace), None) = (self.policy.kill_after, job.kill_at) {
                 job.kill_at = Some(now + grace);

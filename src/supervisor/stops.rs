@@ -19,8 +19,7 @@ impl Supervisor {
         if !self.job_hears(info, reach) {
             return;
         }
-        let stopped_just_now = job.stop.as_ref().is_some_and(|s| now - s.since <= SUSPEND_WINDOW);
-        if stopped_just_now {
+        if job.stop.is_some() {
             self.suspend(job);
         } else {
             job.suspend_until = Some(now + SUSPEND_WINDOW);
@@ -37,6 +36,11 @@ impl Supervisor {
             }
         }
         job.suspend_until = None;
+        self.suspend_ourselves();
+    }
+
+    /// Stops us until somebody continues us.
+    pub(super) fn suspend_ourselves(&mut self) {
         self.publish(Event::Suspended);
         self.actions.push(Action::Send(Target::Ourselves, Signal::STOP));
         self.publish(Event::Resumed);

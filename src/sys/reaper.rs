@@ -207,6 +207,12 @@ pub fn describe(pid: Pid) -> Option<Descendant> {
     read_stat(pid).map(|stat| stat.process).filter(is_alive)
 }
 
+/// Returns the parent of a process; `None` if it has gone.
+#[must_use]
+pub fn parent(pid: Pid) -> Option<Pid> {
+    read_stat(pid).map(|stat| stat.parent)
+}
+
 /// Returns the name of a process (`comm` in proc(5)); `None` if it has gone.
 #[must_use]
 pub fn name(pid: Pid) -> Option<String> {

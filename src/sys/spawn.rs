@@ -67,8 +67,8 @@ fn to_c_string(text: OsString) -> CString {
 
 /// How the process is to begin.
 pub struct Setting<'a> {
-    /// `NAME=value` to add to our own environment, taking the place of what has that name there.
-    pub environment: &'a [(&'a str, String)],
+    /// What is added to our own environment or, without a value, taken out of it.
+    pub environment: &'a [(&'a str, Option<String>)],
     /// What its descriptors 0, 1 and 2 shall be; `None` leaves one as childminder was given it.
     pub standard: [Option<BorrowedFd<'a>>; 3],
     /// Its working directory, if not ours.
@@ -185,7 +185,7 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
-fn environment(additions: &[(&str, String)]) -> Environment {
+fn environment(additions: &[(&str, Option<String>)]) -> Environment {
     let mut kept = Vec::with_capacity(64);
     // SAFETY: nobody changes the environment: `set_var` is unsafe and never called here.
     let mut entry = unsafe { environ };
@@ -208,7 +208,8 @@ fn environment(additions: &[(&str, String)]) -> Environment {
     }
     let added = additions
         .iter()
-        .map(|(name, value)| to_c_string(OsString::from(format!("{name}={value}"))))
+        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+        .map(|entry| to_c_string(OsString::from(entry)))
         .collect();
     Environment { kept, added }
 }

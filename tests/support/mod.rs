@@ -11,9 +11,11 @@
 #![allow(missing_docs, reason = "the names say it")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read the clock")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -128,6 +130,27 @@ impl Place {
         self.file(name)
     }
 
+    /// childminder as a user who may have no other process; `None` if that cannot be had here.
+    pub fn without_processes(&self, words: &[&str]) -> Option<Command> {
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        let copied = self.command("cp").arg(program()).arg(self.file("cm")).status();
+        assert!(copied.expect("cp starts").success());
+        let mut command = self.command("prlimit");
+        if is_root() {
+            // The limit does not hold for root.
+            let other = ["--reuid=54321", "--regid=54321", "--clear-groups"];
+            let reached = self.command("setpriv").args(other).args(["./cm", "--version"]).output();
+            if !reached.is_ok_and(|output| output.status.success()) {
+                skip("a user without processes", "another user cannot reach the program");
+                return None;
+            }
+            command = self.command("setpriv");
+            command.args(other).arg("prlimit");
+        }
+        command.args(["--nproc=1", "./cm"]).args(words);
+        Some(command)
+    }
+
     /// Runs childminder to its end and returns what it wrote.
     pub fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
         self.run_command(self.childminder(words))
@@ -136,6 +159,47 @@ impl Place {
     /// Runs a command that becomes childminder to its end and returns what it wrote.
     pub fn run_command(&self, mut command: Command) -> Done {
         Done::new(self, command.output().expect("it starts"))
+    }
+
+    /// What is in this place: each path with its kind or, if it is a file, its text.
+    pub fn contents(&self) -> BTreeMap<PathBuf, String> {
+        let mut found = BTreeMap::new();
+        let mut open = vec![self.path().to_owned()];
+        while let Some(directory) = open.pop() {
+            for entry in fs::read_dir(&directory).into_iter().flatten() {
+                let path = entry.expect("an entry").path();
+                let kind = fs::symlink_metadata(&path).expect("it is there").file_type();
+                let text = match kind.is_file() {
+                    true => fs::read(&path).unwrap_or_default(),
+                    false => format!("{kind:?}").into_bytes(),
+                };
+                let text = match text.len() {
+                    long @ 10_000.. => format!("{long} bytes").into_bytes(),
+                    _ => text,
+                };
+                if kind.is_dir() {
+                    open.push(path.clone());
+                }
+                found.insert(path, String::from_utf8_lossy(&text).into_owned());
+            }
+        }
+        found
+    }
+
+    /// Runs a command line that cannot be carried out: "one line on stderr saying what and why ...
+    /// exit 125; the job is not started; nothing is created" (DESIGN, section 2). Returns the line.
+    #[track_caller]
+    pub fn refused(&self, mut command: Command) -> String {
+        let before = self.contents();
+        let done = Done::new(self, command.output().expect("it starts"));
+        assert_eq!(done.code(), 125, "{command:?}: {done:?}");
+        let line =
+            done.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("{command:?}: {done:?}"));
+        assert!(line.starts_with("childminder: "), "{command:?}: {done:?}");
+        assert!(!line.contains(char::is_control), "{command:?}: more than a line: {done:?}");
+        assert_eq!(done.stdout, "", "{command:?}");
+        assert_eq!(self.contents(), before, "{command:?} changed something");
+        line.to_owned()
     }
 
     /// Starts childminder in the background.
@@ -212,13 +276,15 @@ pub struct Done {
 
 impl Done {
     fn new(place: &Place, output: Output) -> Done {
+        let log = if place.logs().len() == 1 { messages(&place.log()) } else { Vec::new() };
+        Done { log, ..Done::without_log(output) }
+    }
+
+    /// A run whose log is elsewhere, of another form or not whole.
+    pub fn without_log(output: Output) -> Done {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Done {
-            status: output.status,
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-            log: if place.logs().len() == 1 { messages(&place.log()) } else { Vec::new() },
-        }
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        Done { status: output.status, stdout, stderr, log: Vec::new() }
     }
 
     /// The exit status; childminder itself never dies of a signal.
@@ -260,7 +326,7 @@ impl Running<'_> {
         i32::try_from(child.id()).expect("a pid")
     }
 
-    /// Waits until the job was started and returns its pid, as the log has it.
+    /// Waits until the job was started and returns the pid of its first attempt, as the log has it.
     pub fn job(&self) -> i32 {
         let line = self.place.await_log(" started in process ");
         line.rsplit(' ').next().and_then(|word| word.parse().ok()).expect("a pid")
@@ -268,6 +334,11 @@ impl Running<'_> {
 
     pub fn signal(&self, name: &str) {
         kill(self.pid(), name);
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().expect("it runs");
+        child.try_wait().expect("our child").is_some()
     }
 
     /// Waits until it has ended.
@@ -310,6 +381,20 @@ pub fn state(pid: i32) -> Option<char> {
 /// Whether a process is there and no zombie.
 pub fn is_alive(pid: i32) -> bool {
     state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The name of a process (`comm` in proc(5)).
+pub fn name(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat[stat.find('(')? + 1..stat.rfind(") ")?].to_owned())
+}
+
+/// A process and all that descend from it.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let below = children.split_ascii_whitespace().filter_map(|word| word.parse().ok());
+    std::iter::once(pid).chain(below.flat_map(descendants)).collect()
 }
 
 /// A line of /proc/PID/status, such as `SigIgn`.
