@@ -349,7 +349,7 @@ fn assert_told_once(done: &Done, target: &str) {
 /// "Telemetry, log and record trouble never change it."
 #[test]
 fn a_log_beyond_the_file_size_limit_is_told_once() {
-    for limit in ["0", "150", "1300"] {
+    for limit in ["0", "150", "900"] {
         let place = Place::new();
         let cm = support::program();
         let mut command = place.command("prlimit");

@@ -25,6 +25,9 @@ use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
 
+/// The variable by which a process is known to be of this run.
+const RUN_ID: &str = "CHILDMINDER_RUN_ID";
+
 /// So many changes of children are taken in before signals are looked at again.
 const CHANGES_MAX: usize = 256;
 
@@ -60,8 +63,9 @@ impl Live {
         terminal::become_subreaper()?;
         let policy = &job.policy;
         let path = std::env::var_os("PATH");
+        let run_id = run_id();
         Ok(Live {
-            run_id: run_id(),
+            run_id,
             program: Program::new(&job.command, path.as_deref()),
             // The directory was found, so its name has no NUL byte.
             directory: job
@@ -78,7 +82,7 @@ impl Live {
             signals,
             senders: Senders::new(),
             batch: Vec::new(),
-            tree: Tree::new(has_children),
+            tree: Tree::new(has_children, format!("{RUN_ID}={run_id}")),
             child: None,
             cgroup: None,
             pending: VecDeque::new(),
@@ -106,7 +110,12 @@ impl Live {
         self.signals.read(&mut self.batch)?;
         self.senders.begin_batch();
         let mut has_changes = false;
-        for raw in std::mem::take(&mut self.batch) {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.iter().any(|raw| raw.signal.is_terminal_stop()) {
+            // Whether the job has stopped, or runs again, must be known before that is judged.
+            self.collect_changes()?;
+        }
+        for raw in batch {
             if self.senders.is_our_fault(&raw) {
                 continue;
             }
@@ -195,7 +204,7 @@ impl Live {
     fn told_to_job(&self, attempt: AttemptContext) -> [(&'static str, Option<String>); 3] {
         let previous = attempt.previous.map(|verdict| verdict.word().to_owned());
         [
-            ("CHILDMINDER_RUN_ID", Some(self.run_id.to_string())),
+            (RUN_ID, Some(self.run_id.to_string())),
             ("CHILDMINDER_ATTEMPT", Some(attempt.attempt.to_string())),
             ("CHILDMINDER_PREVIOUS_VERDICT", previous),
         ]
@@ -259,9 +268,15 @@ impl World for Live {
 
     fn look(&mut self) -> Input {
         // Without a child there is no descendant: orphans become our children.
-        match wait::look() {
-            Ok(Waited::NoChild) if self.cgroup.is_none() => Input::Tree(Vec::new()),
-            _ => Input::Tree(self.living()),
+        let living = match wait::look() {
+            Ok(Waited::NoChild) if self.cgroup.is_none() => Vec::new(),
+            _ => self.living(),
+        };
+        // What has died by now is reaped and told before the answer that may end the run.
+        if let Err(error) = self.collect_changes() {
+            debug_assert!(false, "{error}: {}", error.source);
         }
+        self.pending.push_back(Input::Tree(living));
+        self.pending.pop_front().unwrap_or(Input::Woken)
     }
 }

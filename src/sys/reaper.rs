@@ -21,6 +21,8 @@ pub struct Tree {
     ourselves: Pid,
     /// Children that we got from a program that executed childminder in its place.
     strangers: BTreeSet<ProcessKey>,
+    /// `NAME=value` that all processes of the job have in their environment.
+    mark: String,
 }
 
 /// A process of the job, held by its pidfd.
@@ -37,11 +39,11 @@ struct Stat {
 
 impl Tree {
     /// Notes the children that exist before the job: `has_children` saves the look for them,
-    /// which as a rule would find none.
+    /// which as a rule would find none. `mark` is an entry of the job's environment.
     #[must_use]
-    pub fn new(has_children: bool) -> Tree {
+    pub fn new(has_children: bool, mark: String) -> Tree {
         let ourselves = Pid(nix::unistd::getpid().as_raw());
-        let mut tree = Tree { ourselves, strangers: BTreeSet::new() };
+        let mut tree = Tree { ourselves, strangers: BTreeSet::new(), mark };
         if has_children {
             tree.strangers = tree.walk().iter().map(|stat| stat.process.key).collect();
         }
@@ -118,12 +120,25 @@ impl Tree {
                 continue;
             }
             let Some(stat) = read_stat(pid) else { continue };
-            if !self.strangers.contains(&stat.process.key) {
+            if !self.is_strange(&stat) {
                 open.extend(children(pid));
                 found.push(stat);
             }
         }
         found
+    }
+
+    /// Where there are strangers, what they leave behind comes to us like the job's orphans: then
+    /// only a child with the mark is the job's.
+    fn is_strange(&self, stat: &Stat) -> bool {
+        if self.strangers.is_empty() || stat.parent != self.ourselves {
+            return self.strangers.contains(&stat.process.key);
+        }
+        let environ = fs::read(format!("/proc/{}/environ", stat.process.key.pid));
+        let is_marked = |text: Vec<u8>| {
+            text.split(|byte| *byte == 0).any(|entry| entry == self.mark.as_bytes())
+        };
+        !environ.is_ok_and(is_marked)
     }
 
     /// Every process of the machine that leads to us.
@@ -248,7 +263,7 @@ mod tests {
 
     #[test]
     fn our_parent_is_no_process_of_the_job() {
-        let tree = Tree::new(false);
+        let tree = Tree::new(false, String::new());
         let parent = Pid(nix::unistd::getppid().as_raw());
         assert!(tree.living().iter().all(|process| process.key.pid != parent));
         assert!(!tree.leads_to_us(parent));
