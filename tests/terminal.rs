@@ -95,6 +95,11 @@ fn assert_in_order(place: &Place, words: &[&str]) {
     }
 }
 
+/// Waits until childminder has told so many times that the job was continued.
+fn await_continued(place: &Place, times: usize) {
+    wait_until("it is continued", || count(place, " continued after ") == times);
+}
+
 /// Waits until the shell says so of its jobs.
 fn await_in_jobs(shell: &mut Shell, word: &str) {
     wait_until("the shell knows", || shell.run("jobs").text.contains(word));
@@ -209,6 +214,7 @@ fn ctrl_z_stops_both_and_fg_wakes_both() {
         let length = seen.elapsed();
         shell.type_line("fg");
         minded.await_run();
+        await_continued(&place, 1);
         shell.type_line("hello");
         shell.expect("got hello");
         assert_eq!(shell.prompt().status, 5);
@@ -240,7 +246,7 @@ fn continue_leaves_a_job_stopped_that_the_user_suspended() {
     shell.type_line(&format!("childminder -c sh -c '{READER}'"));
     shell.expect("up");
     let minded = Minded::of(&place);
-    for _ in 0..3 {
+    for round in 1..=3 {
         shell.press(CTRL_Z);
         shell.expect("Stopped");
         shell.prompt();
@@ -248,6 +254,7 @@ fn continue_leaves_a_job_stopped_that_the_user_suspended() {
         minded.await_stop();
         shell.type_line("fg");
         minded.await_run();
+        await_continued(&place, round);
     }
     shell.type_line("hello");
     assert_eq!(shell.prompt().status, 5);
@@ -460,7 +467,7 @@ fn a_job_that_cleans_up_before_it_stops_is_waited_for() {
     shell.type_line("childminder -c perl editor.pl");
     shell.expect("up");
     let minded = Minded::of(&place);
-    for _ in 0..2 {
+    for round in 1..=2 {
         shell.press(CTRL_Z);
         shell.expect("clean\r\n");
         shell.expect("Stopped");
@@ -469,12 +476,37 @@ fn a_job_that_cleans_up_before_it_stops_is_waited_for() {
         shell.type_line("fg");
         shell.expect("drawn\r\n");
         minded.await_run();
+        await_continued(&place, round);
     }
     shell.type_line("hello");
     shell.expect("got hello");
     assert_eq!(shell.prompt().status, 5);
     assert_in_order(&place, &[" stopped by signal 19 (SIGSTOP)", "suspended together"]);
     assert_eq!(count(&place, "successfully sent"), 0);
+    shell.leave();
+}
+
+/// The same, however fast the next Ctrl-Z follows on the job's return to the foreground.
+#[test]
+fn a_job_that_stops_again_at_once_is_waited_for_again() {
+    let place = Place::new();
+    let clean_up = r#"$SIG{TSTP} = sub { print "clean\n"; kill STOP => $$; print "drawn\n" };"#;
+    place.write("editor.pl", &format!("{clean_up}{EDITOR}"));
+    let mut shell = Shell::bash(&place);
+    shell.type_line("childminder -c perl editor.pl");
+    shell.expect("up");
+    let minded = Minded::of(&place);
+    for round in 1..=50 {
+        shell.press(CTRL_Z);
+        let before = shell.expect("Stopped");
+        assert!(before.contains("clean"), "round {round}: it was not waited for: {before:?}");
+        shell.prompt();
+        minded.await_stop();
+        shell.type_line("fg");
+        shell.expect("drawn\r\n");
+    }
+    shell.type_line("hello");
+    assert_eq!(shell.prompt().status, 5);
     shell.leave();
 }
 
@@ -696,6 +728,8 @@ fn a_wake_up_right_after_the_request_to_stop_is_heard() {
     }
     kill(minded.childminder, "TERM");
     minded.await_end();
+    // The one that followed the first stop or, if the shell saw none, the end.
+    shell.prompt();
     shell.run("");
     shell.leave();
 }
@@ -739,7 +773,7 @@ fn a_job_in_a_session_of_its_own_has_the_keys_by_way_of_childminder() {
     let minded = Minded::of(&place);
     assert_eq!(session(minded.job), minded.job);
     assert_eq!(session(minded.childminder), shell.pid());
-    for _ in 0..2 {
+    for round in 1..=2 {
         shell.press(CTRL_Z);
         shell.expect("Stopped");
         shell.prompt();
@@ -747,6 +781,7 @@ fn a_job_in_a_session_of_its_own_has_the_keys_by_way_of_childminder() {
         wait_until("all of the job is stopped", || state(sleeper) == Some('T'));
         shell.type_line("fg");
         minded.await_run();
+        await_continued(&place, round);
         wait_until("all of the job runs", || state(sleeper) != Some('T'));
     }
     shell.press(CTRL_C);

@@ -181,7 +181,9 @@ fn a_default_for_functions_does_not_keep_jobs_from_running() {
 /// "the job is not started; nothing is created": the log directory.
 #[test]
 fn a_log_directory_that_cannot_be_used_is_refused() {
+    let too_long = format!("new/deeper/{}", "x".repeat(300));
     for (directory, reason) in [
+        (too_long.as_str(), "file name too long"),
         ("file", "not a directory"),
         ("file/deeper/log", "not a directory"),
         ("/proc", ""),

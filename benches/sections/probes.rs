@@ -10,10 +10,10 @@ use crate::harness::statistics::{median, paired_ratio};
 use crate::harness::workshop::Workshop;
 
 pub const TITLE: &str =
-    "CPU per call of the built-in functions, median of 3 rounds in turn with C at gcc -O2";
+    "CPU per call of the built-in functions, median of 5 rounds in turn with C at gcc -O2";
 
 const FUNCTIONS: [&str; 5] = ["math-int", "math-fp", "string", "file", "memory"];
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// A call that has begun is finished, so a run may take longer.
 const SECONDS: &str = "1";
 const WITHIN: Duration = Duration::from_secs(60);

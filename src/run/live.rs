@@ -111,9 +111,11 @@ impl Live {
         self.senders.begin_batch();
         let mut has_changes = false;
         let batch = std::mem::take(&mut self.batch);
-        if batch.iter().any(|raw| raw.signal.is_terminal_stop()) {
+        let is_about_stops =
+            |raw: &RawSignal| raw.signal.is_terminal_stop() || raw.signal == Signal::CONT;
+        if batch.iter().any(is_about_stops) {
             // Whether the job has stopped, or runs again, must be known before that is judged.
-            self.collect_changes()?;
+            self.collect_stops()?;
         }
         for raw in batch {
             if self.senders.is_our_fault(&raw) {
@@ -138,6 +140,20 @@ impl Live {
             self.pending.push_back(Input::Signal(Received { info, reach, can_suspend }));
         }
         Ok(has_changes)
+    }
+
+    /// Takes in stops and continuations of the job, and not its end: what it died of may be among
+    /// the signals that are still to be looked at.
+    fn collect_stops(&mut self) -> Result<(), SysError> {
+        let Some(child) = &self.child else { return Ok(()) };
+        while let Waited::Changed(_, status) = wait::take_stop(child.pid)? {
+            match status {
+                WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
+                WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
+                WaitStatus::Ended(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes in what became of children, the job itself last: what its orphans died of is known

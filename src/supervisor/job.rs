@@ -38,6 +38,8 @@ pub(super) struct Job {
     pub(super) continued_at: Option<Moment>,
     /// Until when a stop of the job is taken for a suspension of both.
     pub(super) suspend_until: Option<Moment>,
+    /// Whether we were stopped and the SIGCONT that ended it was not yet seen.
+    pub(super) is_resuming: bool,
     pub(super) told_terminal: bool,
     pub(super) stop_request: Option<Heard>,
     /// The last of each signal.
@@ -67,6 +69,7 @@ impl Job {
             continue_tries: 0,
             continued_at: None,
             suspend_until: None,
+            is_resuming: false,
             told_terminal: false,
             stop_request: None,
             heard: Vec::new(),

@@ -229,7 +229,10 @@ impl Supervisor {
                 job.kill_at = Some(now + grace);
             }
         }
+        let is_resumption = signal == Signal::CONT && std::mem::take(&mut job.is_resuming);
         match reach {
+            // The shell woke the whole group. To wake a job that runs could undo its next stop.
+            Reach::OnlyUs if is_resumption && job.stop.is_none() => {}
             Reach::OnlyUs if self.policy.forward.includes(signal) => {
                 self.forward(job, info);
             }

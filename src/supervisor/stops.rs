@@ -36,6 +36,7 @@ impl Supervisor {
             }
         }
         job.suspend_until = None;
+        job.is_resuming = true;
         self.suspend_ourselves();
     }
 
