@@ -5,7 +5,7 @@ mod support;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::time::Instant;
 
-use support::{Place, is_alive, kill, messages, state, wait_until};
+use support::{Place, Running, is_alive, kill, messages, state, wait_until};
 
 /// The seconds of the only line `child PID continued after S seconds`.
 fn seconds_stopped(line: &str) -> f64 {
@@ -76,22 +76,31 @@ fn with_c_the_job_and_every_stopped_descendant_are_continued() {
 }
 
 /// Tells the file `stops` each time before it stops itself, again and again in the attempts below
-/// the one that is given.
+/// the one that is given, until the file `go` is there; then it waits for the file `end`.
 const STOPS_ITSELF: &str = r#"
     exit 0 if $ENV{CHILDMINDER_ATTEMPT} >= $ARGV[0];
     while (1) {
         open my $file, ">>", "stops"; print $file "$$\n"; close $file;
         kill STOP => $$;
+        last if -e "go";
     }
+    do { select undef, undef, undef, 0.02 } until -e "end";
+    exit 5;
 "#;
+
+/// Runs it with `-c` until it is given up.
+fn given_up(place: &Place) -> (Running<'_>, i32) {
+    let running = place.start(["-c", "perl", "-e", STOPS_ITSELF, "9"]);
+    let job = running.job();
+    place.await_log(&format!("child {job} stays stopped after "));
+    (running, job)
+}
 
 /// "bounded tries with back-off" (PEERS, T3; "the original sent 53,000 SIGCONTs a second")
 #[test]
 fn with_c_a_job_that_stops_again_and_again_is_continued_a_few_times_only() {
     let place = Place::new();
-    let running = place.start(["-c", "perl", "-e", STOPS_ITSELF, "9"]);
-    let job = running.job();
-    place.await_log(&format!("child {job} stays stopped after "));
+    let (running, job) = given_up(&place);
     let stops = place.text("stops").lines().count();
     assert!((2..=7).contains(&stops), "{stops} stops: {:?}", messages(&place.log()));
     // It is left as it is, and childminder is awake.
@@ -103,6 +112,23 @@ fn with_c_a_job_that_stops_again_and_again_is_continued_a_few_times_only() {
     assert_eq!(done.code(), 137, "{done:?}");
     assert_eq!(place.text("stops").lines().count(), stops, "continued after it was given up");
     assert!(done.count("successfully sent") < stops, "{done:?}");
+}
+
+/// "the continue is confirmed by a WCONTINUED status" (PEERS, T3): if somebody else continues the
+/// job, nothing is said to have been sent.
+#[test]
+fn with_c_what_somebody_else_continued_is_not_said_to_be_ours() {
+    let place = Place::new();
+    let (running, job) = given_up(&place);
+    let count =
+        |words: &str| messages(&place.log()).iter().filter(|line| line.contains(words)).count();
+    let (sent, continued) = (count("successfully sent"), count(" continued after "));
+    place.write("go", "");
+    kill(job, "CONT");
+    wait_until("it is continued", || count(" continued after ") > continued);
+    place.write("end", "");
+    let done = running.end();
+    assert_eq!((done.code(), done.count("successfully sent")), (5, sent), "{done:?}");
 }
 
 /// "`-p`: if a continued job stays stopped, or `-c` was not given, it is restarted (the whole old

@@ -1,6 +1,6 @@
 //! The command line of `childminder`: what may be typed, and the plan that comes of it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -189,15 +189,19 @@ enum StragglerPolicy {
 const TOLD_TO_JOBS: [&str; 3] =
     ["CHILDMINDER_RUN_ID", "CHILDMINDER_ATTEMPT", "CHILDMINDER_PREVIOUS_VERDICT"];
 
-/// Reads the command line (without the program's own name) and the environment.
+/// Reads the command line (without the program's own name) and the environment, whose entries are
+/// `NAME=value`.
 ///
 /// # Errors
 ///
 /// What was typed is no run; nothing was opened or created.
-pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+pub fn parse<'a>(
+    arguments: Vec<OsString>,
+    environment: impl Iterator<Item = &'a [u8]>,
+) -> Result<Invocation, UsageError> {
     let is_plain = arguments.first().is_some_and(|first| !first.as_bytes().starts_with(b"-"));
     // The usual case needs no parser: its work would take as long as starting the job.
-    if is_plain && !is_set_by_environment() {
+    if is_plain && !is_set_by(environment) {
         return run_of(default_log(), arguments, None, |job| job).map(Invocation::Run);
     }
     parse_options(arguments)
@@ -222,10 +226,11 @@ fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
 }
 
 /// Whether any option is set by a variable.
-fn is_set_by_environment() -> bool {
-    std::env::vars_os().any(|(name, _)| {
-        name.as_bytes().starts_with(b"CHILDMINDER_")
-            && !TOLD_TO_JOBS.iter().any(|told| name == OsStr::new(told))
+fn is_set_by<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
+    environment.any(|entry| {
+        let name = entry.split(|byte| *byte == b'=').next().unwrap_or(entry);
+        name.starts_with(b"CHILDMINDER_")
+            && !TOLD_TO_JOBS.iter().any(|told| name == told.as_bytes())
     })
 }
 

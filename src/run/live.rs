@@ -28,6 +28,9 @@ use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
 /// The variable by which a process is known to be of this run.
 const RUN_ID: &str = "CHILDMINDER_RUN_ID";
 
+/// So many inputs may wait for the supervisor before no more signals are read ahead of it.
+const PENDING_MAX: usize = 16 * 1024;
+
 /// So many changes of children are taken in before signals are looked at again.
 const CHANGES_MAX: usize = 256;
 
@@ -104,11 +107,15 @@ impl Live {
         Ok(())
     }
 
+    fn read_ahead(&mut self) -> Result<(), SysError> {
+        if self.read_signals()? { self.collect_changes() } else { Ok(()) }
+    }
+
     /// Takes in the pending signals and returns whether a SIGCHLD was among them.
     fn read_signals(&mut self) -> Result<bool, SysError> {
         self.batch.clear();
         self.signals.read(&mut self.batch)?;
-        self.senders.begin_batch();
+        self.senders.begin_batch(clock::now());
         let mut has_changes = false;
         let batch = std::mem::take(&mut self.batch);
         let is_about_stops =
@@ -253,9 +260,13 @@ impl World for Live {
     }
 
     fn wait(&mut self, deadline: Option<Moment>) -> Input {
-        if self.pending.is_empty()
-            && let Err(error) = self.try_wait(deadline)
-        {
+        let taken_in = match self.pending.len() {
+            0 => self.try_wait(deadline),
+            // Standard signals coalesce in the kernel while we write about others.
+            1..PENDING_MAX => self.read_ahead(),
+            _ => Ok(()),
+        };
+        if let Err(error) = taken_in {
             // Only want of memory gets us here: the loop asks again, and the job goes on.
             debug_assert!(false, "{error}: {}", error.source);
         }

@@ -19,6 +19,9 @@ pub(super) const SUSPEND_WINDOW: Duration = Duration::from_secs(30);
 /// this takes three seconds.
 pub(super) const CONTINUE_TRIES: u32 = 5;
 
+/// A SIGCONT so shortly after we were continued is still part of that: shells send several.
+pub(super) const RESUMPTION: Duration = Duration::from_secs(1);
+
 /// A job that ran so long since it was continued may be continued anew as often.
 pub(super) const CONTINUE_RESET: Duration = Duration::from_secs(10);
 
@@ -40,6 +43,8 @@ pub(super) struct Job {
     pub(super) suspend_until: Option<Moment>,
     /// Whether we were stopped and the SIGCONT that ended it was not yet seen.
     pub(super) is_resuming: bool,
+    /// When it was seen.
+    pub(super) resumed_at: Option<Moment>,
     pub(super) told_terminal: bool,
     pub(super) stop_request: Option<Heard>,
     /// The last of each signal.
@@ -53,6 +58,8 @@ pub(super) struct Job {
 pub(super) struct Stop {
     pub(super) signal: Signal,
     pub(super) since: Moment,
+    /// Whether we have sent SIGCONT because of it.
+    pub(super) is_continue_sent: bool,
     /// When to do something about it.
     pub(super) act_at: Option<Moment>,
 }
@@ -70,6 +77,7 @@ impl Job {
             continued_at: None,
             suspend_until: None,
             is_resuming: false,
+            resumed_at: None,
             told_terminal: false,
             stop_request: None,
             heard: Vec::new(),

@@ -9,7 +9,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::VerdictKind;
 use crate::supervisor::clearing::{Clearing, Phase};
-use crate::supervisor::job::{Job, is_due};
+use crate::supervisor::job::{Job, RESUMPTION, is_due};
 use crate::supervisor::restart::Next;
 use crate::supervisor::{
     Action, AttemptContext, EndedAttempt, Input, Received, State, Supervisor, Target,
@@ -17,6 +17,13 @@ use crate::supervisor::{
 
 /// So many orphans are logged one by one; the rest are counted and summed up at the end.
 const ORPHANS_NAMED: u64 = 20;
+
+fn is_part_of_resumption(job: &mut Job, now: Moment) -> bool {
+    if std::mem::take(&mut job.is_resuming) {
+        job.resumed_at = Some(now);
+    }
+    job.resumed_at.is_some_and(|at| now - at < RESUMPTION)
+}
 
 /// The signals that ask a job to stop.
 const STOP_REQUESTS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
@@ -218,10 +225,8 @@ impl Supervisor {
             job.heard.retain(|known| known.info.signal != signal);
             job.heard.push(Heard { info: info.clone(), reach });
         }
-        if signal == Signal::CONT {
-            // Whoever asked us to stop has changed his mind before the job has.
-            job.suspend_until = None;
-        }
+        // Whoever asked us to stop may change his mind before the job has stopped.
+        let is_revoked = signal == Signal::CONT && job.suspend_until.take().is_some();
         if self.note_stop_request(info, reach) {
             job.stop_request = Some(Heard { info: info.clone(), reach });
             // Only an explicit --kill-after makes a request an order.
@@ -229,10 +234,10 @@ impl Supervisor {
                 job.kill_at = Some(now + grace);
             }
         }
-        let is_resumption = signal == Signal::CONT && std::mem::take(&mut job.is_resuming);
+        let is_resumption = signal == Signal::CONT && is_part_of_resumption(job, now);
         match reach {
             // The shell woke the whole group. To wake a job that runs could undo its next stop.
-            Reach::OnlyUs if is_resumption && job.stop.is_none() => {}
+            Reach::OnlyUs if is_resumption && job.stop.is_none() && !is_revoked => {}
             Reach::OnlyUs if self.policy.forward.includes(signal) => {
                 self.forward(job, info);
             }

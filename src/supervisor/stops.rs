@@ -48,12 +48,17 @@ impl Supervisor {
     }
 
     pub(super) fn stopped(&mut self, now: Moment, mut job: Job, signal: Signal) {
-        self.publish(Event::Stopped { pid: job.pid, signal });
+        let pid = job.pid;
+        if job.stop.as_ref().is_some_and(|stop| stop.is_continue_sent) {
+            // It ran, and stopped again before anybody could see it run.
+            self.publish(Event::ContinueConfirmed { pid });
+        }
+        self.publish(Event::Stopped { pid, signal });
         let ran_well = job.continued_at.is_none_or(|at| now - at >= CONTINUE_RESET);
         if ran_well {
             job.continue_tries = 0;
         }
-        job.stop = Some(Stop { signal, since: now, act_at: None });
+        job.stop = Some(Stop { signal, since: now, is_continue_sent: false, act_at: None });
         let is_suspension = job.suspend_until.is_some_and(|until| now <= until);
         if is_suspension {
             self.suspend(&mut job);
@@ -78,10 +83,11 @@ impl Supervisor {
 
     pub(super) fn continued(&mut self, now: Moment, mut job: Job) {
         let pid = job.pid;
-        let stopped_for = job.stop.take().map(|stop| now - stop.since);
-        if job.continue_tries > 0 && stopped_for.is_some() {
+        let stop = job.stop.take();
+        if stop.as_ref().is_some_and(|stop| stop.is_continue_sent) {
             self.publish(Event::ContinueConfirmed { pid });
         }
+        let stopped_for = stop.map(|stop| now - stop.since);
         self.publish(Event::Continued { pid, stopped_for });
         job.continued_at = Some(now);
         job.suspend_until = None;
@@ -95,8 +101,10 @@ impl Supervisor {
             self.tell_terminal(job, signal);
         }
         let mut act_at = None;
+        let mut is_sent = false;
         if self.policy.continue_stopped && !wants_terminal && job.continue_tries < CONTINUE_TRIES {
             self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
+            (is_sent, job.continued_at) = (true, Some(now));
             job.continue_tries += 1;
             act_at = Some(now + SETTLE * 2_u32.saturating_pow(job.continue_tries));
         } else {
@@ -109,6 +117,7 @@ impl Supervisor {
             }
         }
         if let Some(stop) = &mut job.stop {
+            stop.is_continue_sent = is_sent;
             stop.act_at = act_at;
         }
     }
