@@ -9,8 +9,8 @@ pub mod plan;
 pub mod supervisor;
 
 pub mod cli;
-pub mod probe;
 pub mod observe;
+pub mod probe;
 pub mod sink;
 #[expect(unsafe_code, reason = "the one gate to the kernel: thin, typed, checked")]
 pub mod sys;

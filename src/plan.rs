@@ -55,13 +55,25 @@ pub struct JobPlan {
 pub struct Observation {
     /// `--sample`: between two samples; zero is none at all.
     pub interval: Duration,
+    /// `--files`: files that the job has open are noted.
+    pub files: bool,
+    /// `--clean-written`: before a restart, what the attempt created is moved aside.
+    pub clean_written: bool,
+    /// `--clean-within`: where that is allowed besides the job's working directory.
+    pub clean_within: Vec<PathBuf>,
     /// `--neighbours`: other users' processes are listed when the job fails.
     pub neighbours: bool,
 }
 
 impl Default for Observation {
     fn default() -> Observation {
-        Observation { interval: Duration::from_secs(1), neighbours: false }
+        Observation {
+            interval: Duration::from_secs(1),
+            files: false,
+            clean_written: false,
+            clean_within: Vec::new(),
+            neighbours: false,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-use support::{Done, Place, is_root, kill, wait_until};
+use support::{Done, Place, is_root, kill, skip, wait_until};
 
 /// Runs a shell script as the job, without core dumps.
 fn script(place: &Place, text: &str) -> Done {
@@ -92,8 +92,7 @@ fn faults_are_crashes_and_a_missing_core_is_explained() {
 fn a_core_dump_is_named_where_it_is() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a pattern");
     if pattern.trim_end() != "core" {
-        eprintln!("SKIPPED: core_pattern is '{}', not 'core'", pattern.trim_end());
-        return;
+        return skip("a core dump by name", "core_pattern is not 'core'");
     }
     let place = Place::new();
     let done = place.run(["sh", "-c", "ulimit -c unlimited && kill -SEGV $$"]);
@@ -108,7 +107,7 @@ fn has_proc_events(place: &Place) -> bool {
         && !done.stdout.contains("proc connector (")
         && done.stdout.contains("proc connector");
     if !is_in_force {
-        eprintln!("SKIPPED: no proc connector here: {}", done.stdout);
+        skip("deaths of descendants", "no proc connector here");
     }
     is_in_force
 }
@@ -170,7 +169,7 @@ impl MemoryCgroup {
             && fs::create_dir(&directory).is_ok()
             && fs::write(directory.join(limit), limit_bytes.to_string()).is_ok();
         if !made {
-            eprintln!("SKIPPED: no memory cgroup can be made here");
+            skip("a real death for want of memory", "no memory cgroup can be made here");
             return None;
         }
         Some(MemoryCgroup { directory })

@@ -56,6 +56,10 @@ static int ones_of(int i) {
     char name[4096];
     snprintf(name, sizeof name, "%s/probe-XXXXXX", directory);
     FILE *file = fdopen(mkstemp(name), "w+");
+    if (!file) {
+        perror(name);
+        exit(1);
+    }
     for (int j = 2; j <= i + 2; j++)
         fprintf(file, "%d\n", i % j);
     rewind(file);

@@ -11,6 +11,7 @@ use childminder::cli::childminder::{Invocation, parse};
 use childminder::model::outcome::OWN_FAILURE;
 use childminder::run;
 use childminder::sys::entry::{self, Given};
+use childminder::sys::environment;
 
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
@@ -27,7 +28,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 }
 
 fn carry_out(arguments: Vec<OsString>, given: Given) -> u8 {
-    match parse(arguments) {
+    match parse(arguments, environment::entries()) {
         Ok(Invocation::Run(plan)) => match run::run(&plan, given) {
             Ok(status) => status,
             Err(error) => fail(&error, ""),

@@ -1,16 +1,17 @@
 //! The command line of `childminder`: what may be typed, and the plan that comes of it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::cli::{UsageError, one_line, values};
-use crate::model::policy::{Backoff, Cause, Forward, Policy, Stragglers};
-use crate::model::signal::Signal;
+use crate::cli::options::{Format, Observed, OnLoss, StragglerPolicy, Typed};
+use crate::cli::{UsageError, one_line};
+use crate::model::policy::{Policy, Stragglers};
 use crate::plan::{
     Function, JobPlan, LogFormat, LogPlan, LogTarget, Observation, ProbePlan, RunPlan, Work,
 };
@@ -24,209 +25,23 @@ pub enum Invocation {
     Show(String),
 }
 
-const ABOUT: &str = "\
-Minds one job: starts CMD, traps every signal it may, reaps it, explains its death and writes \
-a log. The first word that is not an option is the job.";
-
-const AFTER: &str = "\
-Durations: a number of seconds, or 250ms, 1.5s, 2m, 1h30m, 1d.
-
-Long options without a letter are also read from the environment, as CHILDMINDER_<OPTION>: \
-CHILDMINDER_BACKOFF=5s..10m is --backoff 5s..10m.
-
-Exit status: that of CMD; 128+n if signal n killed it; 124 if --timeout ended it; 125 if \
-childminder could not do what was asked, and CMD was not started; 126 or 127 if CMD could not \
-be executed or was not found; 0 when -f ran to its end.
-
-Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000";
-
-#[derive(Parser, Debug)]
-#[command(
-    name = "childminder",
-    version,
-    about = ABOUT,
-    after_help = AFTER,
-    override_usage = "childminder [OPTIONS] CMD [ARG...]\n       childminder [OPTIONS] -f SECONDS FUNCTION",
-    term_width = 80,
-    disable_help_subcommand = true,
-    args_override_self = true,
-)]
-struct Typed {
-    /// The job and its arguments.
-    #[arg(value_name = "CMD", trailing_var_arg = true, hide = true)]
-    command: Vec<OsString>,
-
-    /// Send SIGCONT to a job that was stopped
-    #[arg(short = 'c', long = "continue")]
-    continue_stopped: bool,
-    /// Delete the log of a run that ended with exit status 0 and lost nothing
-    #[arg(short, long, help_heading = "Log")]
-    delete: bool,
-    /// Redirect the job's standard error to FILE
-    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
-    error: Option<PathBuf>,
-    /// Run a built-in function again and again for SECONDS. FUNCTION is math-int, math-fp,
-    /// string, file, memory, random (one of those five anew each call) or sleep
-    #[arg(short, long, value_name = "SECONDS", value_parser = values::duration, help_heading = "Probe")]
-    function: Option<Duration>,
-    /// Redirect the job's standard input from FILE
-    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
-    input: Option<PathBuf>,
-    /// Where the log goes: a directory, made if it is missing, or stderr or stdout
-    #[arg(short, long, value_name = "DIR", default_value = "log", help_heading = "Log")]
-    log_directory: PathBuf,
-    /// Redirect the job's standard output to FILE
-    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
-    output: Option<PathBuf>,
-    /// Restart a job that was stopped and stays so
-    #[arg(short = 'p', long)]
-    restart_stopped: bool,
-    /// No answer lines from built-in functions
-    #[arg(short, long, help_heading = "Probe")]
-    quiet_func: bool,
-    /// Restart a job that is gone without a status to collect
-    #[arg(short = 'r', long)]
-    restart_interrupt: bool,
-    /// Restart a job that was ended by a signal
-    #[arg(short = 's', long)]
-    restart_signalled: bool,
-    /// Restart at most N times, whatever the causes
-    #[arg(short = 't', long, visible_alias = "n-restarts", value_name = "N", default_value_t = 4)]
-    n_restart: u32,
-    /// Go to DIR first: both log directory and job
-    #[arg(short, long, value_name = "DIR", help_heading = "Redirection")]
-    working_directory: Option<PathBuf>,
-
-    /// Append to the files of -o and -e; the default empties them before the first attempt (a
-    /// restart always appends)
-    #[arg(long, env = "CHILDMINDER_APPEND", hide_env = true, help_heading = "Redirection")]
-    append: bool,
-    /// Working directory of the job alone
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "CHILDMINDER_CHILD_DIRECTORY",
-        hide_env = true,
-        help_heading = "Redirection"
-    )]
-    child_directory: Option<PathBuf>,
-
-    #[command(flatten)]
-    supervision: Supervision,
-    #[command(flatten)]
-    observed: Observed,
-
-    /// How a line of the log looks
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "text",
-        env = "CHILDMINDER_LOG_FORMAT",
-        hide_env = true,
-        help_heading = "Log"
-    )]
-    log_format: Format,
-    /// Signals that end -f early; by default none does, for it is there to watch them
-    #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Probe")]
-    stop_on: Vec<Signal>,
-}
-
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Supervision")]
-struct Supervision {
-    /// Restart for these causes: failure, signal, signal:NAME, exit:STATUS, timeout, crash or
-    /// another verdict
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_RESTART_ON", hide_env = true)]
-    restart_on: Vec<Cause>,
-    /// Never restart for these, whatever else was asked
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_NEVER_ON", hide_env = true)]
-    never_on: Vec<Cause>,
-    /// Wait before a restart: a random time between MIN and a bound that doubles with each
-    /// restart in a row, up to MAX [default: 1s..60s]
-    #[arg(long, value_name = "MIN..MAX", value_parser = values::backoff, env = "CHILDMINDER_BACKOFF", hide_env = true)]
-    backoff: Option<Backoff>,
-    /// An attempt that lasts so long sets the back-off back to its beginning
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60", env = "CHILDMINDER_STABLE", hide_env = true)]
-    stable: Duration,
-    /// End an attempt that takes longer: SIGTERM to all its processes, then SIGKILL
-    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, env = "CHILDMINDER_TIMEOUT", hide_env = true)]
-    timeout: Option<Duration>,
-    /// How long after SIGTERM comes SIGKILL [default: 30 when childminder ends the job; never
-    /// for a SIGTERM that it only passed on]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, env = "CHILDMINDER_KILL_AFTER", hide_env = true)]
-    kill_after: Option<Duration>,
-    /// Which signals sent to childminder the job gets as well: all, none or a list
-    #[arg(long, value_name = "LIST", value_parser = values::forward, default_value = "all", env = "CHILDMINDER_FORWARD", hide_env = true)]
-    forward: Forward,
-    /// What to do with processes that outlive the job
-    #[arg(
-        long,
-        value_name = "POLICY",
-        value_enum,
-        default_value = "leave",
-        env = "CHILDMINDER_STRAGGLERS",
-        hide_env = true
-    )]
-    stragglers: StragglerPolicy,
-    /// Start the job in a session of its own, away from the terminal
-    #[arg(long, env = "CHILDMINDER_NEW_SESSION", hide_env = true)]
-    new_session: bool,
-}
-
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Observation")]
-struct Observed {
-    /// Look at the job's processes so often; 0 is never
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "1", env = "CHILDMINDER_SAMPLE", hide_env = true)]
-    sample: Duration,
-    /// If the job fails, list what other users were running, by name
-    #[arg(long, env = "CHILDMINDER_NEIGHBOURS", hide_env = true)]
-    neighbours: bool,
-    /// What a job is that returns 0 after a descendant was killed or crashed; fail returns 1
-    #[arg(
-        long,
-        value_name = "WHAT",
-        value_enum,
-        default_value = "ok",
-        env = "CHILDMINDER_ON_DESCENDANT_LOSS",
-        hide_env = true
-    )]
-    on_descendant_loss: OnLoss,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OnLoss {
-    Ok,
-    Fail,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum StragglerPolicy {
-    Leave,
-    Wait,
-    Kill,
-}
-
 /// Variables of ours that are no options: an outer childminder tells the job these.
 const TOLD_TO_JOBS: [&str; 3] =
     ["CHILDMINDER_RUN_ID", "CHILDMINDER_ATTEMPT", "CHILDMINDER_PREVIOUS_VERDICT"];
 
-/// Reads the command line (without the program's own name) and the environment.
+/// Reads the command line (without the program's own name) and the environment, whose entries are
+/// `NAME=value`.
 ///
 /// # Errors
 ///
 /// What was typed is no run; nothing was opened or created.
-pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+pub fn parse<'a>(
+    arguments: Vec<OsString>,
+    environment: impl Iterator<Item = &'a [u8]>,
+) -> Result<Invocation, UsageError> {
     let is_plain = arguments.first().is_some_and(|first| !first.as_bytes().starts_with(b"-"));
     // The usual case needs no parser: its work would take as long as starting the job.
-    if is_plain && !is_set_by_environment() {
+    if is_plain && !is_set_by(environment) {
         return run_of(default_log(), arguments, None, |job| job).map(Invocation::Run);
     }
     parse_options(arguments)
@@ -234,11 +49,13 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
 
 fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
     let name = std::iter::once(OsString::from("childminder"));
-    let parsed = Typed::command()
-        .try_get_matches_from(name.chain(arguments))
-        .and_then(|matches| Typed::from_arg_matches(&matches));
+    let parsed = Typed::command().try_get_matches_from(name.chain(arguments)).and_then(|matches| {
+        let source = matches.value_source("stop_on");
+        let is_stop_on_typed = source == Some(ValueSource::CommandLine);
+        Ok((Typed::from_arg_matches(&matches)?, is_stop_on_typed))
+    });
     match parsed {
-        Ok(typed) => plan(typed).map(Invocation::Run),
+        Ok((typed, is_stop_on_typed)) => plan(typed, is_stop_on_typed).map(Invocation::Run),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
@@ -249,10 +66,11 @@ fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
 }
 
 /// Whether any option is set by a variable.
-fn is_set_by_environment() -> bool {
-    std::env::vars_os().any(|(name, _)| {
-        name.as_bytes().starts_with(b"CHILDMINDER_")
-            && !TOLD_TO_JOBS.iter().any(|told| name == OsStr::new(told))
+fn is_set_by<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
+    environment.any(|entry| {
+        let name = entry.split(|byte| *byte == b'=').next().unwrap_or(entry);
+        name.starts_with(b"CHILDMINDER_")
+            && !TOLD_TO_JOBS.iter().any(|told| name == told.as_bytes())
     })
 }
 
@@ -314,7 +132,7 @@ fn run_of(
     Ok(RunPlan { working_directory, log, work: Work::Job(Box::new(job)) })
 }
 
-fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
+fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
     let log = LogPlan {
         target: match typed.log_directory.to_str() {
             Some("stderr") => LogTarget::Stderr,
@@ -331,14 +149,20 @@ fn plan(typed: Typed) -> Result<RunPlan, UsageError> {
     if let Some(span) = typed.function {
         return probe_plan(&typed, log, span);
     }
-    if typed.quiet_func || !typed.stop_on.is_empty() {
+    // A site may set --stop-on for all its canaries.
+    if typed.quiet_func || is_stop_on_typed {
         return Err(UsageError(
             "-q and --stop-on are about built-in functions: add -f SECONDS".into(),
         ));
     }
     let policy = policy(&typed);
-    let Observed { sample, neighbours, .. } = typed.observed;
-    let observation = Observation { interval: sample, neighbours };
+    let Observed { sample, files, clean_written, clean_within, neighbours, .. } = typed.observed;
+    if clean_written && sample.is_zero() {
+        let message = "--clean-written needs samples to know the files by: not --sample 0";
+        return Err(UsageError(message.into()));
+    }
+    let observation =
+        Observation { interval: sample, files, clean_written, clean_within, neighbours };
     let Typed { command, input, output, error, append, child_directory, .. } = typed;
     run_of(log, command, typed.working_directory, |job| JobPlan {
         input,

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use crate::model::text::Escaped;
+
 pub mod childminder;
 pub mod nanny;
+mod options;
 mod values;
 
 /// A command line that cannot be carried out: one line that names the thing, what is wrong with
@@ -13,7 +16,7 @@ pub struct UsageError(pub String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}", Escaped(&self.0))
     }
 }
 

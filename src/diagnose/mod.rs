@@ -9,7 +9,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
-use crate::model::facts::{EndedByUs, Facts, Reach, StopRequest};
+use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::scene::Death;
 use crate::model::signal::Signal;
@@ -80,11 +80,14 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
 fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     let mut evidence = vec![ended];
     if let Some(request) = &facts.stop_request {
-        // Shells and well-kept programs turn the signal into 128+n, or end in good order.
+        // Shells and well-kept programs turn the signal into 128+n, or end in good order. A hang-up
+        // may have been ignored (nohup), or meant as "read your files again".
         let is_shell_form = i32::from(status) == 128 + request.info.signal.number();
-        let confidence = if is_shell_form { Confidence::Certain } else { Confidence::Likely };
-        evidence.push(request_words(request));
-        return (requested_kind(request), confidence, evidence);
+        if is_shell_form || request.info.signal != Signal::HUP {
+            let confidence = if is_shell_form { Confidence::Certain } else { Confidence::Likely };
+            evidence.push(request_words(request));
+            return (requested_kind(request), confidence, evidence);
+        }
     }
     if let Some((kind, confidence)) = after_a_death(facts, status, &mut evidence) {
         return (kind, confidence, evidence);
@@ -123,10 +126,10 @@ fn after_a_death(
 
 /// The job died of the very signal that it was asked to stop by, or of ours when it did not heed.
 fn requested(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgement> {
-    let request = facts.stop_request.as_ref()?;
+    let Some(request) = &facts.stop_request else { return heard(facts, signal, ended) };
     let is_ours = facts.ended_by_us == Some(EndedByUs::StopNotHeeded) && signal == Signal::KILL;
     if !is_ours && request.info.signal != signal {
-        return None;
+        return heard(facts, signal, ended);
     }
     let mut evidence = vec![ended.clone(), request_words(request)];
     if is_ours {
@@ -135,8 +138,18 @@ fn requested(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgemen
     Some((requested_kind(request), Confidence::Certain, evidence))
 }
 
+/// The job died of another signal that it got from us or together with us.
+fn heard(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgement> {
+    let heard = facts.heard.iter().find(|heard| heard.info.signal == signal)?;
+    let kind = match heard.reach {
+        Reach::WholeGroup => VerdictKind::KilledByTerminal,
+        _ => VerdictKind::KilledByProcess,
+    };
+    Some((kind, Confidence::Certain, vec![ended.clone(), request_words(heard)]))
+}
+
 /// Who asked: the terminal, a program that signals all of the job itself, or a process by our hands.
-fn requested_kind(request: &StopRequest) -> VerdictKind {
+fn requested_kind(request: &Heard) -> VerdictKind {
     match request.reach {
         Reach::WholeGroup => VerdictKind::KilledByTerminal,
         Reach::WholeJob(_) => VerdictKind::KilledByProcess,
@@ -144,7 +157,7 @@ fn requested_kind(request: &StopRequest) -> VerdictKind {
     }
 }
 
-fn request_words(request: &StopRequest) -> Evidence {
+fn request_words(request: &Heard) -> Evidence {
     let way = match request.reach {
         Reach::WholeGroup => "to the whole process group of the terminal",
         Reach::WholeJob(_) => "to every process of the job",

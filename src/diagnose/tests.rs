@@ -17,6 +17,7 @@ fn facts(end: Termination) -> Facts {
         pid: PID,
         ended_by_us: None,
         stop_request: None,
+        heard: Vec::new(),
         scene: Scene::default(),
     }
 }
@@ -25,13 +26,13 @@ fn killed(signal: Signal) -> Termination {
     Termination::Signaled { signal, core_dumped: false }
 }
 
-fn request(signal: Signal, reach: Reach) -> Option<StopRequest> {
+fn request(signal: Signal, reach: Reach) -> Option<Heard> {
     let sender = SenderProcess { pid: Pid(7), uid: 0, user: Some("root".into()), command: None };
     let (origin, sender) = match reach {
         Reach::WholeGroup => (Origin::Kernel, Sender::Kernel),
         _ => (Origin::Kill, Sender::Process(sender)),
     };
-    Some(StopRequest { info: SignalInfo { signal, origin, sender, value: None }, reach })
+    Some(Heard { info: SignalInfo { signal, origin, sender, value: None }, reach })
 }
 
 fn judged(facts: &Facts) -> (VerdictKind, Confidence) {

@@ -4,13 +4,14 @@
 //! still read ours.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::process::{Descendant, Pid};
-use crate::model::sample::TreeSample;
+use crate::model::sample::{FileUse, TreeSample};
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::text::Escaped;
 use crate::model::usage::ResourceUsage;
@@ -142,6 +143,15 @@ pub enum Event {
     Evidence {
         in_force: Vec<String>,
         missing: Vec<String>,
+    },
+    FileUsed {
+        path: PathBuf,
+        #[serde(flatten)]
+        file: FileUse,
+    },
+    Quarantined {
+        from: PathBuf,
+        to: PathBuf,
     },
     Neighbours {
         processes: Vec<Neighbour>,
@@ -309,6 +319,19 @@ impl fmt::Display for Event {
                     write!(f, "; not to be had: {}", missing.join(", "))?;
                 }
                 Ok(())
+            }
+            Event::FileUsed { path, file } => {
+                let how = match (file.is_read, file.is_written) {
+                    (true, true) => "read and written",
+                    (false, true) => "written",
+                    _ => "read",
+                };
+                let (path, at) = (path.to_string_lossy(), file.position_bytes);
+                write!(f, "file {}: {how} by process {}, up to byte {at}", Escaped(&path), file.pid)
+            }
+            Event::Quarantined { from, to } => {
+                let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+                write!(f, "moved aside: {} is now {}", Escaped(&from), Escaped(&to))
             }
             Event::Neighbours { processes } => {
                 f.write_str("processes of other users: ")?;

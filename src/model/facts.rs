@@ -17,7 +17,9 @@ pub struct Facts {
     /// Whether we ended it, and why.
     pub ended_by_us: Option<EndedByUs>,
     /// The last request to stop that came to childminder during this attempt.
-    pub stop_request: Option<StopRequest>,
+    pub stop_request: Option<Heard>,
+    /// The last of each signal that the job got from us or together with us.
+    pub heard: Vec<Heard>,
     /// What was found where it ended; its deaths are all of the attempt, of orphans too.
     pub scene: Scene,
 }
@@ -33,9 +35,9 @@ pub enum EndedByUs {
     StopNotHeeded,
 }
 
-/// A request to stop the job.
+/// A signal that childminder received and the job got as well.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StopRequest {
+pub struct Heard {
     /// The signal as childminder received it.
     pub info: SignalInfo,
     /// How the job got it.

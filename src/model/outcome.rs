@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::signal::Signal;
+use crate::model::text::Escaped;
 
 /// The job returned 0, but lost descendants, and `--on-descendant-loss fail` was given.
 pub const LOSSES: u8 = 1;
@@ -141,7 +142,7 @@ impl SpawnFailure {
 impl fmt::Display for SpawnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = nix::errno::Errno::from_raw(self.errno).desc();
-        write!(f, "{}: {reason}", self.step)
+        write!(f, "{}: {reason}", Escaped(&self.step))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::process::ProcessKey;
+use crate::model::process::{Pid, ProcessKey};
 use crate::model::time::Moment;
 
 /// One reading of the whole tree below childminder.
@@ -90,6 +90,19 @@ pub struct HostLoad {
     /// The same for input and output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_pressure: Option<f64>,
+}
+
+/// How a file was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileUse {
+    /// Whether it was open for reading.
+    pub is_read: bool,
+    /// Whether it was open for writing.
+    pub is_written: bool,
+    /// The furthest position seen, in bytes.
+    pub position_bytes: u64,
+    /// Who had it open first.
+    pub pid: Pid,
 }
 
 /// The highest values that any sample of the attempt had.

@@ -35,6 +35,8 @@ pub struct Scene {
     pub fault_line: Option<String>,
     /// Places it may have been writing to that have no room left.
     pub full: Vec<PathBuf>,
+    /// What is told in the log in any case.
+    pub inventory: Vec<Event>,
     /// What is told in the log if the attempt failed.
     pub testimony: Vec<Event>,
 }

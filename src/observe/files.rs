@@ -8,25 +8,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::model::process::Pid;
+use crate::model::sample::FileUse;
 
 /// So many files are remembered of one attempt; more are counted.
 pub const FILES_MAX: usize = 10_000;
-
-/// How a file was used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FileUse {
-    /// Whether it was open for reading.
-    pub is_read: bool,
-    /// Whether it was open for writing.
-    pub is_written: bool,
-    /// The furthest position seen, in bytes.
-    pub position_bytes: u64,
-    /// Who had it open first.
-    pub pid: Pid,
-}
 
 /// All files that were seen open in an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +41,12 @@ impl Files {
         }
     }
 
+    /// Adds what another look has found.
+    pub fn merge(&mut self, found: Files) {
+        found.by_path.into_iter().for_each(|(path, file)| self.add(path, file));
+        self.not_kept += found.not_kept;
+    }
+
     fn add(&mut self, path: PathBuf, found: FileUse) {
         if let Some(known) = self.by_path.get_mut(&path) {
             known.is_read |= found.is_read;
@@ -72,14 +64,17 @@ impl Files {
 /// own files are nobody's data.
 fn is_file(target: &Path) -> bool {
     let bytes = target.as_os_str().as_bytes();
-    let is_kernels = ["/proc/", "/sys/", "/dev/"].iter().any(|root| bytes.starts_with(root.as_bytes()));
+    let is_kernels =
+        ["/proc/", "/sys/", "/dev/"].iter().any(|root| bytes.starts_with(root.as_bytes()));
     bytes.starts_with(b"/") && !bytes.ends_with(b" (deleted)") && !is_kernels
 }
 
 /// Reads the lines `pos:` and `flags:` (octal, as in open(2)) of a file in `fdinfo`.
 fn parse_info(text: &[u8], pid: Pid) -> Option<FileUse> {
     let field = |name: &str| {
-        let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
+        let line = text
+            .split(|byte| *byte == b'\n')
+            .find_map(|line| line.strip_prefix(name.as_bytes()))?;
         Some(OsStr::from_bytes(line).to_str()?.trim())
     };
     let flags = i32::from_str_radix(field("flags:")?, 8).ok()?;

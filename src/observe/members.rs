@@ -76,6 +76,12 @@ impl Row {
         row
     }
 
+    /// Returns which process it is.
+    #[must_use]
+    pub fn key(&self) -> ProcessKey {
+        self.key
+    }
+
     /// Returns it with the types that others use.
     #[must_use]
     pub fn seen(&self, page_bytes: u64) -> SeenProcess {

@@ -6,9 +6,10 @@
 //! Parsing is apart from reading: what the bytes mean is in pure functions, `model::proc_stat`
 //! among them.
 
-pub mod host;
-pub mod cgroup;
 pub mod autopsy;
+pub mod cgroup;
+pub mod files;
+pub mod host;
 pub mod members;
 pub mod neighbours;
 pub mod pressure;

@@ -4,6 +4,7 @@
 //! being waited for, since a file of the kernel may let its reader wait. It has no signal handlers
 //! and inherits a mask that blocks all signals. Started by `run` after the job was.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,8 @@ use std::time::Duration;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{Seen, TreeSample};
 use crate::model::time::Moment;
+use crate::observe::files::Files;
+use crate::observe::members::Row;
 use crate::observe::recorder::{Recorder, Round};
 use crate::observe::sampler::Sampler;
 
@@ -54,9 +57,15 @@ pub struct Observed {
     pub interval: Duration,
     /// How many descriptors may stay open; see [`crate::observe::sampler::kept_max`].
     pub kept_max: usize,
+    /// Whether open files are looked at, too.
+    pub files: bool,
     /// The clocks.
     pub clocks: Clocks,
 }
+
+/// The files of a process are looked at when it is new, and in each such round of samples: that
+/// costs several times as much as the rest.
+const FILES_EVERY: u64 = 5;
 
 /// The observing thread, as long as this exists.
 pub struct Watch {
@@ -67,6 +76,7 @@ pub struct Watch {
 #[derive(Default)]
 struct Shared {
     recorder: Mutex<Recorder>,
+    files: Mutex<Files>,
     /// Whether the thread shall end.
     is_over: Mutex<bool>,
     told: Condvar,
@@ -86,10 +96,11 @@ impl Watch {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let (clocks, pace) = (observed.clocks, Pace::new(observed.interval));
+        let look = observed.files.then(|| FileLook::new(observed.root.clone()));
         thread::Builder::new()
             .name("observe".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || observe(&theirs, sampler, clocks, pace))?;
+            .spawn(move || observe(&theirs, (sampler, look), clocks, pace))?;
         Ok(Watch { shared })
     }
 
@@ -110,6 +121,12 @@ impl Watch {
     #[must_use]
     pub fn seen(&self) -> Seen {
         lock(&self.shared.recorder).seen()
+    }
+
+    /// Returns the files that were seen open until now.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        lock(&self.shared.files).clone()
     }
 
     /// Ends the thread, without waiting for it, and returns all that was seen.
@@ -145,7 +162,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn observe(shared: &Shared, mut sampler: Sampler, clocks: Clocks, mut pace: Pace) {
+/// Which processes' files were looked at, and when again.
+struct FileLook {
+    proc: PathBuf,
+    known: BTreeSet<ProcessKey>,
+    round: u64,
+}
+
+impl FileLook {
+    fn new(proc: PathBuf) -> FileLook {
+        FileLook { proc, known: BTreeSet::new(), round: 0 }
+    }
+
+    fn look(&mut self, rows: &[Row], files: &Mutex<Files>) {
+        let is_round = self.round.is_multiple_of(FILES_EVERY);
+        self.round += 1;
+        let mut found = Files::default();
+        for key in rows.iter().map(Row::key) {
+            if !self.known.contains(&key) || is_round {
+                found.look(&self.proc, key.pid);
+            }
+        }
+        self.known = rows.iter().map(Row::key).collect();
+        lock(files).merge(found);
+    }
+}
+
+fn observe(
+    shared: &Shared,
+    (mut sampler, mut files): (Sampler, Option<FileLook>),
+    clocks: Clocks,
+    mut pace: Pace,
+) {
     let mut rows = Vec::new();
     let mut due = (clocks.now)();
     loop {
@@ -153,6 +201,9 @@ fn observe(shared: &Shared, mut sampler: Sampler, clocks: Clocks, mut pace: Pace
         sampler.reaped(Duration::from_nanos(shared.reaped_ns.swap(0, Ordering::AcqRel)));
         let sample = sampler.sample((clocks.now)());
         sampler.seen(&mut rows);
+        if let Some(look) = &mut files {
+            look.look(&rows, &shared.files);
+        }
         let interval = pace.after((clocks.thread_cpu)().saturating_sub(used_before));
         let (errors, page_bytes) = (sampler.errors(), sampler.page_bytes());
         lock(&shared.recorder).note(&Round { sample, errors, interval, page_bytes }, &mut rows);
@@ -241,6 +292,7 @@ mod tests {
             strangers: Vec::new(),
             interval: Duration::from_millis(5),
             kept_max: 10,
+            files: false,
             clocks: Clocks { now, thread_cpu },
         }
     }

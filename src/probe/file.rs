@@ -7,15 +7,18 @@ use std::path::Path;
 /// Files of one call.
 pub(super) const FILES: usize = 1000;
 
+/// What C's standard library reads and writes at a time.
+const BUFFER_BYTES: usize = 4096;
+
 /// Returns how often the character `1` stands in all files together.
 ///
 /// The files have no name (O_TMPFILE), or lose it as soon as they have one: nothing is left
-/// behind even by SIGKILL.
+/// behind even by SIGKILL. That saves the filesystem some of the original's work.
 pub(super) fn file(directory: &Path, files: usize) -> io::Result<usize> {
     let mut answer = 0;
     for i in 0..files {
         let mut file = tempfile::tempfile_in(directory)?;
-        let mut out = BufWriter::new(&file);
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, &file);
         for j in 2..=i + 2 {
             writeln!(out, "{}", i % j)?;
         }
@@ -27,8 +30,11 @@ pub(super) fn file(directory: &Path, files: usize) -> io::Result<usize> {
     Ok(answer)
 }
 
+/// Counts byte by byte, as the original did.
 fn ones(file: &File) -> io::Result<usize> {
-    let mut text = Vec::new();
-    BufReader::new(file).read_to_end(&mut text)?;
-    Ok(text.iter().filter(|byte| **byte == b'1').count())
+    let mut count = 0;
+    for byte in BufReader::with_capacity(BUFFER_BYTES, file).bytes() {
+        count += usize::from(byte? == b'1');
+    }
+    Ok(count)
 }

@@ -16,6 +16,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::prepare::Files;
+use crate::run::quarantine::{self, Rules};
 use crate::run::senders::Senders;
 use crate::run::witness::{Place, Witness};
 use crate::run::{World, run_id};
@@ -27,6 +28,12 @@ use crate::sys::signals::{RawSignal, SignalFd};
 use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
+
+/// The variable by which a process is known to be of this run.
+const RUN_ID: &str = "CHILDMINDER_RUN_ID";
+
+/// So many inputs may wait for the supervisor before no more signals are read ahead of it.
+const PENDING_MAX: usize = 16 * 1024;
 
 /// So many changes of children are taken in before signals are looked at again.
 const CHANGES_MAX: usize = 256;
@@ -52,6 +59,8 @@ pub(super) struct Live {
     /// From the first start on.
     witness: Option<Witness>,
     observation: Observation,
+    /// Where --clean-written moves files to.
+    quarantine: PathBuf,
     directory_of_job: PathBuf,
     /// Directories of the files of -o and -e.
     written: Vec<PathBuf>,
@@ -69,8 +78,9 @@ impl Live {
         terminal::become_subreaper()?;
         let policy = &job.policy;
         let path = std::env::var_os("PATH");
+        let run_id = run_id();
         Ok(Live {
-            run_id: run_id(),
+            run_id,
             program: Program::new(&job.command, path.as_deref()),
             // The directory was found, so its name has no NUL byte.
             directory: job
@@ -87,13 +97,14 @@ impl Live {
             signals,
             senders: Senders::new(),
             batch: Vec::new(),
-            tree: Tree::new(has_children),
+            tree: Tree::new(has_children, format!("{RUN_ID}={run_id}")),
             child: None,
             cgroup: None,
             pending: VecDeque::new(),
             has_more_changes: false,
             witness: None,
             observation: job.observation.clone(),
+            quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
             directory_of_job: job.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
             written: [&job.output, &job.error]
                 .into_iter()
@@ -101,6 +112,11 @@ impl Live {
                 .map(|file| file.parent().unwrap_or(Path::new("")).join("."))
                 .collect(),
         })
+    }
+
+    /// Sets files aside beside the log, if that is a file.
+    pub(super) fn quarantine_beside(&mut self, log: &Path) {
+        self.quarantine = log.with_extension("quarantine");
     }
 
     fn try_wait(&mut self, deadline: Option<Moment>) -> Result<(), SysError> {
@@ -129,16 +145,34 @@ impl Live {
         Ok(())
     }
 
+    fn read_ahead(&mut self) -> Result<(), SysError> {
+        if self.read_signals()? { self.collect_changes() } else { Ok(()) }
+    }
+
     /// Takes in the pending signals and returns whether a SIGCHLD was among them.
     fn read_signals(&mut self) -> Result<bool, SysError> {
         self.batch.clear();
         self.signals.read(&mut self.batch)?;
-        self.senders.begin_batch();
+        self.senders.begin_batch(clock::now());
         let mut has_changes = false;
-        for raw in std::mem::take(&mut self.batch) {
+        let batch = std::mem::take(&mut self.batch);
+        let is_about_stops =
+            |raw: &RawSignal| raw.signal.is_terminal_stop() || raw.signal == Signal::CONT;
+        if batch.iter().any(is_about_stops) {
+            // Whether the job has stopped, or runs again, must be known before that is judged.
+            self.collect_stops()?;
+        }
+        for raw in batch {
+            if self.senders.is_our_fault(&raw) {
+                continue;
+            }
             has_changes |= raw.signal == Signal::CHLD;
             let child = self.child.as_ref().map(|child| child.pid);
-            let is_in_group = || child.is_some_and(terminal::is_in_our_group);
+            let is_in_group = || {
+                // The kernel tells a hang-up to the leader of the session alone.
+                let is_for_us = raw.signal == Signal::HUP && terminal::leads_session();
+                !is_for_us && child.is_some_and(terminal::is_in_our_group)
+            };
             let is_from_child = raw.signal == Signal::CHLD && raw.origin == Origin::Child;
             let (info, reach) = if is_from_child {
                 continue;
@@ -151,6 +185,20 @@ impl Live {
             self.pending.push_back(Input::Signal(Received { info, reach, can_suspend }));
         }
         Ok(has_changes)
+    }
+
+    /// Takes in stops and continuations of the job, and not its end: what it died of may be among
+    /// the signals that are still to be looked at.
+    fn collect_stops(&mut self) -> Result<(), SysError> {
+        let Some(child) = &self.child else { return Ok(()) };
+        while let Waited::Changed(_, status) = wait::take_stop(child.pid)? {
+            match status {
+                WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
+                WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
+                WaitStatus::Ended(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes in what became of children, the job itself last: what its orphans died of is known
@@ -227,6 +275,22 @@ impl Live {
         Ok(())
     }
 
+    /// `--clean-written`, when nothing of the old attempt lives any more.
+    fn clean_written(&mut self, attempt: u32) {
+        let Some(witness) = self.witness.as_ref().filter(|_| self.observation.clean_written) else {
+            return;
+        };
+        let (files, since) = witness.last_files();
+        let directories = self.observation.clean_within.iter().chain([&self.directory_of_job]);
+        let rules = Rules {
+            within: directories.filter_map(|one| one.canonicalize().ok()).collect(),
+            ours: self.files.identities(),
+            since,
+            quarantine: self.quarantine.join(format!("attempt-{attempt}")),
+        };
+        self.pending.extend(quarantine::clean(files, &rules).into_iter().map(Input::News));
+    }
+
     fn living(&self) -> Vec<Descendant> {
         let mut living = self.tree.living();
         let others = self.cgroup.as_ref().map(AttemptCgroup::pids).unwrap_or_default();
@@ -238,15 +302,14 @@ impl Live {
         living
     }
 
-    fn told_to_job(&self, attempt: AttemptContext) -> Vec<(&'static str, String)> {
-        let mut told = vec![
-            ("CHILDMINDER_RUN_ID", self.run_id.to_string()),
-            ("CHILDMINDER_ATTEMPT", attempt.attempt.to_string()),
-        ];
-        if let Some(previous) = attempt.previous {
-            told.push(("CHILDMINDER_PREVIOUS_VERDICT", previous.word().to_owned()));
-        }
-        told
+    /// What a childminder further out told us is not told again.
+    fn told_to_job(&self, attempt: AttemptContext) -> [(&'static str, Option<String>); 3] {
+        let previous = attempt.previous.map(|verdict| verdict.word().to_owned());
+        [
+            (RUN_ID, Some(self.run_id.to_string())),
+            ("CHILDMINDER_ATTEMPT", Some(attempt.attempt.to_string())),
+            ("CHILDMINDER_PREVIOUS_VERDICT", previous),
+        ]
     }
 }
 
@@ -258,6 +321,7 @@ impl World for Live {
     fn spawn(&mut self, attempt: AttemptContext) -> Input {
         if attempt.attempt > 1 {
             self.files.rewind();
+            self.clean_written(attempt.attempt - 1);
         }
         // What is counted from the beginning begins before it: a job may die in its first moment.
         match &mut self.witness {
@@ -281,9 +345,13 @@ impl World for Live {
     }
 
     fn wait(&mut self, deadline: Option<Moment>) -> Input {
-        if self.pending.is_empty()
-            && let Err(error) = self.try_wait(deadline)
-        {
+        let taken_in = match self.pending.len() {
+            0 => self.try_wait(deadline),
+            // Standard signals coalesce in the kernel while we write about others.
+            1..PENDING_MAX => self.read_ahead(),
+            _ => Ok(()),
+        };
+        if let Err(error) = taken_in {
             // Only want of memory gets us here: the loop asks again, and the job goes on.
             debug_assert!(false, "{error}: {}", error.source);
         }
@@ -312,9 +380,15 @@ impl World for Live {
 
     fn look(&mut self) -> Input {
         // Without a child there is no descendant: orphans become our children.
-        match wait::look() {
-            Ok(Waited::NoChild) if self.cgroup.is_none() => Input::Tree(Vec::new()),
-            _ => Input::Tree(self.living()),
+        let living = match wait::look() {
+            Ok(Waited::NoChild) if self.cgroup.is_none() => Vec::new(),
+            _ => self.living(),
+        };
+        // What has died by now is reaped and told before the answer that may end the run.
+        if let Err(error) = self.collect_changes() {
+            debug_assert!(false, "{error}: {}", error.source);
         }
+        self.pending.push_back(Input::Tree(living));
+        self.pending.pop_front().unwrap_or(Input::Woken)
     }
 }

@@ -5,6 +5,7 @@
 mod live;
 mod prepare;
 mod probe;
+mod quarantine;
 mod senders;
 mod sinks;
 mod witness;
@@ -18,7 +19,7 @@ use crate::diagnose;
 use crate::model::event::Event;
 use crate::model::process::RunId;
 use crate::model::signal::Signal;
-use crate::model::text::ShellQuoted;
+use crate::model::text::{Escaped, ShellQuoted};
 use crate::model::time::Moment;
 use crate::model::verdict::VerdictKind;
 use crate::plan::{JobPlan, RunPlan, Work};
@@ -53,7 +54,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::File { action, path, .. } => write!(f, "{action} '{}'", path.display()),
+            StartError::File { action, path, .. } => {
+                write!(f, "{action} '{}'", Escaped(&path.to_string_lossy()))
+            }
             StartError::Log(error) => error.fmt(f),
             StartError::System(error) => error.fmt(f),
         }
@@ -118,12 +121,20 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let word = probe.function.word();
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
             let mut sinks = Sinks::new(log, &plan.log);
-            probe::run(probe, &signals, &mut sinks)?;
-            sinks.close(true);
-            Ok(0)
+            match probe::run(probe, &signals, &mut sinks) {
+                Ok(()) => {
+                    sinks.close(true);
+                    Ok(0)
+                }
+                Err(error) => {
+                    sinks.undo();
+                    Err(error.into())
+                }
+            }
         }
         Work::Job(job) => {
-            let files = Files::open(job)?;
+            // To open a FIFO takes until somebody opens its other end: we can be ended meanwhile.
+            let files = given.mask.while_restored(|| Files::open(job))??;
             let command = job.command.first().map(|word| word.to_string_lossy());
             let log = match LogFile::open(&plan.log, &log_name(&command.unwrap_or_default())) {
                 Ok(log) => log,
@@ -143,6 +154,9 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
                     return Err(error);
                 }
             };
+            if let Some(file) = log.file() {
+                world.quarantine_beside(file);
+            }
             let mut sinks = Sinks::new(log, &plan.log);
             let outcome = mind(job, &mut world, &mut sinks);
             sinks.close(outcome.verdict.kind == VerdictKind::Success);
@@ -159,7 +173,13 @@ fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
     let mut supervisor = Supervisor::new(job.policy.clone(), command, seed);
     let mut answers = VecDeque::from([Input::Begin]);
     loop {
-        let input = answers.pop_front().unwrap_or_else(|| world.wait(supervisor.next_deadline()));
+        let deadline = supervisor.next_deadline();
+        let input = match answers.pop_front() {
+            Some(answer) => answer,
+            // Not even a storm of signals holds up what is due.
+            None if deadline.is_some_and(|at| at <= world.now()) => Input::Woken,
+            None => world.wait(deadline),
+        };
         for action in supervisor.step(world.now(), input) {
             match action {
                 Action::Spawn(attempt) => answers.push_back(world.spawn(attempt)),

@@ -73,7 +73,8 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file =
                     options.create(true).open(path).map_err(StartError::file(action, path))?;
-                self.created.push(path.to_owned());
+                // By way of a link the file is elsewhere, and the link stays the user's.
+                self.created.push(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
                 Ok(file)
             }
             other => other.map_err(StartError::file(action, path)),
@@ -112,6 +113,12 @@ impl Files {
             // It is ours and new; if it has gone already, so much the better.
             fs::remove_file(path).ok();
         }
+    }
+
+    /// Returns device and inode of the outputs.
+    pub(super) fn identities(&self) -> Vec<(u64, u64)> {
+        let files = [&self.output, &self.error].into_iter().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|meta| (meta.dev(), meta.ino())).collect()
     }
 
     /// Returns the last lines that the job wrote to the file of -e in this attempt.

@@ -132,9 +132,12 @@ impl Watch<'_> {
     fn take_signals(&mut self, bar: &ProgressBar) -> Result<bool, SysError> {
         let mut batch = Vec::new();
         self.signals.read(&mut batch)?;
-        self.senders.begin_batch();
+        self.senders.begin_batch(clock::now());
         let mut is_stopped = false;
         for raw in batch {
+            if self.senders.is_our_fault(&raw) {
+                continue;
+            }
             let (info, _) = self.senders.resolve(raw, || false);
             self.received(&info, bar);
             is_stopped |= self.plan.stop_on.contains(&info.signal);

@@ -2,22 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use crate::model::facts::Reach;
 use crate::model::process::{Pid, Sender, SenderProcess};
-use crate::model::signal::{Origin, SignalInfo};
+use crate::model::signal::{Origin, Signal, SignalInfo};
+use crate::model::time::Moment;
 use crate::sys::reaper;
 use crate::sys::signals::RawSignal;
 
 /// Programs that signal every process of a job themselves when they stop, suspend or cancel it.
 const WHOLE_JOB_SENDERS: [&str; 1] = ["slurmstepd"];
 
-/// Looks up senders. A pid is looked up anew for each batch of signals, for it may soon be
-/// another process; the names of users stay.
+/// A pid is looked up again after so long: by then it may be another process. For a flood of
+/// signals from one sender, and one that has gone before all of them were read, once is enough.
+const LOOK_UP_AGAIN: Duration = Duration::from_millis(100);
+
+/// Looks up senders; the names of users stay.
 pub(super) struct Senders {
     ourselves: i32,
     users: BTreeMap<u32, Option<String>>,
     batch: BTreeMap<i32, Looked>,
+    batch_began: Moment,
 }
 
 /// What was found about one pid in this batch.
@@ -33,12 +39,22 @@ impl Senders {
             ourselves: nix::unistd::getpid().as_raw(),
             users: BTreeMap::new(),
             batch: BTreeMap::new(),
+            batch_began: Moment(Duration::ZERO),
         }
     }
 
-    /// Forgets the pids of the last batch.
-    pub(super) fn begin_batch(&mut self) {
-        self.batch.clear();
+    /// Forgets the pids that were looked up a while ago.
+    pub(super) fn begin_batch(&mut self, now: Moment) {
+        if now - self.batch_began > LOOK_UP_AGAIN {
+            self.batch.clear();
+            self.batch_began = now;
+        }
+    }
+
+    /// Returns whether we caused that signal ourselves, by a write to a pipe that nobody reads or
+    /// beyond a limit: the write's failure is told, and one more line would only cause it again.
+    pub(super) fn is_our_fault(&self, raw: &RawSignal) -> bool {
+        raw.pid == self.ourselves && matches!(raw.signal, Signal::PIPE | Signal::XFSZ)
     }
 
     /// Names a sender, and says whom its signal reached. `is_in_group` tells whether the job is
@@ -109,7 +125,6 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::signal::Signal;
 
     fn raw(origin: Origin, pid: i32) -> RawSignal {
         RawSignal { signal: Signal::TERM, origin, pid, uid: 0, value: None }

@@ -62,6 +62,11 @@ impl Sinks {
         }
     }
 
+    /// Takes back the log, because nothing was started after all.
+    pub(super) fn undo(self) {
+        self.log.undo();
+    }
+
     /// The first failure is told at once, on standard error; the job goes on.
     fn note(&mut self, written: Result<(), SinkError>) {
         let Err(error) = written else { return };

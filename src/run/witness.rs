@@ -20,6 +20,7 @@ use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::observe::cgroup::MemoryCgroup;
+use crate::observe::files::Files;
 use crate::observe::watch::{Clocks, Observed, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
@@ -35,6 +36,9 @@ const NOTICES_MAX: usize = 256;
 
 /// The clock of the kernel's log may be so far from ours.
 const LOG_SLACK: Duration = Duration::from_millis(100);
+
+/// So many files are told of one attempt.
+const FILES_TOLD: usize = 1000;
 
 /// So many samples of the flight recorder are told.
 const RECORDED_MAX: usize = 60;
@@ -55,6 +59,8 @@ pub(super) struct Witness {
     late_at: Option<Moment>,
     watch_at: Option<Moment>,
     watch: Option<Watch>,
+    /// Of the attempt that ended last.
+    files: Files,
 }
 
 impl Witness {
@@ -75,6 +81,7 @@ impl Witness {
             late_at: None,
             watch_at: None,
             watch: None,
+            files: Files::default(),
             cgroup,
             root,
         };
@@ -95,7 +102,8 @@ impl Witness {
         self.watch = None;
         // A job that ends within the first interval pays for no sample.
         let is_on = self.plan.interval > Duration::ZERO;
-        self.watch_at = is_on.then(|| self.began + self.plan.interval);
+        let wait = if self.wants_files() { Duration::ZERO } else { self.plan.interval };
+        self.watch_at = is_on.then(|| self.began + wait);
     }
 
     /// What to wait for besides signals and the job.
@@ -127,6 +135,15 @@ impl Witness {
         Some(self.capabilities())
     }
 
+    fn wants_files(&self) -> bool {
+        self.plan.files || self.plan.clean_written
+    }
+
+    /// Returns what the last attempt that ended had open, and when it had begun.
+    pub(super) fn last_files(&self) -> (&Files, SystemTime) {
+        (&self.files, self.began_wall)
+    }
+
     fn start_watch(&self) -> io::Result<Watch> {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         Watch::start(Observed {
@@ -135,6 +152,7 @@ impl Witness {
             strangers: self.strangers.clone(),
             interval: self.plan.interval,
             kept_max: sampler::kept_max(soft),
+            files: self.wants_files(),
             clocks: Clocks { now: clock::now, thread_cpu: clock::thread_cpu },
         })
     }
@@ -200,6 +218,10 @@ impl Witness {
             ..Scene::default()
         };
         scene.memory.own = self.own_counter();
+        self.files = self.watch.as_ref().map(Watch::files).unwrap_or_default();
+        if self.plan.files {
+            scene.inventory = self.inventory();
+        }
         let has_failed = end != Termination::Exited(0);
         if !has_failed && scene.deaths.losses == 0 {
             return scene;
@@ -213,6 +235,23 @@ impl Witness {
         self.read_kernel_log(dead, end, &mut scene);
         scene.testimony = self.testimony(&seen, place);
         scene
+    }
+
+    /// The files that were written, and then those that were only read.
+    fn inventory(&self) -> Vec<Event> {
+        let used = |is_written: bool| {
+            let files = self.files.by_path.iter();
+            files.filter(move |(_, file)| file.is_written == is_written)
+        };
+        let all = used(true).chain(used(false)).take(FILES_TOLD);
+        let mut told: Vec<Event> = all
+            .map(|(path, file)| Event::FileUsed { path: path.clone(), file: file.clone() })
+            .collect();
+        let untold = self.files.by_path.len() as u64 - told.len() as u64 + self.files.not_kept;
+        if untold > 0 {
+            told.push(Event::Notice { text: format!("{untold} more files were open") });
+        }
+        told
     }
 
     fn own_counter(&self) -> Option<OomCounter> {

@@ -80,6 +80,12 @@ impl LogFile {
         })
     }
 
+    /// Returns where the log is, if it is a file of its own.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.created.last().map(PathBuf::as_path)
+    }
+
     /// Removes the file (`-d`); a stream has none.
     ///
     /// # Errors
@@ -149,8 +155,7 @@ fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, Path
     let mut created = Vec::new();
     let made = match new_file(directory, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            created = missing(directory);
-            if let Err(source) = fs::create_dir_all(directory) {
+            if let Err(source) = make_directories(directory, &mut created) {
                 remove(&created);
                 return Err(fail("make log directory", source));
             }
@@ -170,13 +175,23 @@ fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, Path
     }
 }
 
-/// The directories on the way to this one that do not exist, from the top.
-fn missing(directory: &Path) -> Vec<PathBuf> {
-    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-    let mut missing: Vec<PathBuf> =
-        directory.ancestors().take_while(is_missing).map(Path::to_owned).collect();
-    missing.reverse();
-    missing
+/// Makes what is missing on the way to a directory, and it; notes what was made.
+fn make_directories(directory: &Path, created: &mut Vec<PathBuf>) -> io::Result<()> {
+    match fs::create_dir(directory) {
+        Ok(()) => created.push(directory.to_owned()),
+        Err(error) => match (error.kind(), directory.parent()) {
+            (io::ErrorKind::NotFound, Some(parent)) if !parent.as_os_str().is_empty() => {
+                make_directories(parent, created)?;
+                fs::create_dir(directory)?;
+                created.push(directory.to_owned());
+            }
+            (io::ErrorKind::AlreadyExists, _) if directory.is_dir() => {}
+            // A link to what does not exist is there and is no directory.
+            (io::ErrorKind::AlreadyExists, _) => return Err(io::ErrorKind::NotADirectory.into()),
+            _ => return Err(error),
+        },
+    }
+    Ok(())
 }
 
 fn new_file(directory: &Path, name: &LogName) -> io::Result<(File, PathBuf)> {

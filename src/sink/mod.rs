@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::event::Event;
+use crate::model::text::Escaped;
 use crate::model::time::WallTime;
 
 pub mod console;
@@ -45,7 +46,7 @@ pub struct SinkError {
 
 impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} '{}'", self.action, self.target.display())
+        write!(f, "{} '{}'", self.action, Escaped(&self.target.to_string_lossy()))
     }
 }
 

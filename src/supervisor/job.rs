@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::facts::{EndedByUs, StopRequest};
+use crate::model::facts::{EndedByUs, Heard};
 use crate::model::process::Pid;
 use crate::model::scene::Deaths;
 use crate::model::signal::Signal;
@@ -12,13 +12,16 @@ use crate::model::time::Moment;
 /// well, may reach us a moment later than the job's stop.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
 
-/// How long after a terminal stop signal the job may take to stop, so that we stop with it: an
-/// editor first puts its screen in order.
-pub(super) const SUSPEND_WINDOW: Duration = Duration::from_secs(2);
+/// How long after a terminal stop signal the job may take to stop, so that we stop with it: it may
+/// first put its screen or its files in order.
+pub(super) const SUSPEND_WINDOW: Duration = Duration::from_secs(30);
 
 /// How often a stopped job is sent SIGCONT; the waits between double from [`SETTLE`], so that
 /// this takes three seconds.
 pub(super) const CONTINUE_TRIES: u32 = 5;
+
+/// A SIGCONT so shortly after we were continued is still part of that: shells send several.
+pub(super) const RESUMPTION: Duration = Duration::from_secs(1);
 
 /// A job that ran so long since it was continued may be continued anew as often.
 pub(super) const CONTINUE_RESET: Duration = Duration::from_secs(10);
@@ -39,8 +42,16 @@ pub(super) struct Job {
     pub(super) continued_at: Option<Moment>,
     /// Until when a stop of the job is taken for a suspension of both.
     pub(super) suspend_until: Option<Moment>,
+    /// Whether we were stopped and the SIGCONT that ended it was not yet seen.
+    pub(super) is_resuming: bool,
+    /// When it was seen.
+    pub(super) resumed_at: Option<Moment>,
+    /// Whether the job has run since we were stopped with it.
+    pub(super) has_run_since: bool,
     pub(super) told_terminal: bool,
-    pub(super) stop_request: Option<StopRequest>,
+    pub(super) stop_request: Option<Heard>,
+    /// The last of each signal.
+    pub(super) heard: Vec<Heard>,
     /// Orphans that died of a signal.
     pub(super) deaths: Deaths,
 }
@@ -50,6 +61,8 @@ pub(super) struct Job {
 pub(super) struct Stop {
     pub(super) signal: Signal,
     pub(super) since: Moment,
+    /// Whether we have sent SIGCONT because of it.
+    pub(super) is_continue_sent: bool,
     /// When to do something about it.
     pub(super) act_at: Option<Moment>,
 }
@@ -66,8 +79,12 @@ impl Job {
             continue_tries: 0,
             continued_at: None,
             suspend_until: None,
+            is_resuming: false,
+            resumed_at: None,
+            has_run_since: false,
             told_terminal: false,
             stop_request: None,
+            heard: Vec::new(),
             deaths: Deaths::default(),
         }
     }

@@ -137,7 +137,7 @@ enum State {
     /// An attempt was asked for.
     Starting,
     /// The job lives, as far as we know.
-    Running(Job),
+    Running(Box<Job>),
     /// The attempt is over; what it died of is being judged.
     Judging { end: AttemptEnd, lasted: Duration, kill_at: Option<Moment>, testimony: Vec<Event> },
     /// It was judged; its remaining processes are looked at, waited for or ended.

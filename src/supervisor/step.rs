@@ -1,7 +1,7 @@
 //! The transitions: for each input, what it means in each state.
 
 use crate::model::event::Event;
-use crate::model::facts::{EndedByUs, Facts, Reach, StopRequest};
+use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::process::Pid;
 use crate::model::scene::{Death, Scene};
@@ -10,7 +10,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::VerdictKind;
 use crate::supervisor::clearing::{Clearing, Phase};
-use crate::supervisor::job::{Job, is_due};
+use crate::supervisor::job::{Job, RESUMPTION, is_due};
 use crate::supervisor::restart::Next;
 use crate::supervisor::{
     Action, AttemptContext, EndedAttempt, Input, Received, State, Supervisor, Target,
@@ -18,6 +18,13 @@ use crate::supervisor::{
 
 /// So many orphans are logged one by one; the rest are counted and summed up at the end.
 const ORPHANS_NAMED: u64 = 20;
+
+fn is_part_of_resumption(job: &mut Job, now: Moment) -> bool {
+    if std::mem::take(&mut job.is_resuming) {
+        job.resumed_at = Some(now);
+    }
+    job.resumed_at.is_some_and(|at| now - at < RESUMPTION)
+}
 
 /// The signals that ask a job to stop.
 const STOP_REQUESTS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
@@ -38,12 +45,14 @@ impl Supervisor {
             (State::Starting, Input::SpawnFailed(failure)) => {
                 let attempt = self.attempt;
                 self.publish(Event::StartFailed { attempt, failure: failure.clone() });
-                let job = Job::new(Pid(0), now, None);
+                let job = Box::new(Job::new(Pid(0), now, None));
                 self.attempt_over(now, job, AttemptEnd::NotStarted(failure), Scene::default());
             }
             (State::Running(job), Input::JobEnded(end, usage, scene)) => {
                 self.job_ended(job.pid, end, usage);
-                self.attempt_over(now, job, AttemptEnd::Ended(end), *scene);
+                let mut scene = *scene;
+                std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
+                self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
             }
             (State::Running(job), Input::JobLost) => {
                 self.publish(Event::StatusLost { pid: job.pid });
@@ -110,7 +119,7 @@ impl Supervisor {
         if attempt == 1 {
             self.publish(Event::Trapped { signals: Signal::trappable().collect() });
         }
-        self.state = State::Running(Job::new(pid, now, self.policy.timeout));
+        self.state = State::Running(Box::new(Job::new(pid, now, self.policy.timeout)));
     }
 
     fn job_ended(&mut self, pid: Pid, end: Termination, usage: ResourceUsage) {
@@ -126,7 +135,7 @@ impl Supervisor {
         self.publish(Event::Usage { pid: Some(pid), usage });
     }
 
-    fn attempt_over(&mut self, now: Moment, job: Job, end: AttemptEnd, mut scene: Scene) {
+    fn attempt_over(&mut self, now: Moment, job: Box<Job>, end: AttemptEnd, mut scene: Scene) {
         job.deaths.first.into_iter().chain(job.deaths.last).for_each(|one| scene.deaths.add(one));
         let testimony = std::mem::take(&mut scene.testimony);
         self.actions.push(Action::Judge(Box::new(Facts {
@@ -134,6 +143,7 @@ impl Supervisor {
             end: end.clone(),
             ended_by_us: job.ended_by_us,
             stop_request: job.stop_request,
+            heard: job.heard,
             scene,
         })));
         let (lasted, kill_at) = (now - job.started, job.kill_at);
@@ -175,6 +185,7 @@ impl Supervisor {
                 {
                     self.actions.push(Action::Send(Target::Tree, info.signal));
                 }
+                self.suspend_without_job(&info, reach, can_suspend);
                 self.state = State::Clearing(clearing);
             }
             State::Waiting { until, last } => {
@@ -184,6 +195,7 @@ impl Supervisor {
                     self.publish(Event::RestartRefused { reason });
                     self.finish(last);
                 } else {
+                    self.suspend_without_job(&info, reach, can_suspend);
                     self.state = State::Waiting { until, last };
                 }
             }
@@ -191,6 +203,14 @@ impl Supervisor {
                 self.note_stop_request(&info, reach);
                 self.state = state;
             }
+        }
+    }
+
+    /// Where no job has to stop first, we stop at once.
+    fn suspend_without_job(&mut self, info: &SignalInfo, reach: Reach, can_suspend: bool) {
+        let is_meant = info.origin == Origin::Kernel || self.job_hears(info, reach);
+        if is_meant && can_suspend && info.signal.is_terminal_stop() {
+            self.suspend_ourselves();
         }
     }
 
@@ -213,14 +233,24 @@ impl Supervisor {
 
     fn signal_to_job(&mut self, now: Moment, job: &mut Job, info: &SignalInfo, reach: Reach) {
         let signal = info.signal;
+        if self.job_hears(info, reach) {
+            job.heard.retain(|known| known.info.signal != signal);
+            job.heard.push(Heard { info: info.clone(), reach });
+        }
+        // Whoever asked us to stop may change his mind before the job has stopped.
+        let is_revoked = signal == Signal::CONT && job.suspend_until.take().is_some();
         if self.note_stop_request(info, reach) {
-            job.stop_request = Some(StopRequest { info: info.clone(), reach });
+            job.stop_request = Some(Heard { info: info.clone(), reach });
             // Only an explicit --kill-after makes a request an order.
             if let (Some(grace), None) = (self.policy.kill_after, job.kill_at) {
                 job.kill_at = Some(now + grace);
             }
         }
+        let is_resumption = signal == Signal::CONT && is_part_of_resumption(job, now);
+        let has_run = job.stop.is_none() || job.has_run_since;
         match reach {
+            // The shell woke the whole group. To wake a job that runs could undo its next stop.
+            Reach::OnlyUs if is_resumption && has_run && !is_revoked => {}
             Reach::OnlyUs if self.policy.forward.includes(signal) => {
                 self.forward(job, info);
             }
@@ -252,7 +282,7 @@ impl Supervisor {
         self.publish(Event::Forwarded { pid: job.pid, signal: sent });
     }
 
-    fn job_deadlines(&mut self, now: Moment, mut job: Job) {
+    fn job_deadlines(&mut self, now: Moment, mut job: Box<Job>) {
         if is_due(job.timeout_at, now) {
             job.timeout_at = None;
             let limit = self.policy.timeout.unwrap_or_default();

@@ -19,8 +19,7 @@ impl Supervisor {
         if !self.job_hears(info, reach) {
             return;
         }
-        let stopped_just_now = job.stop.as_ref().is_some_and(|s| now - s.since <= SUSPEND_WINDOW);
-        if stopped_just_now {
+        if job.stop.is_some() {
             self.suspend(job);
         } else {
             job.suspend_until = Some(now + SUSPEND_WINDOW);
@@ -37,18 +36,31 @@ impl Supervisor {
             }
         }
         job.suspend_until = None;
+        (job.is_resuming, job.has_run_since) = (true, false);
+        self.suspend_ourselves();
+    }
+
+    /// Stops us until somebody continues us.
+    pub(super) fn suspend_ourselves(&mut self) {
         self.publish(Event::Suspended);
         self.actions.push(Action::Send(Target::Ourselves, Signal::STOP));
         self.publish(Event::Resumed);
     }
 
-    pub(super) fn stopped(&mut self, now: Moment, mut job: Job, signal: Signal) {
-        self.publish(Event::Stopped { pid: job.pid, signal });
+    pub(super) fn stopped(&mut self, now: Moment, mut job: Box<Job>, signal: Signal) {
+        let pid = job.pid;
+        if job.stop.as_ref().is_some_and(|stop| stop.is_continue_sent) {
+            // It ran, and stopped again before anybody could see it run.
+            self.publish(Event::ContinueConfirmed { pid });
+        }
+        // A job that was stopped and is stopped again has run in between.
+        job.has_run_since |= job.stop.is_some();
+        self.publish(Event::Stopped { pid, signal });
         let ran_well = job.continued_at.is_none_or(|at| now - at >= CONTINUE_RESET);
         if ran_well {
             job.continue_tries = 0;
         }
-        job.stop = Some(Stop { signal, since: now, act_at: None });
+        job.stop = Some(Stop { signal, since: now, is_continue_sent: false, act_at: None });
         let is_suspension = job.suspend_until.is_some_and(|until| now <= until);
         if is_suspension {
             self.suspend(&mut job);
@@ -71,12 +83,14 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn continued(&mut self, now: Moment, mut job: Job) {
+    pub(super) fn continued(&mut self, now: Moment, mut job: Box<Job>) {
         let pid = job.pid;
-        let stopped_for = job.stop.take().map(|stop| now - stop.since);
-        if job.continue_tries > 0 && stopped_for.is_some() {
+        job.has_run_since = true;
+        let stop = job.stop.take();
+        if stop.as_ref().is_some_and(|stop| stop.is_continue_sent) {
             self.publish(Event::ContinueConfirmed { pid });
         }
+        let stopped_for = stop.map(|stop| now - stop.since);
         self.publish(Event::Continued { pid, stopped_for });
         job.continued_at = Some(now);
         job.suspend_until = None;
@@ -90,8 +104,10 @@ impl Supervisor {
             self.tell_terminal(job, signal);
         }
         let mut act_at = None;
+        let mut is_sent = false;
         if self.policy.continue_stopped && !wants_terminal && job.continue_tries < CONTINUE_TRIES {
             self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
+            (is_sent, job.continued_at) = (true, Some(now));
             job.continue_tries += 1;
             act_at = Some(now + SETTLE * 2_u32.saturating_pow(job.continue_tries));
         } else {
@@ -104,6 +120,7 @@ impl Supervisor {
             }
         }
         if let Some(stop) = &mut job.stop {
+            stop.is_continue_sent = is_sent;
             stop.act_at = act_at;
         }
     }

@@ -560,7 +560,8 @@ impl Fake {
                 std::mem::take(&mut self.is_job_alive)
                     .then(|| Input::JobEnded(end, ResourceUsage::default(), Box::default()))
             }
-            Action::Send(Target::Job | Target::Ourselves, signal) => {
+            Action::Send(Target::Ourselves, _) => None,
+            Action::Send(Target::Job, signal) => {
                 prop_assert!(self.is_job_alive, "{} while no job lives", signal);
                 None
             }

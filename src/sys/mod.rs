@@ -9,6 +9,7 @@ use nix::errno::Errno;
 pub mod cgroup;
 pub mod clock;
 pub mod entry;
+pub mod environment;
 pub mod poll;
 pub mod proc_events;
 pub mod reaper;

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use crate::model::proc_stat;
 use crate::model::process::{Descendant, Pid, ProcessKey};
 use crate::model::signal::Signal;
-use crate::sys::{SysError, signals};
+use crate::sys::{SysError, clock, signals};
 
 /// The deepest chain of parents that is followed; a deeper one is taken for a stranger.
 const DEEPEST: usize = 1024;
@@ -22,6 +23,8 @@ pub struct Tree {
     ourselves: Pid,
     /// Children that we got from a program that executed childminder in its place.
     strangers: BTreeSet<ProcessKey>,
+    /// `NAME=value` that all processes of the job have in their environment.
+    mark: String,
 }
 
 /// A process of the job, held by its pidfd.
@@ -38,11 +41,11 @@ struct Stat {
 
 impl Tree {
     /// Notes the children that exist before the job: `has_children` saves the look for them,
-    /// which as a rule would find none.
+    /// which as a rule would find none. `mark` is an entry of the job's environment.
     #[must_use]
-    pub fn new(has_children: bool) -> Tree {
+    pub fn new(has_children: bool, mark: String) -> Tree {
         let ourselves = Pid(nix::unistd::getpid().as_raw());
-        let mut tree = Tree { ourselves, strangers: BTreeSet::new() };
+        let mut tree = Tree { ourselves, strangers: BTreeSet::new(), mark };
         if has_children {
             tree.strangers = tree.walk().iter().map(|stat| stat.process.key).collect();
         }
@@ -138,12 +141,22 @@ impl Tree {
                 continue;
             }
             let Some(stat) = read_stat(pid) else { continue };
-            if !self.strangers.contains(&stat.process.key) {
+            if !self.is_strange(&stat) {
                 open.extend(children(pid));
                 found.push(stat);
             }
         }
         found
+    }
+
+    /// Where there are strangers, what they leave behind comes to us like the job's orphans: then
+    /// only a child with the mark is the job's.
+    fn is_strange(&self, stat: &Stat) -> bool {
+        if self.strangers.is_empty() || stat.parent != self.ourselves {
+            return self.strangers.contains(&stat.process.key);
+        }
+        let environ = environ(stat.process.key.pid);
+        !environ.split(|byte| *byte == 0).any(|entry| entry == self.mark.as_bytes())
     }
 
     /// Every process of the machine that leads to us.
@@ -177,6 +190,22 @@ fn numbers_in(directory: &str) -> Vec<Pid> {
 
 fn to_pid(text: &str) -> Option<Pid> {
     text.parse().ok().filter(|pid| *pid > 0).map(Pid)
+}
+
+/// No execve(2) takes longer to put the new environment in the place of the old one.
+const EXECVE_MAX: Duration = Duration::from_millis(20);
+
+/// Returns the environment that a process was started with; empty if it has none, or has gone.
+fn environ(pid: Pid) -> Vec<u8> {
+    let deadline = clock::now() + EXECVE_MAX;
+    loop {
+        let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        // In the middle of execve(2) there is none for a moment.
+        if !text.is_empty() || clock::now() >= deadline || describe(pid).is_none() {
+            return text;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Reads /proc/PID/stat; `None` if the process has gone.
@@ -220,6 +249,12 @@ pub fn describe(pid: Pid) -> Option<Descendant> {
     read_stat(pid).map(|stat| stat.process).filter(is_alive)
 }
 
+/// Returns the parent of a process; `None` if it has gone.
+#[must_use]
+pub fn parent(pid: Pid) -> Option<Pid> {
+    read_stat(pid).map(|stat| stat.parent)
+}
+
 /// Returns the name of a process (`comm` in proc(5)); `None` if it has gone.
 #[must_use]
 pub fn name(pid: Pid) -> Option<String> {
@@ -248,7 +283,7 @@ mod tests {
 
     #[test]
     fn our_parent_is_no_process_of_the_job() {
-        let tree = Tree::new(false);
+        let tree = Tree::new(false, String::new());
         let parent = Pid(nix::unistd::getppid().as_raw());
         assert!(tree.living().iter().all(|process| process.key.pid != parent));
         assert!(!tree.leads_to_us(parent));

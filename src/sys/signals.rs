@@ -34,6 +34,21 @@ pub struct RawSignal {
 pub struct GivenMask(libc::sigset_t);
 
 impl GivenMask {
+    /// Does something under the mask that we were given, and blocks all signals again.
+    ///
+    /// # Errors
+    ///
+    /// As [`block_all`].
+    pub fn while_restored<T>(&self, action: impl FnOnce() -> T) -> Result<T, SysError> {
+        // SAFETY: the pointer is to a set of ours.
+        let result =
+            unsafe { libc::sigprocmask(libc::SIG_SETMASK, self.as_ptr(), ptr::null_mut()) };
+        check("restore the signal mask", result.into())?;
+        let done = action();
+        block_all()?;
+        Ok(done)
+    }
+
     pub(super) fn as_ptr(&self) -> *const libc::sigset_t {
         &raw const self.0
     }

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
 use crate::sys::entry::Given;
+use crate::sys::environment;
 
 /// Where execvp(3) looks if PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -67,8 +68,8 @@ fn to_c_string(text: OsString) -> CString {
 
 /// How the process is to begin.
 pub struct Setting<'a> {
-    /// `NAME=value` to add to our own environment, taking the place of what has that name there.
-    pub environment: &'a [(&'a str, String)],
+    /// What is added to our own environment or, without a value, taken out of it.
+    pub environment: &'a [(&'a str, Option<String>)],
     /// What its descriptors 0, 1 and 2 shall be; `None` leaves one as childminder was given it.
     pub standard: [Option<BorrowedFd<'a>>; 3],
     /// Its working directory, if not ours.
@@ -100,6 +101,8 @@ struct Shared {
     cgroup: c_int,
     mask: *const libc::sigset_t,
     ignore_sigchld: bool,
+    /// Whether the candidates are those of PATH.
+    is_search: bool,
     candidates: *const *const c_char,
     arguments: *mut *const c_char,
     environment: *const *const c_char,
@@ -121,7 +124,7 @@ enum Step {
 ///
 /// The job was not started, and the failure says whose fault it was.
 pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFailure> {
-    let environment = environment(setting.environment);
+    let environment = extended(setting.environment);
     let environment = pointers(environment.as_slice());
     let candidates = pointers(&program.candidates);
     // One slot in front of the arguments: a script without `#!` becomes an argument of sh.
@@ -135,6 +138,7 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
         mask: setting.given.mask.as_ptr(),
         ignore_sigchld: setting.given.is_sigchld_ignored,
+        is_search: !program.name.as_bytes().contains(&b'/'),
         candidates: candidates.as_ptr(),
         arguments: arguments.as_mut_ptr(),
         environment: environment.as_ptr(),
@@ -180,35 +184,18 @@ impl Environment {
     }
 }
 
-unsafe extern "C" {
-    /// environ(7).
-    static environ: *const *const c_char;
-}
-
-fn environment(additions: &[(&str, String)]) -> Environment {
-    let mut kept = Vec::with_capacity(64);
-    // SAFETY: nobody changes the environment: `set_var` is unsafe and never called here.
-    let mut entry = unsafe { environ };
-    while !entry.is_null() {
-        // SAFETY: `entry` points into the array, at or before its null end.
-        let text = unsafe { *entry };
-        if text.is_null() {
-            break;
-        }
-        // SAFETY: each entry is a string that ends with NUL and stays where it is.
-        let bytes = unsafe { CStr::from_ptr(text) }.to_bytes();
-        let is_replaced = additions.iter().any(|(name, _)| {
+fn extended(additions: &[(&str, Option<String>)]) -> Environment {
+    let is_kept = |entry: &&CStr| {
+        let bytes = entry.to_bytes();
+        !additions.iter().any(|(name, _)| {
             bytes.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
-        });
-        if !is_replaced {
-            kept.push(text);
-        }
-        // SAFETY: the entry was not the null at the end, so one more follows.
-        entry = unsafe { entry.add(1) };
-    }
+        })
+    };
+    let kept = environment::strings().filter(is_kept).map(CStr::as_ptr).collect();
     let added = additions
         .iter()
-        .map(|(name, value)| to_c_string(OsString::from(format!("{name}={value}"))))
+        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+        .map(|entry| to_c_string(OsString::from(entry)))
         .collect();
     Environment { kept, added }
 }
@@ -257,7 +244,7 @@ fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
 }
 
 /// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
-/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, execve and _exit, all
+/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, execve, access and _exit, all
 /// async-signal-safe (signal-safety(7)).
 extern "C" fn child_main(shared: *mut c_void) -> c_int {
     // SAFETY: the parent passes its own `Shared` and is suspended while we use it.
@@ -330,6 +317,8 @@ fn execute(shared: &mut Shared) -> Step {
         unsafe { libc::execve(file, arguments, shared.environment) };
         match Errno::last() {
             Errno::ENOEXEC => execute_script(shared, file),
+            // A directory of PATH that may not be searched says nothing about the program.
+            Errno::EACCES if shared.is_search && !exists(file) => {}
             Errno::EACCES => denied = true,
             Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
             _ => return Step::Execute,
@@ -339,6 +328,12 @@ fn execute(shared: &mut Shared) -> Step {
     }
     (if denied { Errno::EACCES } else { Errno::ENOENT }).set();
     Step::Execute
+}
+
+/// access(2), which is async-signal-safe.
+fn exists(file: *const c_char) -> bool {
+    // SAFETY: a string that ends with NUL, made by the parent.
+    unsafe { libc::access(file, libc::F_OK) == 0 }
 }
 
 /// Puts sh in front: `sh FILE ARGUMENTS...`. Returns only if that fails, too.

@@ -43,6 +43,16 @@ pub fn look_at(pid: Pid) -> Result<Waited, SysError> {
     Ok(waited)
 }
 
+/// Takes the news that that child was stopped or continued; its end stays as it is.
+///
+/// # Errors
+///
+/// As [`look`].
+pub fn take_stop(pid: Pid) -> Result<Waited, SysError> {
+    let (waited, _) = wait(libc::P_PID, pid.0.unsigned_abs(), CHANGES & !libc::WEXITED)?;
+    Ok(waited)
+}
+
 /// Takes the change of that child; a zombie is reaped, and its rusage is its own and that of the
 /// children that it waited for.
 ///

@@ -14,18 +14,27 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 /// No condition takes longer on a working machine, however busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// No program under test runs longer, on a machine that is busy with other things.
+const LONGEST: Duration = Duration::from_secs(120);
+
 /// Waits until the condition holds, looking every few milliseconds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_for(what, PATIENCE, condition);
+}
+
+fn wait_for(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -129,6 +138,27 @@ impl Place {
         self.file(name)
     }
 
+    /// childminder as a user who may have no other process; `None` if that cannot be had here.
+    pub fn without_processes(&self, words: &[&str]) -> Option<Command> {
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        let copied = self.command("cp").arg(program()).arg(self.file("cm")).status();
+        assert!(copied.expect("cp starts").success());
+        let mut command = self.command("prlimit");
+        if is_root() {
+            // The limit does not hold for root.
+            let other = ["--reuid=54321", "--regid=54321", "--clear-groups"];
+            let reached = self.command("setpriv").args(other).args(["./cm", "--version"]).output();
+            if !reached.is_ok_and(|output| output.status.success()) {
+                skip("a user without processes", "another user cannot reach the program");
+                return None;
+            }
+            command = self.command("setpriv");
+            command.args(other).arg("prlimit");
+        }
+        command.args(["--nproc=1", "./cm"]).args(words);
+        Some(command)
+    }
+
     /// Runs childminder to its end and returns what it wrote.
     pub fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
         self.run_command(self.childminder(words))
@@ -136,7 +166,8 @@ impl Place {
 
     /// Runs a command that becomes childminder to its end and returns what it wrote.
     pub fn run_command(&self, mut command: Command) -> Done {
-        Done::new(self, command.output().expect("it starts"))
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Done::new(self, output_of(command.spawn().expect("it starts")))
     }
 
     /// What is in this place: each path with its kind or, if it is a file, its text.
@@ -150,6 +181,10 @@ impl Place {
                 let text = match kind.is_file() {
                     true => fs::read(&path).unwrap_or_default(),
                     false => format!("{kind:?}").into_bytes(),
+                };
+                let text = match text.len() {
+                    long @ 10_000.. => format!("{long} bytes").into_bytes(),
+                    _ => text,
                 };
                 if kind.is_dir() {
                     open.push(path.clone());
@@ -165,7 +200,8 @@ impl Place {
     #[track_caller]
     pub fn refused(&self, mut command: Command) -> String {
         let before = self.contents();
-        let done = Done::new(self, command.output().expect("it starts"));
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let done = Done::new(self, output_of(output.expect("it starts")));
         assert_eq!(done.code(), 125, "{command:?}: {done:?}");
         let line =
             done.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("{command:?}: {done:?}"));
@@ -318,7 +354,7 @@ impl Running<'_> {
     /// Waits until it has ended.
     pub fn end(mut self) -> Done {
         let child = self.child.take().expect("it runs");
-        let output = child.wait_with_output().expect("its output");
+        let output = output_of(child);
         Done::new(self.place, output)
     }
 }
@@ -331,6 +367,33 @@ impl Drop for Running<'_> {
             child.wait().ok();
         }
     }
+}
+
+/// Waits for a program and for all that it writes. What hangs, or leaves a process behind that
+/// holds its output, fails its test; the place then ends it.
+fn output_of(mut child: Child) -> Output {
+    let (stdout, stderr) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+    let mut status = None;
+    wait_for("the program ends", LONGEST, || {
+        status = child.try_wait().expect("our child");
+        status.is_some()
+    });
+    let whole = |output: Receiver<Vec<u8>>| {
+        output.recv_timeout(PATIENCE).expect("nobody holds its output when it has ended")
+    };
+    let (stdout, stderr) = (whole(stdout), whole(stderr));
+    Output { status: status.expect("it ended"), stdout, stderr }
+}
+
+fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.expect("a pipe").read_to_end(&mut text).expect("a pipe can be read");
+        // Nobody waits for it after a failure.
+        sender.send(text).ok();
+    });
+    receiver
 }
 
 /// Sends a signal by its name without SIG, as a user would: kill(1) is another process.

@@ -96,6 +96,11 @@ impl Shell {
         i32::try_from(self.child.id()).expect("a pid")
     }
 
+    /// All that the terminal showed so far.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// Types these characters.
     pub fn press(&mut self, keys: &str) {
         let master = self.master.as_mut().expect("not hung up");
@@ -117,7 +122,11 @@ impl Shell {
                 return before;
             }
             let goes_on = self.read_until(deadline);
-            assert!(goes_on, "expected {text:?} after all but the last {:?} of {:?}", self.unread, self.shown);
+            assert!(
+                goes_on,
+                "expected {text:?} after all but the last {:?} of {:?}",
+                self.unread, self.shown
+            );
         }
     }
 
@@ -150,6 +159,10 @@ impl Shell {
         let settings = termios::tcgetattr(master).expect("its settings");
         assert_eq!(settings, self.settings, "the terminal is set as before");
         self.type_line("exit");
+        // To its end, or until it is there again: it does not leave stopped jobs at once.
+        let deadline = Instant::now() + PATIENCE;
+        while !self.unread.contains(PROMPT.0) && self.read_until(deadline) {}
+        assert!(!self.unread.contains(PROMPT.0), "the shell stays: {:?}", self.shown);
         self.await_end();
     }
 

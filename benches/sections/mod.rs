@@ -1,0 +1,34 @@
+//! The sections: each measures one thing and returns its lines of the table.
+
+mod counts;
+mod exit_latency;
+mod idle;
+mod jobs_per_second;
+mod probes;
+mod signals;
+mod start_up;
+
+use crate::Fallible;
+use crate::harness::report::Line;
+use crate::harness::workshop::Workshop;
+
+/// One thing that is measured.
+pub struct Section {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What is measured.
+    pub title: &'static str,
+    /// Measures it.
+    pub run: fn(&Workshop) -> Fallible<Vec<Line>>,
+}
+
+/// All of them, in the order of the table.
+pub const SECTIONS: [Section; 7] = [
+    Section { name: "start-up", title: start_up::TITLE, run: start_up::run },
+    Section { name: "idle", title: idle::TITLE, run: idle::run },
+    Section { name: "exit-latency", title: exit_latency::TITLE, run: exit_latency::run },
+    Section { name: "signals", title: signals::TITLE, run: signals::run },
+    Section { name: "probes", title: probes::TITLE, run: probes::run },
+    Section { name: "jobs-per-second", title: jobs_per_second::TITLE, run: jobs_per_second::run },
+    Section { name: "counts", title: counts::TITLE, run: counts::run },
+];

@@ -1,0 +1,212 @@
+//! The table of options: --help, the parser and the environment all come from it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Parser, ValueEnum};
+
+use crate::cli::values;
+use crate::model::policy::{Backoff, Cause, Forward};
+use crate::model::signal::Signal;
+
+const ABOUT: &str = "\
+Minds one job: starts CMD, traps every signal it may, reaps it, explains its death and writes \
+a log. The first word that is not an option is the job.";
+
+const AFTER: &str = "\
+Durations: a number of seconds, or 250ms, 1.5s, 2m, 1h30m, 1d.
+
+Long options without a letter are also read from the environment, as CHILDMINDER_<OPTION>: \
+CHILDMINDER_BACKOFF=5s..10m is --backoff 5s..10m.
+
+Exit status: that of CMD; 128+n if signal n killed it; 124 if --timeout ended it; 125 if \
+childminder could not do what was asked, and CMD was not started; 126 or 127 if CMD could not \
+be executed or was not found; 0 when -f ran to its end.
+
+Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000";
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "childminder",
+    version,
+    about = ABOUT,
+    after_help = AFTER,
+    override_usage = "childminder [OPTIONS] CMD [ARG...]\n       childminder [OPTIONS] -f SECONDS FUNCTION",
+    term_width = 80,
+    disable_help_subcommand = true,
+    args_override_self = true,
+)]
+pub(super) struct Typed {
+    /// The job and its arguments.
+    #[arg(value_name = "CMD", trailing_var_arg = true, hide = true)]
+    pub(super) command: Vec<OsString>,
+
+    /// Send SIGCONT to a job that was stopped
+    #[arg(short = 'c', long = "continue")]
+    pub(super) continue_stopped: bool,
+    /// Delete the log of a run that ended with exit status 0 and lost nothing
+    #[arg(short, long, help_heading = "Log")]
+    pub(super) delete: bool,
+    /// Redirect the job's standard error to FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
+    pub(super) error: Option<PathBuf>,
+    /// Run a built-in function again and again for SECONDS. FUNCTION is math-int, math-fp,
+    /// string, file, memory, random (one of those five anew each call) or sleep
+    #[arg(short, long, value_name = "SECONDS", value_parser = values::duration, help_heading = "Probe")]
+    pub(super) function: Option<Duration>,
+    /// Redirect the job's standard input from FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
+    pub(super) input: Option<PathBuf>,
+    /// Where the log goes: a directory, made if it is missing, or stderr or stdout
+    #[arg(short, long, value_name = "DIR", default_value = "log", help_heading = "Log")]
+    pub(super) log_directory: PathBuf,
+    /// Redirect the job's standard output to FILE
+    #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
+    pub(super) output: Option<PathBuf>,
+    /// Restart a job that was stopped and stays so
+    #[arg(short = 'p', long)]
+    pub(super) restart_stopped: bool,
+    /// No answer lines from built-in functions
+    #[arg(short, long, help_heading = "Probe")]
+    pub(super) quiet_func: bool,
+    /// Restart a job that is gone without a status to collect
+    #[arg(short = 'r', long)]
+    pub(super) restart_interrupt: bool,
+    /// Restart a job that was ended by a signal
+    #[arg(short = 's', long)]
+    pub(super) restart_signalled: bool,
+    /// Restart at most N times, whatever the causes
+    #[arg(short = 't', long, visible_alias = "n-restarts", value_name = "N", default_value_t = 4)]
+    pub(super) n_restart: u32,
+    /// Go to DIR first: both log directory and job
+    #[arg(short, long, value_name = "DIR", help_heading = "Redirection")]
+    pub(super) working_directory: Option<PathBuf>,
+
+    /// Append to the files of -o and -e; the default empties them before the first attempt (a
+    /// restart always appends)
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_APPEND", hide_env = true, help_heading = "Redirection")]
+    pub(super) append: bool,
+    /// Working directory of the job alone
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "CHILDMINDER_CHILD_DIRECTORY",
+        hide_env = true,
+        help_heading = "Redirection"
+    )]
+    pub(super) child_directory: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) supervision: Supervision,
+    #[command(flatten)]
+    pub(super) observed: Observed,
+
+    /// How a line of the log looks
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text",
+        env = "CHILDMINDER_LOG_FORMAT",
+        hide_env = true,
+        help_heading = "Log"
+    )]
+    pub(super) log_format: Format,
+    /// Signals that end -f early; by default none does, for it is there to watch them
+    #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Probe")]
+    pub(super) stop_on: Vec<Signal>,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Supervision")]
+pub(super) struct Supervision {
+    /// Restart for these causes: failure, signal, signal:NAME, exit:STATUS, timeout, crash or
+    /// another verdict
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_RESTART_ON", hide_env = true)]
+    pub(super) restart_on: Vec<Cause>,
+    /// Never restart for these, whatever else was asked
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_NEVER_ON", hide_env = true)]
+    pub(super) never_on: Vec<Cause>,
+    /// Wait before a restart: a random time between MIN and a bound that doubles with each
+    /// restart in a row, up to MAX [default: 1s..60s]
+    #[arg(long, value_name = "MIN..MAX", value_parser = values::backoff, env = "CHILDMINDER_BACKOFF", hide_env = true)]
+    pub(super) backoff: Option<Backoff>,
+    /// An attempt that lasts so long sets the back-off back to its beginning
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60", env = "CHILDMINDER_STABLE", hide_env = true)]
+    pub(super) stable: Duration,
+    /// End an attempt that takes longer: SIGTERM to all its processes, then SIGKILL
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, env = "CHILDMINDER_TIMEOUT", hide_env = true)]
+    pub(super) timeout: Option<Duration>,
+    /// How long after SIGTERM comes SIGKILL [default: 30 when childminder ends the job; never
+    /// for a SIGTERM that it only passed on]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, env = "CHILDMINDER_KILL_AFTER", hide_env = true)]
+    pub(super) kill_after: Option<Duration>,
+    /// Which signals sent to childminder the job gets as well: all, none or a list
+    #[arg(long, value_name = "LIST", value_parser = values::forward, default_value = "all", env = "CHILDMINDER_FORWARD", hide_env = true)]
+    pub(super) forward: Forward,
+    /// What to do with processes that outlive the job
+    #[arg(
+        long,
+        value_name = "POLICY",
+        value_enum,
+        default_value = "leave",
+        env = "CHILDMINDER_STRAGGLERS",
+        hide_env = true
+    )]
+    pub(super) stragglers: StragglerPolicy,
+    /// Start the job in a session of its own, away from the terminal
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_NEW_SESSION", hide_env = true)]
+    pub(super) new_session: bool,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Observation")]
+pub(super) struct Observed {
+    /// Look at the job's processes so often; 0 is never
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "1", env = "CHILDMINDER_SAMPLE", hide_env = true)]
+    pub(super) sample: Duration,
+    /// Note which files the job has open, and how
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_FILES", hide_env = true)]
+    pub(super) files: bool,
+    /// Before a restart, move the files that the failed attempt created in its working directory
+    /// to a folder beside the log; none is deleted, and none that existed before is touched
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_CLEAN_WRITTEN", hide_env = true)]
+    pub(super) clean_written: bool,
+    /// Where --clean-written may move files from, besides the working directory
+    #[arg(long, value_name = "DIR", env = "CHILDMINDER_CLEAN_WITHIN", hide_env = true)]
+    pub(super) clean_within: Vec<PathBuf>,
+    /// If the job fails, list what other users were running, by name
+    #[arg(long, env = "CHILDMINDER_NEIGHBOURS", hide_env = true)]
+    pub(super) neighbours: bool,
+    /// What a job is that returns 0 after a descendant was killed or crashed; fail returns 1
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value = "ok",
+        env = "CHILDMINDER_ON_DESCENDANT_LOSS",
+        hide_env = true
+    )]
+    pub(super) on_descendant_loss: OnLoss,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnLoss {
+    Ok,
+    Fail,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum StragglerPolicy {
+    Leave,
+    Wait,
+    Kill,
+}
