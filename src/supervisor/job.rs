@@ -45,6 +45,8 @@ pub(super) struct Job {
     pub(super) is_resuming: bool,
     /// When it was seen.
     pub(super) resumed_at: Option<Moment>,
+    /// Whether the job has run since we were stopped with it.
+    pub(super) has_run_since: bool,
     pub(super) told_terminal: bool,
     pub(super) stop_request: Option<Heard>,
     /// The last of each signal.
@@ -78,6 +80,7 @@ impl Job {
             suspend_until: None,
             is_resuming: false,
             resumed_at: None,
+            has_run_since: false,
             told_terminal: false,
             stop_request: None,
             heard: Vec::new(),

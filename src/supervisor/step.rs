@@ -235,9 +235,10 @@ impl Supervisor {
             }
         }
         let is_resumption = signal == Signal::CONT && is_part_of_resumption(job, now);
+        let has_run = job.stop.is_none() || job.has_run_since;
         match reach {
             // The shell woke the whole group. To wake a job that runs could undo its next stop.
-            Reach::OnlyUs if is_resumption && job.stop.is_none() && !is_revoked => {}
+            Reach::OnlyUs if is_resumption && has_run && !is_revoked => {}
             Reach::OnlyUs if self.policy.forward.includes(signal) => {
                 self.forward(job, info);
             }

@@ -36,7 +36,7 @@ impl Supervisor {
             }
         }
         job.suspend_until = None;
-        job.is_resuming = true;
+        (job.is_resuming, job.has_run_since) = (true, false);
         self.suspend_ourselves();
     }
 
@@ -53,6 +53,8 @@ impl Supervisor {
             // It ran, and stopped again before anybody could see it run.
             self.publish(Event::ContinueConfirmed { pid });
         }
+        // A job that was stopped and is stopped again has run in between.
+        job.has_run_since |= job.stop.is_some();
         self.publish(Event::Stopped { pid, signal });
         let ran_well = job.continued_at.is_none_or(|at| now - at >= CONTINUE_RESET);
         if ran_well {
@@ -83,6 +85,7 @@ impl Supervisor {
 
     pub(super) fn continued(&mut self, now: Moment, mut job: Job) {
         let pid = job.pid;
+        job.has_run_since = true;
         let stop = job.stop.take();
         if stop.as_ref().is_some_and(|stop| stop.is_continue_sent) {
             self.publish(Event::ContinueConfirmed { pid });

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use crate::model::process::{Descendant, Pid, ProcessKey};
 use crate::model::signal::Signal;
-use crate::sys::{SysError, signals};
+use crate::sys::{SysError, clock, signals};
 
 /// The deepest chain of parents that is followed; a deeper one is taken for a stranger.
 const DEEPEST: usize = 1024;
@@ -134,11 +135,8 @@ impl Tree {
         if self.strangers.is_empty() || stat.parent != self.ourselves {
             return self.strangers.contains(&stat.process.key);
         }
-        let environ = fs::read(format!("/proc/{}/environ", stat.process.key.pid));
-        let is_marked = |text: Vec<u8>| {
-            text.split(|byte| *byte == 0).any(|entry| entry == self.mark.as_bytes())
-        };
-        !environ.is_ok_and(is_marked)
+        let environ = environ(stat.process.key.pid);
+        !environ.split(|byte| *byte == 0).any(|entry| entry == self.mark.as_bytes())
     }
 
     /// Every process of the machine that leads to us.
@@ -172,6 +170,22 @@ fn numbers_in(directory: &str) -> Vec<Pid> {
 
 fn to_pid(text: &str) -> Option<Pid> {
     text.parse().ok().filter(|pid| *pid > 0).map(Pid)
+}
+
+/// No execve(2) takes longer to put the new environment in the place of the old one.
+const EXECVE_MAX: Duration = Duration::from_millis(20);
+
+/// Returns the environment that a process was started with; empty if it has none, or has gone.
+fn environ(pid: Pid) -> Vec<u8> {
+    let deadline = clock::now() + EXECVE_MAX;
+    loop {
+        let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        // In the middle of execve(2) there is none for a moment.
+        if !text.is_empty() || clock::now() >= deadline || describe(pid).is_none() {
+            return text;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Reads /proc/PID/stat; `None` if the process has gone.
