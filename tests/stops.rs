@@ -171,10 +171,12 @@ fn with_p_nothing_of_the_stopped_attempt_lives_when_the_next_begins() {
 /// never repeated in a loop"
 #[test]
 fn a_job_that_wants_the_terminal_is_told_of_once_and_not_continued() {
-    for (signal, number) in [("TTIN", 21), ("TTOU", 22)] {
+    let cases =
+        [("TTIN", 21, &["-c"][..]), ("TTIN", 21, &[]), ("TTOU", 22, &["-c"]), ("TTOU", 22, &[])];
+    for (signal, number, options) in cases {
         let place = Place::new();
         let job = format!("for i in 1 2 3; do echo $i >> stops; kill -{signal} $$; done; exit 5");
-        let mut command = place.childminder(["-c", "sh", "-c", &job]);
+        let mut command = place.childminder(options.iter().chain(&["sh", "-c", &job]));
         // A group of its own, with a parent outside of it: in an orphaned one the kernel discards
         // these signals.
         command.process_group(0);
