@@ -6,14 +6,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::model::event::Event;
 use crate::model::text::Escaped;
 use crate::observe::files::Files;
-
-/// Times of files are those of the last tick of the kernel's clock.
-const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 
 /// What may be moved, and where to.
 pub(super) struct Rules {
@@ -52,10 +49,11 @@ pub(super) fn clean(files: &Files, rules: &Rules) -> Vec<Event> {
 
 /// Returns the path below its directory if the file may be moved: a regular file with one name,
 /// born in this attempt, by what its filesystem says (statx(2)). Where that says nothing about
-/// births, nothing is moved.
+/// births, nothing is moved. A file that was made in the first moment of the attempt may bear the
+/// time of the clock's last tick, and then stays: rather that than to move one from before.
 fn created_inside<'a>(path: &'a Path, rules: &'a Rules) -> Option<&'a Path> {
     let meta = fs::symlink_metadata(path).ok()?;
-    let is_born_here = meta.created().is_ok_and(|born| born + CLOCK_GRAIN >= rules.since);
+    let is_born_here = meta.created().is_ok_and(|born| born > rules.since);
     let is_ours = rules.ours.contains(&(meta.dev(), meta.ino()));
     if !meta.is_file() || meta.nlink() != 1 || !is_born_here || is_ours {
         return None;
