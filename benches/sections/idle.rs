@@ -30,6 +30,7 @@ pub fn run(workshop: &Workshop) -> Fallible<Vec<Line>> {
     let mut wrappers = workshop.references()?;
     wrappers.extend(workshop.peers());
     wrappers.extend(workshop.ours(&[]));
+    wrappers.extend(workshop.ours(&["--sample", "0"]));
     let place = workshop.place("idle")?;
     let start = |wrapper: Wrapper| {
         let words = wrapper.around(&JOB.map(Into::into));
@@ -70,8 +71,19 @@ fn measure(idler: Idler, switches_before: u64) -> Fallible<Vec<Line>> {
         } else {
             dirty_line.at_most(DIRTY_KIB_BUDGET, Some(dirty), "KiB")
         },
-        Line::new(name, format!("{wake_ups} wake-ups")).verdict("none", met(wake_ups == 0)),
+        wake_line(name, wake_ups),
     ])
+}
+
+/// By default one sample a second; the window may hold the first or the last of one more.
+fn wake_line(name: &str, wake_ups: u64) -> Line {
+    let line = Line::new(name, format!("{wake_ups} wake-ups"));
+    if name.contains("--sample 0") {
+        line.verdict("none", met(wake_ups == 0))
+    } else {
+        let samples = WINDOW.as_secs() + 1;
+        line.verdict("one a sample", met(wake_ups <= samples))
+    }
 }
 
 /// How often the threads of a process went to sleep by themselves, and so were woken.
