@@ -282,6 +282,23 @@ fn what_a_sender_may_forge_is_marked() {
     assert_eq!(running.end().code(), 5);
 }
 
+/// PEERS, T6: "trust SI_USER/SI_TKILL/SI_KERNEL only". "a signal that a process sent to childminder
+/// on purpose is passed to the job": also if the sender says that childminder itself sent it.
+#[test]
+fn a_forged_sender_does_not_keep_a_signal_from_the_job() {
+    let place = Place::new();
+    let running = place.start(["perl", "-e", TELLS_VALUE]);
+    running.job();
+    wait_until("the job is ready", || place.file("ready").exists());
+    let pid = running.pid();
+    if queue(&place, &running, [34, i64::from(pid), 0, 3, 3]) {
+        place.await_log("signal 34 (SIGRTMIN) from sigqueue(3) with value 3.");
+        place.await_line("got", &format!("-1 {pid} 3"));
+    }
+    place.write("go", "");
+    assert_eq!(running.end().code(), 0);
+}
+
 /// Stops childminder itself, so that what comes meanwhile is pending all at once.
 fn while_stopped(running: &Running<'_>, act: impl FnOnce()) {
     running.signal("STOP");

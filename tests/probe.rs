@@ -51,6 +51,21 @@ fn every_function_answers_as_the_original_did() {
     }
 }
 
+/// Section 8, the rusage line (PEERS, T9): the peak of a process begins with that of the program
+/// that it was before execve(2); a function is not said to have used that memory.
+#[test]
+fn the_memory_of_a_function_is_its_own_whoever_starts_it() {
+    let place = Place::new();
+    let mut large = place.command("perl");
+    large.args(["-e", "$x = 'x' x 100_000_000; exec @ARGV"]).arg(support::program());
+    large.args(["-f", "0", "sleep"]);
+    let done = place.run_command(large);
+    let line = done.message("rusage info -- ");
+    let memory = line.split("memory: ").nth(1).and_then(|rest| rest.split('k').next());
+    let memory: u64 = memory.and_then(|memory| memory.parse().ok()).expect("KiB");
+    assert!((1..50_000).contains(&memory), "{memory} KiB");
+}
+
 /// "`-q --quiet-func` (no answer lines from built-in functions)"
 #[test]
 fn quiet_hides_the_answers_and_counts_the_calls() {

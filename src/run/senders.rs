@@ -85,10 +85,12 @@ impl Senders {
             user: self.user(raw.uid),
             command: looked.command,
         });
-        let reach = if raw.pid == self.ourselves {
-            Reach::OurFault
-        } else {
-            looked.whole_job.map_or(Reach::OnlyUs, Reach::WholeJob)
+        let reach = match looked.whole_job {
+            // sigqueue(3) can name anybody as its sender: nobody keeps a signal from the job so.
+            _ if raw.origin == Origin::Queue => Reach::OnlyUs,
+            _ if raw.pid == self.ourselves => Reach::OurFault,
+            Some(name) => Reach::WholeJob(name),
+            None => Reach::OnlyUs,
         };
         (sender, reach)
     }

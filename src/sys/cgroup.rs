@@ -10,8 +10,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::model::process::Pid;
+use crate::sys::clock;
 
 /// The cgroup of one attempt. Removed when dropped; one that is still populated stays.
 ///
@@ -66,10 +68,20 @@ impl AttemptCgroup {
     }
 }
 
+/// A process that is dead leaves its cgroup within this time.
+const LAST_EXIT_MAX: Duration = Duration::from_millis(20);
+
 impl Drop for AttemptCgroup {
     fn drop(&mut self) {
-        // One that is populated cannot be removed; what is in it outlives us on purpose.
-        fs::remove_dir(&self.path).ok();
+        // What was killed is on its way out for a moment yet. One that stays populated cannot be
+        // removed; what is in it outlives us on purpose.
+        let deadline = clock::now() + LAST_EXIT_MAX;
+        while fs::remove_dir(&self.path).is_err()
+            && self.pids().is_empty()
+            && clock::now() < deadline
+        {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -107,14 +107,22 @@ fn wait(
     Ok((waited, from_rusage(&usage)))
 }
 
-/// Returns what this process itself has used (getrusage(2)): for `-f`, where the work is ours.
+/// Returns what this process itself has used (getrusage(2)): for `-f`, where the work is ours. The
+/// peak of memory is that of this program: the kernel's is that of the one that executed it, too.
 #[must_use]
 pub fn own_usage() -> ResourceUsage {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to memory for one rusage; with this argument it cannot fail.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
     // SAFETY: it was zeroed, and every bit pattern is an rusage.
-    from_rusage(&unsafe { usage.assume_init() })
+    let mut usage = from_rusage(&unsafe { usage.assume_init() });
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    if let Some(peak) = peak.and_then(|number| number.parse().ok()) {
+        usage.max_rss_kib = peak;
+    }
+    usage
 }
 
 fn from_rusage(usage: &libc::rusage) -> ResourceUsage {
