@@ -48,7 +48,7 @@ pub fn run(workshop: &Workshop) -> Fallible<Vec<Line>> {
             ratios.push(time(&["--sample", "1"])? / without);
         }
         let ratio = median(&ratios);
-        let line = Line::new(&format!("{sleepers} sleepers, 1 Hz"), format!("x {ratio:.4}"));
+        let line = Line::new(format!("{sleepers} sleepers, 1 Hz"), format!("x {ratio:.4}"));
         lines.push(line.at_most(budget, Some(ratio), "x its own time"));
     }
     Ok(lines)

@@ -212,11 +212,8 @@ impl Witness {
 
     /// Looks at the scene while the dead job is still a zombie.
     pub(super) fn examine(&mut self, dead: Pid, end: Termination, place: &Place<'_>) -> Scene {
-        let mut scene = Scene {
-            deaths: std::mem::take(&mut self.deaths),
-            cpu: autopsy::cpu(&self.root, dead),
-            ..Scene::default()
-        };
+        let deaths = std::mem::take(&mut self.deaths);
+        let mut scene = Scene { deaths, ..Scene::default() };
         scene.memory.own = self.own_counter();
         self.files = self.watch.as_ref().map(Watch::files).unwrap_or_default();
         if self.plan.files {
@@ -228,6 +225,7 @@ impl Witness {
         }
         let seen = self.seen();
         self.look_at_memory(&mut scene.memory, &seen);
+        scene.cpu = autopsy::cpu(&self.root, dead);
         scene.limits = autopsy::limits(&self.root, dead);
         scene.core = autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
         let full = place.written.iter().filter(|directory| host::is_full(directory));
