@@ -28,16 +28,18 @@ const COUNTER: &str = r#"
     sigsuspend(POSIX::SigSet->new) while 1;
 "#;
 
-/// An editor: what it does at SIGTSTP is to be put in front. (In perl a signal that comes just
-/// before a read does not interrupt it.)
-const EDITOR: &str = r#"
-    $| = 1;
-    print "up\n";
-    vec($input, 0, 1) = 1;
-    1 until select($ready = $input, undef, undef, 0.01) > 0;
-    print "got ", scalar <STDIN>;
-    exit 5;
-"#;
+/// An editor that does this when it is asked to stop, and ends with its first line of input. (Not
+/// in the handler of the signal: perl may lose one that comes while a handler still runs.)
+fn editor(clean_up: &str) -> String {
+    let read = r#"print "got ", scalar <STDIN>; exit 5;"#;
+    format!(
+        "$| = 1; $SIG{{TSTP}} = sub {{ $asked = 1 }}; print \"up\\n\"; vec($input, 0, 1) = 1;
+         until (select($ready = $input, undef, undef, 0.01) > 0) {{
+             if ($asked) {{ $asked = 0; {clean_up} }}
+         }}
+         {read}"
+    )
+}
 
 /// The prompt of a nested shell, which is not in the text of the command that sets it.
 const NESTED: &str = "nested 42: ";
@@ -461,8 +463,7 @@ fn a_nested_shell_that_begins_in_the_background_works_after_fg() {
 #[test]
 fn a_job_that_cleans_up_before_it_stops_is_waited_for() {
     let place = Place::new();
-    let clean_up = r#"$SIG{TSTP} = sub { print "clean\n"; kill STOP => $$; print "drawn\n" };"#;
-    place.write("editor.pl", &format!("{clean_up}{EDITOR}"));
+    place.write("editor.pl", &editor(r#"print "clean\n"; kill STOP => $$; print "drawn\n";"#));
     let mut shell = Shell::bash(&place);
     shell.type_line("childminder -c perl editor.pl");
     shell.expect("up");
@@ -490,8 +491,7 @@ fn a_job_that_cleans_up_before_it_stops_is_waited_for() {
 #[test]
 fn a_job_that_stops_again_at_once_is_waited_for_again() {
     let place = Place::new();
-    let clean_up = r#"$SIG{TSTP} = sub { print "clean\n"; kill STOP => $$; print "drawn\n" };"#;
-    place.write("editor.pl", &format!("{clean_up}{EDITOR}"));
+    place.write("editor.pl", &editor(r#"print "clean\n"; kill STOP => $$; print "drawn\n";"#));
     let mut shell = Shell::bash(&place);
     shell.type_line("childminder -c perl editor.pl");
     shell.expect("up");
@@ -515,8 +515,7 @@ fn a_job_that_stops_again_at_once_is_waited_for_again() {
 #[test]
 fn a_job_that_cleans_up_slowly_is_waited_for() {
     let place = Place::new();
-    let clean_up = "$SIG{TSTP} = sub { select undef, undef, undef, 2.5; kill STOP => $$ };";
-    place.write("editor.pl", &format!("{clean_up}{EDITOR}"));
+    place.write("editor.pl", &editor("select undef, undef, undef, 2.5; kill STOP => $$;"));
     let mut shell = Shell::bash(&place);
     shell.type_line("childminder perl editor.pl");
     shell.expect("up");

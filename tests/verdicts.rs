@@ -11,7 +11,8 @@ use support::{Done, Place, is_root, kill, skip, wait_until};
 
 /// Runs a shell script as the job, without core dumps.
 fn script(place: &Place, text: &str) -> Done {
-    place.run(["sh", "-c", &format!("ulimit -c 0; {text}")])
+    // What tells of descendants and memory begins ten milliseconds after the job.
+    place.run(["sh", "-c", &format!("ulimit -c 0; sleep 0.1; {text}")])
 }
 
 #[track_caller]
@@ -131,7 +132,7 @@ fn a_success_that_lost_a_worker_says_so_and_can_be_made_a_failure() {
     if !has_proc_events(&place) {
         return;
     }
-    let job = ["sh", "-c", "sh -c 'kill -KILL $$'; exit 0"];
+    let job = ["sh", "-c", "sleep 0.1; sh -c 'kill -KILL $$'; exit 0"];
     let done = place.run(job);
     assert_eq!(done.code(), 0);
     assert_verdict(&done, "success_with_losses (certain): exit status 0", &["SIGKILL"]);

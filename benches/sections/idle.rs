@@ -43,16 +43,17 @@ pub fn run(workshop: &Workshop) -> Fallible<Vec<Line>> {
     std::thread::sleep(SETTLE);
     let before: Vec<u64> = idlers.iter().map(|idler| switches(idler.running.pid())).collect();
     std::thread::sleep(WINDOW);
+    // All are read before the first one is ended: a death by signal wakes those that look out for it.
+    let after: Vec<u64> = idlers.iter().map(|idler| switches(idler.running.pid())).collect();
     let mut lines = Vec::new();
-    for (idler, before) in idlers.into_iter().zip(before) {
-        lines.extend(measure(idler, before)?);
+    for (idler, (before, after)) in idlers.into_iter().zip(before.into_iter().zip(after)) {
+        lines.extend(measure(idler, after - before)?);
     }
     Ok(lines)
 }
 
-fn measure(idler: Idler, switches_before: u64) -> Fallible<Vec<Line>> {
+fn measure(idler: Idler, wake_ups: u64) -> Fallible<Vec<Line>> {
     let pid = idler.running.pid();
-    let wake_ups = switches(pid) - switches_before;
     let memory = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let (rss, dirty) = (field(&memory, "Rss") as f64, field(&memory, "Private_Dirty") as f64);
     // The job first: a wrapper that is killed would leave it behind.

@@ -381,7 +381,9 @@ impl World for Live {
     fn look(&mut self) -> Input {
         // Without a child there is no descendant: orphans become our children.
         let living = match wait::look() {
-            Ok(Waited::NoChild) if self.cgroup.is_none() => Vec::new(),
+            Ok(Waited::NoChild) if self.cgroup.is_none() && self.pending.is_empty() => {
+                return Input::Tree(Vec::new());
+            }
             _ => self.living(),
         };
         // What has died by now is reaped and told before the answer that may end the run.

@@ -1,7 +1,7 @@
 //! Watches from the start of an attempt what its end may have to be explained by.
 //!
-//! What costs next to nothing begins at once; the rest a moment later, so that a short job does
-//! not pay for it. What cannot be had is said once and is never an error.
+//! It begins a moment after the job, so that a short one does not pay for it, and not at all with
+//! `--sample 0`. What cannot be had is said once and is never an error.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -66,12 +66,10 @@ pub(super) struct Witness {
 impl Witness {
     /// Begins to watch: to be called just before the first attempt is started.
     pub(super) fn new(plan: &Observation, tree: &Tree) -> Witness {
-        let root = PathBuf::from("/");
-        let cgroup = MemoryCgroup::find(&root);
         let mut witness = Witness {
             plan: plan.clone(),
             strangers: tree.strangers(),
-            events: ProcEvents::open().map_err(|error| format!("{error}: {}", error.source.desc())),
+            events: Err("not open".to_owned()),
             is_lossy: false,
             own_before: None,
             host_before: None,
@@ -82,11 +80,12 @@ impl Witness {
             watch_at: None,
             watch: None,
             files: Files::default(),
-            cgroup,
-            root,
+            cgroup: None,
+            root: PathBuf::from("/"),
         };
         witness.begin_attempt();
-        witness.late_at = Some(witness.began + LATE);
+        let is_on = plan.interval > Duration::ZERO;
+        witness.late_at = is_on.then(|| witness.began + LATE);
         witness
     }
 
@@ -131,7 +130,11 @@ impl Witness {
             return None;
         }
         self.late_at = None;
+        self.cgroup = MemoryCgroup::find(&self.root);
+        self.own_before = self.cgroup.as_ref().and_then(MemoryCgroup::oom_kills);
         self.host_before = host::oom_kills(&self.root);
+        let events = ProcEvents::open();
+        self.events = events.map_err(|error| format!("{error}: {}", error.source.desc()));
         Some(self.capabilities())
     }
 
@@ -214,12 +217,12 @@ impl Witness {
     pub(super) fn examine(&mut self, dead: Pid, end: Termination, place: &Place<'_>) -> Scene {
         let deaths = std::mem::take(&mut self.deaths);
         let mut scene = Scene { deaths, ..Scene::default() };
-        scene.memory.own = self.own_counter();
+        let has_failed = end != Termination::Exited(0);
+        scene.memory.own = self.own_counter(has_failed);
         self.files = self.watch.as_ref().map(Watch::files).unwrap_or_default();
         if self.plan.files {
             scene.inventory = self.inventory();
         }
-        let has_failed = end != Termination::Exited(0);
         if !has_failed && scene.deaths.losses == 0 {
             return scene;
         }
@@ -252,9 +255,13 @@ impl Witness {
         told
     }
 
-    fn own_counter(&self) -> Option<OomCounter> {
+    /// A counter that did not rise says something about a failure only.
+    fn own_counter(&self, has_failed: bool) -> Option<OomCounter> {
         let cgroup = self.cgroup.as_ref()?;
         let (before, after) = (self.own_before?, cgroup.oom_kills()?);
+        if !has_failed && after == before {
+            return None;
+        }
         Some(OomCounter { name: cgroup.counter_name(), before, after })
     }
 
