@@ -226,7 +226,7 @@ fn the_verdict_ends_the_log_and_is_told_when_the_job_failed() {
 fn in_both_forms(words: &[&str]) -> (Vec<String>, Vec<serde_json::Value>) {
     let logged = |format: &str| {
         let place = Place::new();
-        let mut command: Command = place.childminder(["--log-format", format]);
+        let mut command: Command = place.childminder(["--log-format", format, "--sample", "0"]);
         command.args(words).output().expect("it starts");
         place.log()
     };
