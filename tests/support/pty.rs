@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -111,6 +111,13 @@ impl Shell {
         self.press(&format!("{line}\n"));
     }
 
+    /// Returns whether the terminal shows the text within that time.
+    pub fn shows(&mut self, text: &str, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while !self.unread.contains(text) && self.read_until(deadline) {}
+        self.unread.contains(text)
+    }
+
     /// Waits until the terminal shows the text; returns what came before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
@@ -160,9 +167,8 @@ impl Shell {
         assert_eq!(settings, self.settings, "the terminal is set as before");
         self.type_line("exit");
         // To its end, or until it is there again: it does not leave stopped jobs at once.
-        let deadline = Instant::now() + PATIENCE;
-        while !self.unread.contains(PROMPT.0) && self.read_until(deadline) {}
-        assert!(!self.unread.contains(PROMPT.0), "the shell stays: {:?}", self.shown);
+        let stays = self.shows(PROMPT.0, PATIENCE);
+        assert!(!stays, "the shell stays: {:?}", self.shown);
         self.await_end();
     }
 
