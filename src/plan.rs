@@ -16,8 +16,128 @@ pub struct RunPlan {
     pub working_directory: Option<PathBuf>,
     /// Where the log goes.
     pub log: LogPlan,
+    /// What it is called.
+    pub naming: Naming,
+    /// The central record.
+    pub record: Option<RecordPlan>,
+    /// Metrics and traces, if any were asked for.
+    pub telemetry: Option<Box<TelemetryPlan>>,
     /// What is minded.
     pub work: Work,
+}
+
+impl RunPlan {
+    /// A run about which nothing else was said.
+    #[must_use]
+    pub fn new(log: LogPlan, work: Work) -> RunPlan {
+        RunPlan {
+            working_directory: None,
+            log,
+            naming: Naming::default(),
+            record: None,
+            telemetry: None,
+            work,
+        }
+    }
+}
+
+/// What the run is called in the record and in telemetry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// `--name`; by default the base name of the program.
+    pub name: Option<String>,
+    /// `--batch`.
+    pub batch: Option<String>,
+    /// `--tag`.
+    pub tags: Vec<(String, String)>,
+    /// `--redact`: patterns of words to hide besides the usual secrets.
+    pub redact: Vec<String>,
+}
+
+/// The central record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordPlan {
+    /// `--central-log`.
+    pub file: PathBuf,
+    /// `--central-sync`.
+    pub sync: bool,
+}
+
+/// What is told to other machines while the run goes on and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetryPlan {
+    /// The HTTP server.
+    pub web: WebPlan,
+    /// `--textfile-directory`.
+    pub textfile_directory: Option<PathBuf>,
+    /// `--pushgateway`.
+    pub pushgateway: Option<String>,
+    /// `--metric-label`: label names and values, at most five.
+    pub labels: Vec<(String, String)>,
+    /// `--otel-flush-timeout`.
+    pub flush_timeout: Duration,
+    /// `--new-trace`.
+    pub new_trace: bool,
+    /// `--record-args`.
+    pub record_arguments: bool,
+    /// `--instance-id`.
+    pub instance: InstanceId,
+    /// `--otel-env-strip`.
+    pub strip_environment: bool,
+}
+
+impl Default for TelemetryPlan {
+    fn default() -> TelemetryPlan {
+        TelemetryPlan {
+            web: WebPlan::default(),
+            textfile_directory: None,
+            pushgateway: None,
+            labels: Vec::new(),
+            flush_timeout: Duration::from_secs(2),
+            new_trace: false,
+            record_arguments: false,
+            instance: InstanceId::Derived,
+            strip_environment: false,
+        }
+    }
+}
+
+/// Where metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebPlan {
+    /// `--web.listen-address`: `HOST:PORT` each.
+    pub listen: Vec<String>,
+    /// `--web.systemd-socket`.
+    pub systemd_socket: bool,
+    /// `--web.telemetry-path`.
+    pub metrics_path: String,
+    /// `--web.config.file`.
+    pub config: Option<PathBuf>,
+    /// `--web.file-sd`.
+    pub file_sd: Option<PathBuf>,
+}
+
+impl Default for WebPlan {
+    fn default() -> WebPlan {
+        WebPlan {
+            listen: Vec::new(),
+            systemd_socket: false,
+            metrics_path: "/metrics".to_owned(),
+            config: None,
+            file_sd: None,
+        }
+    }
+}
+
+/// What `service.instance.id` is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstanceId {
+    /// Of machine and job: the same for each run.
+    Derived,
+    /// Another one for each run.
+    Random,
+    /// This.
+    Given(String),
 }
 
 /// What is minded.

@@ -9,18 +9,19 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::cli::options::{Format, Observed, OnLoss, StragglerPolicy, Typed};
+use crate::cli::options::{Format, Observed, OnLoss, Recorded, StragglerPolicy, Telemetry, Typed};
 use crate::cli::{UsageError, one_line};
 use crate::model::policy::{Policy, Stragglers};
 use crate::plan::{
-    Function, JobPlan, LogFormat, LogPlan, LogTarget, Observation, ProbePlan, RunPlan, Work,
+    Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, ProbePlan,
+    RecordPlan, RunPlan, TelemetryPlan, WebPlan, Work,
 };
 
 /// What the user wants of the program.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// A run.
-    Run(RunPlan),
+    Run(Box<RunPlan>),
     /// This text, such as the help, on standard output.
     Show(String),
 }
@@ -42,7 +43,8 @@ pub fn parse<'a>(
     let is_plain = arguments.first().is_some_and(|first| !first.as_bytes().starts_with(b"-"));
     // The usual case needs no parser: its work would take as long as starting the job.
     if is_plain && !is_set_by(environment) {
-        return run_of(default_log(), arguments, None, |job| job).map(Invocation::Run);
+        return job_plan(arguments, |job| job)
+            .map(|work| Invocation::Run(Box::new(RunPlan::new(default_log(), work))));
     }
     parse_options(arguments)
 }
@@ -55,7 +57,9 @@ fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
         Ok((Typed::from_arg_matches(&matches)?, is_stop_on_typed))
     });
     match parsed {
-        Ok((typed, is_stop_on_typed)) => plan(typed, is_stop_on_typed).map(Invocation::Run),
+        Ok((typed, is_stop_on_typed)) => {
+            plan(typed, is_stop_on_typed).map(|plan| Invocation::Run(Box::new(plan)))
+        }
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
@@ -88,7 +92,7 @@ fn from_environment(error: &clap::Error) -> String {
         return String::new();
     };
     let name = option.split(' ').next().unwrap_or(option).trim_start_matches('-');
-    let variable = format!("CHILDMINDER_{}", name.replace('-', "_").to_uppercase());
+    let variable = format!("CHILDMINDER_{}", name.replace(['-', '.'], "_").to_uppercase());
     let set = std::env::var_os(&variable).unwrap_or_default();
     if set.to_string_lossy().contains(value) && !set.is_empty() {
         format!(" (set by {variable} in the environment)")
@@ -105,13 +109,11 @@ fn default_log() -> LogPlan {
     }
 }
 
-/// Makes a run of a command; `adjust` adds what options say about it.
-fn run_of(
-    log: LogPlan,
+/// Makes a job of a command; `adjust` adds what options say about it.
+fn job_plan(
     command: Vec<OsString>,
-    working_directory: Option<PathBuf>,
     adjust: impl FnOnce(JobPlan) -> JobPlan,
-) -> Result<RunPlan, UsageError> {
+) -> Result<Work, UsageError> {
     match command.first() {
         None => return Err(UsageError("no command was given".into())),
         Some(first) if first.is_empty() => {
@@ -119,7 +121,7 @@ fn run_of(
         }
         Some(_) => {}
     }
-    let job = adjust(JobPlan {
+    Ok(Work::Job(Box::new(adjust(JobPlan {
         command,
         input: None,
         output: None,
@@ -128,12 +130,21 @@ fn run_of(
         directory: None,
         policy: Policy::default(),
         observation: Observation::default(),
-    });
-    Ok(RunPlan { working_directory, log, work: Work::Job(Box::new(job)) })
+    }))))
 }
 
 fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
-    let log = LogPlan {
+    let log = log_plan(&typed)?;
+    let (naming, record) = record_plan(&typed.recorded);
+    let telemetry = telemetry_plan(&typed.telemetry)?;
+    let telemetry = (telemetry != TelemetryPlan::default()).then(|| Box::new(telemetry));
+    let working_directory = typed.working_directory.clone();
+    let work = work(typed, is_stop_on_typed)?;
+    Ok(RunPlan { working_directory, log, naming, record, telemetry, work })
+}
+
+fn log_plan(typed: &Typed) -> Result<LogPlan, UsageError> {
+    Ok(LogPlan {
         target: match typed.log_directory.to_str() {
             Some("stderr") => LogTarget::Stderr,
             Some("stdout") => LogTarget::Stdout,
@@ -145,9 +156,54 @@ fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
             Format::Json => LogFormat::Json,
         },
         delete_on_success: typed.delete,
+    })
+}
+
+fn record_plan(typed: &Recorded) -> (Naming, Option<RecordPlan>) {
+    let naming = Naming {
+        name: typed.name.clone(),
+        batch: typed.batch.clone(),
+        tags: typed.tag.clone(),
+        redact: typed.redact.clone(),
     };
+    let sync = typed.central_sync;
+    (naming, typed.central_log.clone().map(|file| RecordPlan { file, sync }))
+}
+
+/// More labels would be a way to make any number of series.
+const LABELS_MAX: usize = 5;
+
+fn telemetry_plan(typed: &Telemetry) -> Result<TelemetryPlan, UsageError> {
+    if typed.metric_label.len() > LABELS_MAX {
+        let message = format!("--metric-label may be given {LABELS_MAX} times at most");
+        return Err(UsageError(message));
+    }
+    Ok(TelemetryPlan {
+        web: WebPlan {
+            listen: typed.listen_address.clone(),
+            systemd_socket: typed.systemd_socket,
+            metrics_path: typed.telemetry_path.clone(),
+            config: typed.web_config.clone(),
+            file_sd: typed.file_sd.clone(),
+        },
+        textfile_directory: typed.textfile_directory.clone(),
+        pushgateway: typed.pushgateway.clone(),
+        labels: typed.metric_label.clone(),
+        flush_timeout: typed.otel_flush_timeout,
+        new_trace: typed.new_trace,
+        record_arguments: typed.record_args,
+        instance: match typed.instance_id.as_deref() {
+            None => InstanceId::Derived,
+            Some("random") => InstanceId::Random,
+            Some(id) => InstanceId::Given(id.to_owned()),
+        },
+        strip_environment: typed.otel_env_strip,
+    })
+}
+
+fn work(typed: Typed, is_stop_on_typed: bool) -> Result<Work, UsageError> {
     if let Some(span) = typed.function {
-        return probe_plan(&typed, log, span);
+        return probe_plan(&typed, span);
     }
     // A site may set --stop-on for all its canaries.
     if typed.quiet_func || is_stop_on_typed {
@@ -164,7 +220,7 @@ fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
     let observation =
         Observation { interval: sample, files, clean_written, clean_within, neighbours };
     let Typed { command, input, output, error, append, child_directory, .. } = typed;
-    run_of(log, command, typed.working_directory, |job| JobPlan {
+    job_plan(command, |job| JobPlan {
         input,
         output,
         error,
@@ -201,7 +257,7 @@ fn policy(typed: &Typed) -> Policy {
     }
 }
 
-fn probe_plan(typed: &Typed, log: LogPlan, span: Duration) -> Result<RunPlan, UsageError> {
+fn probe_plan(typed: &Typed, span: Duration) -> Result<Work, UsageError> {
     let words = || Function::ALL.map(Function::word).join(", ");
     let function = match typed.command.as_slice() {
         [word] => Function::ALL.into_iter().find(|function| word == function.word()),
@@ -221,8 +277,7 @@ fn probe_plan(typed: &Typed, log: LogPlan, span: Duration) -> Result<RunPlan, Us
         )));
     };
     let (quiet, stop_on) = (typed.quiet_func, typed.stop_on.clone());
-    let work = Work::Probe(ProbePlan { function, span, quiet, stop_on });
-    Ok(RunPlan { working_directory: typed.working_directory.clone(), log, work })
+    Ok(Work::Probe(ProbePlan { function, span, quiet, stop_on }))
 }
 
 #[cfg(test)]
@@ -235,7 +290,10 @@ mod tests {
 
     fn job(line: &[&str]) -> JobPlan {
         match parsed(line) {
-            Ok(Invocation::Run(RunPlan { work: Work::Job(job), .. })) => *job,
+            Ok(Invocation::Run(plan)) => match plan.work {
+                Work::Job(job) => *job,
+                Work::Probe(_) => panic!("{line:?} is a probe"),
+            },
             other => panic!("{line:?} is no job: {other:?}"),
         }
     }
@@ -247,8 +305,7 @@ mod tests {
     #[test]
     fn the_short_way_without_a_parser_gives_the_same_plan() {
         let line: Vec<OsString> = ["ls", "-lR", "--", "-c"].map(OsString::from).into();
-        let short = run_of(default_log(), line.clone(), None, |job| job).map(Invocation::Run);
-        assert_eq!(short, parse_options(line));
+        assert_eq!(parse(line.clone(), std::iter::empty()), parse_options(line));
     }
 
     #[test]

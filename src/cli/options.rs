@@ -102,6 +102,10 @@ pub(super) struct Typed {
     pub(super) supervision: Supervision,
     #[command(flatten)]
     pub(super) observed: Observed,
+    #[command(flatten)]
+    pub(super) recorded: Recorded,
+    #[command(flatten)]
+    pub(super) telemetry: Telemetry,
 
     /// How a line of the log looks
     #[arg(
@@ -190,6 +194,91 @@ pub(super) struct Observed {
         hide_env = true
     )]
     pub(super) on_descendant_loss: OnLoss,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Record")]
+pub(super) struct Recorded {
+    /// Add rows about this run to FILE, a CSV that all runs share
+    #[arg(long, value_name = "FILE", env = "CHILDMINDER_CENTRAL_LOG", hide_env = true)]
+    pub(super) central_log: Option<PathBuf>,
+    /// Wait until each row is on the disk (fsync)
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_CENTRAL_SYNC", hide_env = true)]
+    pub(super) central_sync: bool,
+    /// What the job is called in record and telemetry [default: the program's name]
+    #[arg(long, value_parser = values::name, env = "CHILDMINDER_NAME", hide_env = true)]
+    pub(super) name: Option<String>,
+    /// The batch that the job belongs to
+    #[arg(long, value_parser = values::name, env = "CHILDMINDER_BATCH", hide_env = true)]
+    pub(super) batch: Option<String>,
+    /// Anything else about the run; may be given again
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = values::tag, env = "CHILDMINDER_TAG", hide_env = true)]
+    pub(super) tag: Vec<(String, String)>,
+    /// Hide words of the command line that match, besides passwords and tokens, in everything that
+    /// leaves the machine or is shared: `--redact 'key-*'` (* is anything); may be given again
+    #[arg(long, value_name = "PATTERN", env = "CHILDMINDER_REDACT", hide_env = true)]
+    pub(super) redact: Vec<String>,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Telemetry")]
+pub(super) struct Telemetry {
+    /// Serve metrics at ADDRESS: PORT alone is on loopback, 0 is any free port; may be given again
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = values::listen_address,
+        env = "CHILDMINDER_WEB_LISTEN_ADDRESS",
+        hide_env = true
+    )]
+    pub(super) listen_address: Vec<String>,
+    /// Path of the metrics
+    #[arg(long = "web.telemetry-path", value_name = "PATH", value_parser = values::web_path, default_value = "/metrics", env = "CHILDMINDER_WEB_TELEMETRY_PATH", hide_env = true)]
+    pub(super) telemetry_path: String,
+    /// TLS, client certificates and passwords, in the file format of the Prometheus exporter toolkit
+    #[arg(
+        long = "web.config.file",
+        value_name = "FILE",
+        env = "CHILDMINDER_WEB_CONFIG_FILE",
+        hide_env = true
+    )]
+    pub(super) web_config: Option<PathBuf>,
+    /// Serve metrics on sockets that systemd passes
+    #[arg(long = "web.systemd-socket", value_parser = BoolishValueParser::new(), env = "CHILDMINDER_WEB_SYSTEMD_SOCKET", hide_env = true)]
+    pub(super) systemd_socket: bool,
+    /// Announce this job's address in FILE, for file_sd of Prometheus, while it runs
+    #[arg(
+        long = "web.file-sd",
+        value_name = "FILE",
+        env = "CHILDMINDER_WEB_FILE_SD",
+        hide_env = true
+    )]
+    pub(super) file_sd: Option<PathBuf>,
+    /// Write metrics to a file in DIR, for the textfile collector of node_exporter
+    #[arg(long, value_name = "DIR", env = "CHILDMINDER_TEXTFILE_DIRECTORY", hide_env = true)]
+    pub(super) textfile_directory: Option<PathBuf>,
+    /// Push metrics to a Prometheus Pushgateway at the end
+    #[arg(long, value_name = "URL", env = "CHILDMINDER_PUSHGATEWAY", hide_env = true)]
+    pub(super) pushgateway: Option<String>,
+    /// A label for every metric; up to five
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = values::metric_label, env = "CHILDMINDER_METRIC_LABEL", hide_env = true)]
+    pub(super) metric_label: Vec<(String, String)>,
+    /// How long the end may be held up by telemetry that is not sent yet
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "2", env = "CHILDMINDER_OTEL_FLUSH_TIMEOUT", hide_env = true)]
+    pub(super) otel_flush_timeout: Duration,
+    /// Begin a trace of its own, linked to the one in TRACEPARENT
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_NEW_TRACE", hide_env = true)]
+    pub(super) new_trace: bool,
+    /// Put the job's arguments into spans, with secrets hidden
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_RECORD_ARGS", hide_env = true)]
+    pub(super) record_args: bool,
+    /// service.instance.id: `random`, or a word [default: always the same for this host and job]
+    #[arg(long, value_name = "ID", value_parser = values::name, env = "CHILDMINDER_INSTANCE_ID", hide_env = true)]
+    pub(super) instance_id: Option<String>,
+    /// Keep the OTEL_* variables, which may hold secrets, from the job
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_OTEL_ENV_STRIP", hide_env = true)]
+    pub(super) otel_env_strip: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -81,6 +81,82 @@ pub(super) fn cause(text: &str) -> Result<Cause, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
+/// A word that names something: not empty, no control characters.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("the name is empty".into()),
+        _ if text.chars().any(char::is_control) => {
+            Err("the name has control characters in it".into())
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Reads `KEY=VALUE`.
+pub(super) fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("say KEY=VALUE, such as team=physics")?;
+    Ok((name(key)?, value.to_owned()))
+}
+
+/// Reads `KEY=VALUE`, where the key is a label name of Prometheus that we do not use ourselves.
+pub(super) fn metric_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = tag(text)?;
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_name = key.bytes().all(is_word) && !key.starts_with(|c: char| c.is_ascii_digit());
+    if !is_name || key.starts_with("__") {
+        return Err(format!("'{key}' is no label name: letters, digits and _, not a digit first"));
+    }
+    if TAKEN_LABELS.contains(&key.as_str()) {
+        return Err(format!("the label '{key}' is in use already"));
+    }
+    Ok((key, value))
+}
+
+/// Labels of our own metrics, and those that Prometheus adds.
+const TAKEN_LABELS: [&str; 18] = [
+    "job",
+    "instance",
+    "job_name",
+    "le",
+    "quantile",
+    "outcome",
+    "exit_code",
+    "signal",
+    "origin",
+    "mode",
+    "fault",
+    "switch",
+    "workload",
+    "pipeline",
+    "verdict",
+    "executable",
+    "user",
+    "version",
+];
+
+/// Reads where to listen: `9100`, `:9100` (both on loopback), `127.0.0.1:0`, `[::]:9100`.
+pub(super) fn listen_address(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let wrong = || format!("'{text}' is no address: say PORT, HOST:PORT or [IPV6]:PORT");
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if is_bare_ipv6 || host.contains(['/', '@', ' ']) {
+        return Err(wrong());
+    }
+    Ok(format!("{}:{port}", if host.is_empty() { "127.0.0.1" } else { host }))
+}
+
+/// A path of a URL.
+pub(super) fn web_path(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    match text {
+        "/" => Err("/ is the page about the job: choose another path".into()),
+        "/healthz" => Err("/healthz says whether we live: choose another path".into()),
+        _ if text.starts_with('/') && text.bytes().all(is_plain) => Ok(text.to_owned()),
+        _ => Err(format!("'{text}' is no path such as /metrics")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +194,34 @@ mod tests {
         assert_eq!(forward("TERM,hup"), Ok(Forward::Only(vec![Signal::TERM, Signal::HUP])));
         for text in ["", "KILL", "TERM,", "FOO", "all,TERM"] {
             assert!(forward(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_on_loopback() {
+        for (text, address) in [
+            ("9100", "127.0.0.1:9100"),
+            (":9100", "127.0.0.1:9100"),
+            ("0.0.0.0:9100", "0.0.0.0:9100"),
+            ("[::1]:0", "[::1]:0"),
+            ("localhost:1", "localhost:1"),
+        ] {
+            assert_eq!(listen_address(text).as_deref(), Ok(address));
+        }
+        for text in ["", ":", "host", "::1:80", "h:70000", "http://h:1", "h:-1"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_and_paths_are_checked() {
+        assert_eq!(metric_label("team=a b"), Ok(("team".into(), "a b".into())));
+        for text in ["team", "=x", "1a=x", "a-b=x", "__a=x", "job=x", "signal=x"] {
+            assert!(metric_label(text).is_err(), "{text}");
+        }
+        assert!(web_path("/m").is_ok());
+        for text in ["", "metrics", "/", "/healthz", "/a b", "/a?b"] {
+            assert!(web_path(text).is_err(), "{text}");
         }
     }
 
