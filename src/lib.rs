@@ -15,4 +15,6 @@ pub mod sink;
 #[expect(unsafe_code, reason = "the one gate to the kernel: thin, typed, checked")]
 pub mod sys;
 
+pub mod telemetry;
+
 pub mod run;

@@ -84,6 +84,8 @@ pub struct TelemetryPlan {
     pub instance: InstanceId,
     /// `--otel-env-strip`.
     pub strip_environment: bool,
+    /// OTLP, if a variable asks for it.
+    pub otlp: Option<OtlpPlan>,
 }
 
 impl Default for TelemetryPlan {
@@ -98,8 +100,65 @@ impl Default for TelemetryPlan {
             record_arguments: false,
             instance: InstanceId::Derived,
             strip_environment: false,
+            otlp: None,
         }
     }
+}
+
+/// What is sent by OTLP; from the `OTEL_*` variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpPlan {
+    /// Traces, metrics and logs, each if it is sent.
+    pub pipelines: [Option<Pipeline>; 3],
+    /// `service.name`.
+    pub service_name: Option<String>,
+    /// Attributes of the resource.
+    pub attributes: Vec<(String, String)>,
+    /// Between two exports of metrics.
+    pub metric_interval: Duration,
+    /// Between two exports of spans.
+    pub span_delay: Duration,
+    /// So many spans may wait.
+    pub span_queue: usize,
+    /// Between two exports of log records.
+    pub log_delay: Duration,
+    /// So many log records may wait.
+    pub log_queue: usize,
+    /// Whether the trace context is passed on to the job.
+    pub propagates: bool,
+    /// TRACEPARENT and TRACESTATE as we got them.
+    pub parent: Option<(String, String)>,
+    /// What could not be understood.
+    pub warnings: Vec<String>,
+}
+
+/// How one signal is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// The transport.
+    pub protocol: Protocol,
+    /// For TLS.
+    pub credentials: Credentials,
+}
+
+/// The transports of OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http/protobuf`.
+    HttpProtobuf,
+    /// `grpc`.
+    Grpc,
+}
+
+/// Files for TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Whom to trust besides the system's authorities.
+    pub certificate: Option<PathBuf>,
+    /// Our own key.
+    pub client_key: Option<PathBuf>,
+    /// Our own certificate.
+    pub client_certificate: Option<PathBuf>,
 }
 
 /// Where metrics are served.

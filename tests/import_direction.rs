@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name after `crate::`, besides itself.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("plan", &["model"]),
     ("supervisor", &["model"]),
@@ -17,7 +17,21 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("observe", &["model"]),
     ("probe", &["model", "plan"]),
     ("sink", &["model", "plan"]),
-    ("run", &["model", "plan", "supervisor", "diagnose", "sys", "observe", "probe", "sink"]),
+    ("telemetry", &["model", "plan", "sys", "observe", "probe", "sink"]),
+    (
+        "run",
+        &[
+            "model",
+            "plan",
+            "supervisor",
+            "diagnose",
+            "sys",
+            "observe",
+            "probe",
+            "sink",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// What only some files may say, and why is written in .clippy.toml or ARCHITECTURE.md.

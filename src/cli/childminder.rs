@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::options::{Format, Observed, OnLoss, Recorded, StragglerPolicy, Telemetry, Typed};
-use crate::cli::{UsageError, one_line};
+use crate::cli::{UsageError, one_line, otel};
 use crate::model::policy::{Policy, Stragglers};
 use crate::plan::{
     Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, ProbePlan,
@@ -69,13 +69,19 @@ fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
     }
 }
 
-/// Whether any option is set by a variable.
+/// Whether any option, or OpenTelemetry, is set by a variable.
 fn is_set_by<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
     environment.any(|entry| {
         let name = entry.split(|byte| *byte == b'=').next().unwrap_or(entry);
-        name.starts_with(b"CHILDMINDER_")
-            && !TOLD_TO_JOBS.iter().any(|told| name == told.as_bytes())
+        name.starts_with(b"OTEL_")
+            || (name.starts_with(b"CHILDMINDER_")
+                && !TOLD_TO_JOBS.iter().any(|told| name == told.as_bytes()))
     })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment is part of what was typed")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Names the variable that a bad value came from: nobody typed it.
@@ -198,6 +204,7 @@ fn telemetry_plan(typed: &Telemetry) -> Result<TelemetryPlan, UsageError> {
             Some(id) => InstanceId::Given(id.to_owned()),
         },
         strip_environment: typed.otel_env_strip,
+        otlp: otel::plan(variable),
     })
 }
 

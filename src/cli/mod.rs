@@ -7,6 +7,7 @@ use crate::model::text::Escaped;
 pub mod childminder;
 pub mod nanny;
 mod options;
+mod otel;
 mod values;
 
 /// A command line that cannot be carried out: one line that names the thing, what is wrong with

@@ -133,6 +133,12 @@ pub enum Event {
         function: &'static str,
         answer: String,
     },
+    Called {
+        function: &'static str,
+        #[serde(serialize_with = "seconds", rename = "took_seconds")]
+        took: Duration,
+        is_right: bool,
+    },
     SleepInterrupted {
         #[serde(serialize_with = "seconds", rename = "remaining_seconds")]
         remaining: Duration,
@@ -181,6 +187,14 @@ pub struct Neighbour {
     pub count: u64,
     /// Whether it began in the last seconds.
     pub is_recent: bool,
+}
+
+impl Event {
+    /// Returns whether it belongs into the log: what the log tells in other words does not.
+    #[must_use]
+    pub fn is_for_log(&self) -> bool {
+        !matches!(self, Event::Called { .. })
+    }
 }
 
 fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -312,6 +326,9 @@ impl fmt::Display for Event {
                 "sleep interrupted with {} seconds remaining",
                 remaining.as_secs_f64().round()
             ),
+            Event::Called { function, took, .. } => {
+                write!(f, "({function}) took {:.6} seconds", took.as_secs_f64())
+            }
             Event::Calls { count } => write!(f, "number of function calls: {count}"),
             Event::Evidence { in_force, missing } => {
                 write!(f, "evidence in force: {}", in_force.join(", "))?;

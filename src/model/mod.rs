@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod facts;
+pub mod histogram;
 pub mod outcome;
 pub mod policy;
 pub mod proc_stat;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 /// What happened. The words are stable: they are a CSV column, a metric label and `error.type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictKind {
     /// Exit status 0 and nothing lost.

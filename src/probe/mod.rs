@@ -32,6 +32,33 @@ pub fn call(function: Function, directory: &Path) -> io::Result<String> {
     })
 }
 
+/// Returns what a call of a working function has to answer: the work is fixed, so another answer
+/// is a fault of the machine or of this program.
+#[must_use]
+pub fn right_answer(function: Function) -> &'static str {
+    match function {
+        Function::MathInt => "-2511207747183378432",
+        Function::MathFp => "278870312088662048.000000",
+        Function::String => "8191998",
+        Function::File => "240009",
+        Function::Memory => "0",
+        Function::Random | Function::Sleep => "",
+    }
+}
+
+/// Returns how many steps of work a call has, so that the speeds of machines compare: steps of
+/// arithmetic, bytes of text, files, blocks of memory.
+#[must_use]
+pub fn operations(function: Function) -> u64 {
+    match function {
+        Function::MathInt | Function::MathFp => arithmetic::STEPS.unsigned_abs(),
+        Function::String => text::BUFFER_BYTES as u64,
+        Function::File => file::FILES as u64,
+        Function::Memory => memory::ROUNDS as u64,
+        Function::Random | Function::Sleep => 0,
+    }
+}
+
 /// Chooses one of the working functions for one call of `random`, each as likely as the others
 /// for evenly spread `bits`.
 #[must_use]
@@ -49,15 +76,9 @@ mod tests {
     #[test]
     fn every_function_gives_the_originals_answer() {
         let dir = tempfile::tempdir().expect("a directory");
-        for (function, answer) in [
-            (Function::MathInt, "-2511207747183378432"),
-            (Function::MathFp, "278870312088662048.000000"),
-            (Function::String, "8191998"),
-            (Function::File, "240009"),
-            (Function::Memory, "0"),
-        ] {
+        for function in Function::WORKING {
             let word = function.word();
-            assert_eq!(call(function, dir.path()).expect(word), answer, "{word}");
+            assert_eq!(call(function, dir.path()).expect(word), right_answer(function), "{word}");
         }
         let left = std::fs::read_dir(dir.path()).expect("the directory").count();
         assert_eq!(left, 0, "temporary files left behind");

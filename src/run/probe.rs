@@ -34,6 +34,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 struct Call {
     function: Function,
     answer: io::Result<String>,
+    took: Duration,
 }
 
 /// Runs the function until its time is up or a signal of `--stop-on` comes.
@@ -114,6 +115,13 @@ impl Watch<'_> {
 
     fn called(&mut self, call: Call) {
         let function = call.function.word();
+        let right = probe::right_answer(call.function);
+        let is_right = call.answer.as_ref().is_ok_and(|answer| answer == right);
+        self.sinks.publish(&Event::Called { function, took: call.took, is_right });
+        if call.answer.is_ok() && !is_right {
+            let text = format!("({function}) gave a wrong answer: {right} is right");
+            self.sinks.publish(&Event::Notice { text });
+        }
         match call.answer {
             Ok(answer) => {
                 self.calls += 1;
@@ -265,9 +273,11 @@ fn call_until(
             Function::Random => probe::choose(u64::from_ne_bytes(clock::random())),
             other => other,
         };
+        let begun = clock::now();
         let answer = probe::call(function, &directory);
+        let took = clock::now() - begun;
         let has_failed = answer.is_err();
-        if calls.send(Call { function, answer }).is_err() {
+        if calls.send(Call { function, answer, took }).is_err() {
             return;
         }
         waker.write(1).ok();

@@ -128,6 +128,9 @@ impl LogFile {
 
 impl Sink for LogFile {
     fn publish(&mut self, stamp: Stamp, event: &Event) -> Result<(), SinkError> {
+        if !event.is_for_log() {
+            return Ok(());
+        }
         self.line.clear();
         let formatted = match self.format {
             LogFormat::Text => self.format_text(stamp, event).map_err(io::Error::other),

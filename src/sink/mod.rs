@@ -13,9 +13,10 @@ use crate::model::time::WallTime;
 
 pub mod console;
 pub mod log_file;
+pub mod stats;
 
 /// When an event became true.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The time of day.
     pub wall: WallTime,

@@ -1,0 +1,250 @@
+//! The table of all metrics. README's table is made of it, and a test compares them.
+
+use std::borrow::Cow;
+
+use crate::model::usage::ResourceUsage;
+use crate::plan::Function;
+use crate::probe;
+use crate::sink::stats::{Calls, Outcome};
+use crate::telemetry::metrics::{
+    Family, Instrument, Kind, Otlp, PIPELINES, Point, Snapshot, Value, each, maybe, one, seconds,
+};
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    points: fn(&Snapshot<'_>) -> Vec<Point>,
+) -> Family {
+    Family { name, kind: Kind::Counter, labels: &[], help, otlp: None, points }
+}
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    points: fn(&Snapshot<'_>) -> Vec<Point>,
+) -> Family {
+    Family { name, kind: Kind::Gauge, labels: &[], help, otlp: None, points }
+}
+
+impl Family {
+    const fn by(self, labels: &'static [&'static str]) -> Family {
+        Family { labels, ..self }
+    }
+
+    /// Its form in OTLP; the labels become attributes of those names.
+    const fn otlp(
+        self,
+        name: &'static str,
+        unit: &'static str,
+        attributes: &'static [&'static str],
+    ) -> Family {
+        let instrument = match self.kind {
+            Kind::Counter => Instrument::Counter,
+            Kind::Gauge => Instrument::Gauge,
+            Kind::Histogram => Instrument::Histogram,
+        };
+        Family { otlp: Some(Otlp { name, unit, instrument, attributes, constant: None }), ..self }
+    }
+
+    /// A quantity that may be added up over jobs.
+    const fn summed(self) -> Family {
+        match self.otlp {
+            Some(otlp) => Family {
+                otlp: Some(Otlp { instrument: Instrument::UpDownCounter, ..otlp }),
+                ..self
+            },
+            None => self,
+        }
+    }
+
+    const fn constant(self, name: &'static str, value: &'static str) -> Family {
+        match self.otlp {
+            Some(otlp) => {
+                Family { otlp: Some(Otlp { constant: Some((name, value)), ..otlp }), ..self }
+            }
+            None => self,
+        }
+    }
+}
+
+/// All of them.
+#[rustfmt::skip] // One metric, one paragraph.
+pub const FAMILIES: &[Family] = &[
+    gauge("childminder_build_info", "Build information.", |_| {
+        let labels = vec![env!("CARGO_PKG_VERSION").into(), REVISION.into()];
+        vec![Point { labels, value: Value::Number(1.0) }]
+    }).by(&["version", "revision"]),
+    gauge("childminder_job_info", "Static facts about the supervised job.", |all| {
+        let labels = vec![Cow::Owned(all.identity.executable.clone()), Cow::Owned(all.identity.user.clone())];
+        vec![Point { labels, value: Value::Number(1.0) }]
+    }).by(&["executable", "user"]),
+    counter("childminder_runs_total", "Finished runs by outcome.", |all| {
+        let ended = all.stats.ended.map(|ended| ended.outcome);
+        each(Outcome::ALL.map(|outcome| (outcome.word(), f64::from(u8::from(ended == Some(outcome))))))
+    }).by(&["outcome"]).otlp("childminder.runs", "{run}", &["childminder.outcome"]),
+    counter("childminder_attempts_total", "Finished attempts by outcome.", |all| {
+        each(Outcome::ALL.map(|outcome| (outcome.word(), all.stats.attempts[outcome as usize] as f64)))
+    }).by(&["outcome"]).otlp("childminder.attempts", "{attempt}", &["childminder.outcome"]),
+    counter("childminder_verdicts_total", "Finished attempts by verdict.", |all| {
+        each(all.stats.verdicts.iter().map(|(kind, count)| (kind.word(), *count as f64)))
+    }).by(&["verdict"]).otlp("childminder.verdicts", "{attempt}", &["childminder.verdict"]),
+    counter("childminder_restarts_total", "Restarts of the child.", |all| one(all.stats.restarts as f64))
+        .otlp("childminder.restarts", "{restart}", &[]),
+    counter("childminder_exits_total", "Attempts that exited, by exit code.", exits)
+        .by(&["exit_code"]).otlp("childminder.exits", "{exit}", &["childminder.exit_code"]),
+    counter("childminder_child_signal_deaths_total", "Attempts ended by a signal.", |all| {
+        each(all.stats.deaths.iter().map(|(signal, count)| (signal.to_string(), *count as f64)))
+    }).by(&["signal"]).otlp("childminder.child.signal_deaths", "{death}", &["childminder.signal"]),
+    counter("childminder_signals_received_total", "Signals received by childminder.", |all| {
+        each(all.stats.received.iter().map(|(signal, count)| (signal.to_string(), *count as f64)))
+    }).by(&["signal"]).otlp("childminder.signals.received", "{signal}", &["childminder.signal"]),
+    counter("childminder_signals_sent_total", "Signals sent to the child.", |all| {
+        let sent = all.stats.sent.iter();
+        sent.map(|((signal, origin), count)| Point {
+            labels: vec![signal.to_string().into(), origin.word().into()],
+            value: Value::Number(*count as f64),
+        }).collect()
+    }).by(&["signal", "origin"]).otlp("childminder.signals.sent", "{signal}", &["childminder.signal", "childminder.origin"]),
+    counter("childminder_child_stops_total", "Times the child was stopped.", |all| one(all.stats.stops as f64))
+        .otlp("childminder.child.stops", "{stop}", &[]),
+    counter("childminder_child_stopped_seconds_total", "Time the child spent stopped.", |all| one(seconds(all.stats.stopped)))
+        .otlp("childminder.child.stopped", "s", &[]),
+    counter("childminder_orphans_reaped_total", "Adopted descendants reaped.", |all| one(all.stats.orphans as f64))
+        .otlp("childminder.orphans.reaped", "{process}", &[]),
+    gauge("childminder_child_running", "Whether the child is running.", |all| one(f64::from(u8::from(all.stats.child.is_some()))))
+        .otlp("childminder.child.running", "{process}", &[]).summed(),
+    gauge("childminder_run_start_timestamp_seconds", "Start of the current or last run, Unix time.", |all| one(seconds(all.stats.begun)))
+        .otlp("childminder.run.start_timestamp", "s", &[]),
+    gauge("childminder_run_last_completion_timestamp_seconds", "End of the last run, Unix time.", |all| {
+        maybe(all.stats.ended.map(|ended| seconds(ended.stamp.wall.0)))
+    }).otlp("childminder.run.last_completion_timestamp", "s", &[]),
+    gauge("childminder_run_last_success_timestamp_seconds", "End of the last successful run, Unix time.", |all| {
+        let success = all.stats.ended.filter(|ended| ended.outcome == Outcome::Success);
+        maybe(success.map(|ended| seconds(ended.stamp.wall.0)))
+    }).otlp("childminder.run.last_success_timestamp", "s", &[]),
+    gauge("childminder_run_last_duration_seconds", "Wall time of the last run.", |all| {
+        maybe(all.stats.ended.map(|ended| seconds(ended.stamp.elapsed)))
+    }).otlp("childminder.run.last_duration", "s", &[]),
+    gauge("childminder_run_last_exit_code", "Status childminder returned for the last run.", |all| {
+        maybe(all.stats.ended.map(|ended| f64::from(ended.exit_status)))
+    }).otlp("childminder.run.last_exit_code", "", &[]),
+    Family { kind: Kind::Histogram, ..gauge("childminder_attempt_duration_seconds", "Attempt wall time.", |all| {
+        let durations = all.stats.durations.iter().cloned();
+        durations.map(|all| Point { labels: Vec::new(), value: Value::Histogram(all) }).collect()
+    }) }.otlp("childminder.attempt.duration", "s", &[]),
+    counter("childminder_child_cpu_seconds_total", "CPU time of the child and its waited-for descendants.", |all| {
+        let live = all.child.unwrap_or_default();
+        let ended = all.stats.usage;
+        each([("user", seconds(ended.user + live.user)), ("system", seconds(ended.system + live.system))])
+    }).by(&["mode"]).otlp("process.cpu.time", "s", &["cpu.mode"]),
+    gauge("childminder_child_max_rss_bytes", "Largest peak resident set of any attempt.", |all| one(peak_bytes(all)))
+        .otlp("childminder.child.max_rss", "By", &[]),
+    counter("childminder_child_page_faults_total", "Page faults.", |all| {
+        let ([minor, major], ended) = (all.child.unwrap_or_default().faults, all.stats.usage);
+        each([("minor", (ended.minor_faults + minor) as f64), ("major", (ended.major_faults + major) as f64)])
+    }).by(&["fault"]).otlp("process.paging.faults", "{fault}", &["system.paging.fault.type"]),
+    counter("childminder_child_context_switches_total", "Context switches.", |all| {
+        let live = all.child.and_then(|child| child.switches).unwrap_or_default();
+        let ResourceUsage { voluntary_switches, involuntary_switches, .. } = all.stats.usage;
+        each([("voluntary", (voluntary_switches + live[0]) as f64), ("involuntary", (involuntary_switches + live[1]) as f64)])
+    }).by(&["switch"]).otlp("process.context_switches", "{context_switch}", &["process.context_switch.type"]),
+    counter("childminder_child_read_bytes_total", "Storage bytes read.", |all| one(storage_bytes(all, 0)))
+        .otlp("process.disk.io", "By", &[]).constant("disk.io.direction", "read"),
+    counter("childminder_child_written_bytes_total", "Storage bytes written.", |all| one(storage_bytes(all, 1)))
+        .otlp("process.disk.io", "By", &[]).constant("disk.io.direction", "write"),
+    gauge("childminder_child_resident_memory_bytes", "Resident memory of the child.", |all| {
+        maybe(all.child.map(|child| child.resident_bytes as f64))
+    }).otlp("process.memory.usage", "By", &[]).summed(),
+    gauge("childminder_child_virtual_memory_bytes", "Virtual memory of the child.", |all| {
+        maybe(all.child.map(|child| child.virtual_bytes as f64))
+    }).otlp("process.memory.virtual", "By", &[]).summed(),
+    gauge("childminder_child_threads", "Threads of the child.", |all| maybe(all.child.map(|child| child.threads as f64)))
+        .otlp("process.thread.count", "{thread}", &[]).summed(),
+    gauge("childminder_child_open_fds", "Open descriptors of the child.", |all| {
+        maybe(all.child.and_then(|child| child.open_fds).map(|count| count as f64))
+    }).otlp("process.unix.file_descriptor.count", "{file_descriptor}", &[]).summed(),
+    gauge("childminder_tree_processes", "Living processes of the job, the child among them, in the last sample.", |all| {
+        maybe(all.stats.tree.map(|tree| tree.processes as f64))
+    }).otlp("childminder.tree.processes", "{process}", &[]).summed(),
+    gauge("childminder_tree_threads", "Threads of all processes of the job in the last sample.", |all| {
+        maybe(all.stats.tree.map(|tree| tree.threads as f64))
+    }).otlp("childminder.tree.threads", "{thread}", &[]).summed(),
+    gauge("childminder_tree_resident_memory_bytes", "Resident memory of all processes of the job in the last sample.", |all| {
+        maybe(all.stats.tree.map(|tree| tree.rss_bytes as f64))
+    }).otlp("childminder.tree.memory.usage", "By", &[]).summed(),
+    counter("childminder_tree_cpu_seconds_total", "CPU time of all processes of the job, ended ones too, as sampled.", |all| {
+        one(seconds(all.stats.tree_cpu()))
+    }).otlp("childminder.tree.cpu.time", "s", &[]),
+    gauge("childminder_host_pressure_at_death_ratio", "Share of time in which some task of the host waited, in the ten seconds before the last failure.", |all| {
+        let load = all.stats.load_at_death.unwrap_or_default();
+        let shares = [("cpu", load.cpu_pressure), ("memory", load.memory_pressure), ("io", load.io_pressure)];
+        each(shares.into_iter().filter_map(|(name, share)| Some((name, share? / 100.0))))
+    }).by(&["resource"]).otlp("childminder.host.pressure_at_death", "1", &["childminder.resource"]),
+    counter("childminder_canary_operations_total", "Canary operations completed.", |all| {
+        by_workload(all, |word, calls| (calls.calls - calls.failures) as f64 * operations(word))
+    }).by(&["workload"]).otlp("childminder.canary.operations", "{operation}", &["childminder.workload"]),
+    counter("childminder_canary_busy_seconds_total", "Time spent inside probes.", |all| by_workload(all, |_, calls| calls.durations.sum))
+        .by(&["workload"]).otlp("childminder.canary.busy", "s", &["childminder.workload"]),
+    counter("childminder_canary_probes_total", "Probes run.", |all| by_workload(all, |_, calls| calls.calls as f64))
+        .by(&["workload"]).otlp("childminder.canary.probes", "{probe}", &["childminder.workload"]),
+    counter("childminder_canary_probe_failures_total", "Probes that failed or gave a wrong answer.", |all| {
+        by_workload(all, |_, calls| calls.failures as f64)
+    }).by(&["workload"]).otlp("childminder.canary.probe.failures", "{probe}", &["childminder.workload"]),
+    Family { kind: Kind::Histogram, ..gauge("childminder_canary_probe_duration_seconds", "Probe wall time.", |all| {
+        let calls = all.stats.calls.iter();
+        calls.map(|(word, calls)| Point {
+            labels: vec![(*word).into()],
+            value: Value::Histogram(calls.durations.clone()),
+        }).collect()
+    }) }.by(&["workload"]).otlp("childminder.canary.probe.duration", "s", &["childminder.workload"]),
+    counter("childminder_telemetry_exports_total", "Exports of telemetry that were tried.", |all| pipelines(all.health.exports))
+        .by(&["pipeline"]).otlp("childminder.telemetry.exports", "{export}", &["childminder.pipeline"]),
+    counter("childminder_telemetry_export_failures_total", "Exports of telemetry that failed.", |all| pipelines(all.health.failures))
+        .by(&["pipeline"]).otlp("childminder.telemetry.export.failures", "{export}", &["childminder.pipeline"]),
+    counter("childminder_telemetry_dropped_items_total", "Items of telemetry that were dropped.", |all| pipelines(all.health.dropped))
+        .by(&["pipeline"]).otlp("childminder.telemetry.dropped_items", "{item}", &["childminder.pipeline"]),
+    counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", |all| maybe(all.itself.map(|own| seconds(own.cpu)))),
+    gauge("process_open_fds", "Number of open file descriptors.", |all| maybe(all.itself.map(|own| own.open_fds as f64))),
+    gauge("process_max_fds", "Maximum number of open file descriptors.", |all| maybe(all.itself.and_then(|own| own.max_fds).map(|count| count as f64))),
+    gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", |all| maybe(all.itself.map(|own| own.virtual_bytes as f64))),
+    gauge("process_resident_memory_bytes", "Resident memory size in bytes.", |all| maybe(all.itself.map(|own| own.resident_bytes as f64))),
+    gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", |all| maybe(all.itself.and_then(|own| own.start).map(seconds))),
+    gauge("process_threads", "Number of OS threads in the process.", |all| maybe(all.itself.map(|own| own.threads as f64))),
+];
+
+/// The revision that was built, for those who set it when they build.
+const REVISION: &str = match option_env!("CHILDMINDER_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+fn exits(all: &Snapshot<'_>) -> Vec<Point> {
+    let named = all.stats.exits.iter().map(|(status, count)| (status.to_string(), *count as f64));
+    let others = (all.stats.other_exits > 0).then_some(all.stats.other_exits as f64);
+    each(named.chain(others.map(|count| ("other".to_owned(), count))))
+}
+
+fn peak_bytes(all: &Snapshot<'_>) -> f64 {
+    let live = all.child.map_or(0, |child| child.resident_bytes);
+    live.max(all.stats.usage.max_rss_kib * 1024) as f64
+}
+
+/// An attempt that ended has told blocks of 512 bytes (getrusage(2)); one that lives tells bytes.
+fn storage_bytes(all: &Snapshot<'_>, direction: usize) -> f64 {
+    let live = all.child.and_then(|child| child.storage_bytes).unwrap_or_default();
+    let ResourceUsage { input_blocks, output_blocks, .. } = all.stats.usage;
+    ([input_blocks, output_blocks][direction] * 512 + live[direction]) as f64
+}
+
+fn by_workload(all: &Snapshot<'_>, value: fn(&str, &Calls) -> f64) -> Vec<Point> {
+    each(all.stats.calls.iter().map(|(word, calls)| (*word, value(word, calls))))
+}
+
+fn operations(word: &str) -> f64 {
+    let function = Function::ALL.into_iter().find(|function| function.word() == word);
+    function.map_or(0.0, |function| probe::operations(function) as f64)
+}
+
+fn pipelines(counts: [u64; 3]) -> Vec<Point> {
+    each(PIPELINES.into_iter().zip(counts.map(|count| count as f64)))
+}

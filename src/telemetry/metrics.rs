@@ -1,0 +1,150 @@
+//! What a metric is here, and the numbers that all of them are made of.
+//!
+//! The table of all metrics is `catalogue`; Prometheus, the text file, the Pushgateway and OTLP read
+//! the same one.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::model::histogram::Histogram;
+use crate::sink::stats::Stats;
+use crate::telemetry::identity::Identity;
+use crate::telemetry::readings::{ChildReading, SelfReading};
+
+/// The kind of a metric in Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Never falls.
+    Counter,
+    /// A number of the moment.
+    Gauge,
+    /// Values by size.
+    Histogram,
+}
+
+impl Kind {
+    /// Returns its word in the text format.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric: a line of the table.
+pub struct Family {
+    /// Its name in Prometheus, with unit and `_total`.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its own labels; `job_name` comes to all of `childminder_*` but the build's.
+    pub labels: &'static [&'static str],
+    /// What it says; the same for all jobs and hosts, or node_exporter drops it.
+    pub help: &'static str,
+    /// Its other form, if it has one.
+    pub otlp: Option<Otlp>,
+    /// Its numbers.
+    pub points: fn(&Snapshot<'_>) -> Vec<Point>,
+}
+
+/// A metric's form in OpenTelemetry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Otlp {
+    /// Its name.
+    pub name: &'static str,
+    /// Its unit in UCUM.
+    pub unit: &'static str,
+    /// Which instrument it is.
+    pub instrument: Instrument,
+    /// The names of the attributes that its labels are.
+    pub attributes: &'static [&'static str],
+    /// An attribute that tells it from others of the same name.
+    pub constant: Option<(&'static str, &'static str)>,
+}
+
+/// The instruments of OpenTelemetry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instrument {
+    /// A sum that only rises.
+    Counter,
+    /// A sum that rises and falls.
+    UpDownCounter,
+    /// A number of the moment that nobody adds up.
+    Gauge,
+    /// Values by size; it is not in `points` of OTLP but told value by value.
+    Histogram,
+}
+
+/// One series of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// The values of the labels, in the family's order.
+    pub labels: Vec<Cow<'static, str>>,
+    /// Its value.
+    pub value: Value,
+}
+
+/// The value of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Of a counter or gauge.
+    Number(f64),
+    /// Of a histogram.
+    Histogram(Histogram),
+}
+
+/// All that metrics are made of.
+pub struct Snapshot<'a> {
+    /// The run.
+    pub stats: &'a Stats,
+    /// Who it is.
+    pub identity: &'a Identity,
+    /// The job, if it lives and can be read.
+    pub child: Option<ChildReading>,
+    /// Ourselves.
+    pub itself: Option<SelfReading>,
+    /// What became of telemetry itself.
+    pub health: Health,
+}
+
+/// What became of telemetry itself, for traces, metrics and logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Exports that were tried.
+    pub exports: [u64; 3],
+    /// Those that failed.
+    pub failures: [u64; 3],
+    /// Items that were dropped, because a queue was full or an export failed for good.
+    pub dropped: [u64; 3],
+}
+
+/// The label values that go with the numbers of [`Health`].
+pub const PIPELINES: [&str; 3] = ["traces", "metrics", "logs"];
+
+/// A series without labels.
+pub fn one(value: f64) -> Vec<Point> {
+    vec![Point { labels: Vec::new(), value: Value::Number(value) }]
+}
+
+/// A series without labels, if there is a number.
+pub fn maybe(value: Option<f64>) -> Vec<Point> {
+    value.map(one).unwrap_or_default()
+}
+
+/// A series for each pair of a label's value and a number.
+pub fn each<L: Into<Cow<'static, str>>>(pairs: impl IntoIterator<Item = (L, f64)>) -> Vec<Point> {
+    let point = |(label, value): (L, f64)| Point {
+        labels: vec![label.into()],
+        value: Value::Number(value),
+    };
+    pairs.into_iter().map(point).collect()
+}
+
+/// Returns a span in seconds, as both conventions want it.
+#[must_use]
+pub fn seconds(span: Duration) -> f64 {
+    span.as_secs_f64()
+}

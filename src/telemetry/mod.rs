@@ -1,0 +1,8 @@
+//! Tells other machines about the run.
+
+pub mod catalogue;
+pub mod exposition;
+pub mod identity;
+pub mod metrics;
+pub mod readings;
+pub mod site;
