@@ -137,6 +137,8 @@ pub struct OtlpPlan {
 pub struct Pipeline {
     /// The transport.
     pub protocol: Protocol,
+    /// Where it goes; the default of the specification if nothing was said.
+    pub endpoint: Option<String>,
     /// For TLS.
     pub credentials: Credentials,
 }

@@ -112,7 +112,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             client_key: self.of_signal(signal, "CLIENT_KEY").map(Into::into),
             client_certificate: self.of_signal(signal, "CLIENT_CERTIFICATE").map(Into::into),
         };
-        Some(Pipeline { protocol: self.protocol(signal), credentials })
+        Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials })
     }
 
     /// The variable for one signal, or else the one for all.

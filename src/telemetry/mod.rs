@@ -1,8 +1,275 @@
-//! Tells other machines about the run.
+//! Tells other machines about the run: metrics to whoever scrapes, OTLP to a collector, and files.
+//!
+//! On a thread of its own with one runtime, started after the job and only if asked for. All that it
+//! knows comes from the one snapshot (`site`) and from a bounded queue; it may fall behind, be
+//! dropped and be counted, and is waited for at the very end only, for a bounded time.
 
 pub mod catalogue;
+pub mod client;
 pub mod exposition;
 pub mod identity;
+pub mod instruments;
+pub mod logs;
 pub mod metrics;
+pub mod otlp;
+pub mod pushgateway;
 pub mod readings;
 pub mod site;
+pub mod textfile;
+pub mod traces;
+pub mod warn;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use opentelemetry::trace::SpanContext;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use crate::model::event::Event;
+use crate::plan::TelemetryPlan;
+use crate::sink::Stamp;
+use crate::telemetry::metrics::PIPELINES;
+use crate::telemetry::otlp::{By, Exports};
+use crate::telemetry::site::Site;
+use crate::telemetry::textfile::TextFile;
+use crate::telemetry::traces::SpanQueue;
+use crate::telemetry::warn::Warnings;
+
+/// So many events may wait for the telemetry thread.
+const EVENTS_MAX: usize = 4096;
+
+/// How often the text file is brought up to date; node_exporter is scraped about as often.
+const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
+
+/// The place of log records in [`metrics::Health`].
+const LOGS: usize = 2;
+
+/// What the thread is told.
+enum Note {
+    Event(Stamp, Box<Event>, Option<SpanContext>),
+    Finish,
+}
+
+/// The telemetry thread, as the supervising thread sees it.
+pub struct Telemetry {
+    notes: Sender<Note>,
+    dropped: Arc<AtomicU64>,
+    done: Arc<EventFd>,
+    site: Arc<Site>,
+}
+
+/// All that the thread works with.
+pub struct Begin {
+    /// What was asked for.
+    pub plan: TelemetryPlan,
+    /// Where the numbers are.
+    pub site: Arc<Site>,
+    /// Where ended spans wait.
+    pub spans: Option<Arc<SpanQueue>>,
+    /// Writes a line for the user.
+    pub say: fn(&str),
+}
+
+impl Telemetry {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// No thread, descriptor or runtime is to be had.
+    pub fn start(begin: Begin) -> io::Result<Telemetry> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let done = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+        let (notes, received) = mpsc::channel(EVENTS_MAX);
+        let (dropped, site) = (Arc::new(AtomicU64::new(0)), Arc::clone(&begin.site));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .build()?;
+        let (theirs, signal) = (Arc::clone(&dropped), Arc::clone(&done));
+        std::thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
+            // A panic in here ends this thread and not the program; then, too, nobody waits for it.
+            let _announce = Announce(signal);
+            runtime.block_on(run(begin, received, &theirs));
+            // A name that is still looked up must not hold us up.
+            runtime.shutdown_background();
+        })?;
+        Ok(Telemetry { notes, dropped, done, site })
+    }
+
+    /// Passes an event on; if the queue is full it is dropped and counted.
+    pub fn publish(&self, stamp: Stamp, event: &Event, context: Option<SpanContext>) {
+        let note = Note::Event(stamp, Box::new(event.clone()), context);
+        if self.notes.try_send(note).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks for the final flush.
+    pub fn finish(&self) {
+        // Only a full queue is in the way; the thread takes out of it as fast as it can.
+        let mut note = Note::Finish;
+        while let Err(mpsc::error::TrySendError::Full(refused)) = self.notes.try_send(note) {
+            note = refused;
+            std::thread::yield_now();
+        }
+    }
+
+    /// Becomes readable when the thread is done.
+    #[must_use]
+    pub fn done(&self) -> &EventFd {
+        &self.done
+    }
+
+    /// Returns what did not reach anybody, as a sentence; `None` if all did.
+    #[must_use]
+    pub fn losses(&self) -> Option<String> {
+        let health = self.site.health();
+        let lost = |index: usize| health.failures[index] > 0 || health.dropped[index] > 0;
+        let parts: Vec<String> = (0..PIPELINES.len())
+            .filter(|index| lost(*index))
+            .map(|index| {
+                let (failed, dropped) = (health.failures[index], health.dropped[index]);
+                format!(
+                    "{} ({failed} export(s) failed, {dropped} item(s) dropped)",
+                    PIPELINES[index]
+                )
+            })
+            .collect();
+        (!parts.is_empty()).then(|| format!("telemetry was lost: {}", parts.join(", ")))
+    }
+}
+
+/// Says that the thread is done, however it ends.
+struct Announce(Arc<EventFd>);
+
+impl Drop for Announce {
+    fn drop(&mut self) {
+        // An eventfd takes a one at any time.
+        self.0.write(1).ok();
+    }
+}
+
+async fn run(begin: Begin, mut notes: Receiver<Note>, dropped: &AtomicU64) {
+    let warnings = Arc::new(Warnings::new(begin.say));
+    let Begin { plan, site, spans, .. } = begin;
+    if let Some(otlp) = &plan.otlp {
+        otlp.warnings.iter().for_each(|text| warnings.always(text));
+    }
+    let exports = Arc::new(Exports::new(plan.otlp.as_ref(), spans, &site, &warnings));
+    let mut worker = Worker {
+        textfile: plan
+            .textfile_directory
+            .as_ref()
+            .map(|directory| TextFile::new(directory, &site.identity.name)),
+        attempt_began: Duration::ZERO,
+        exports,
+        site,
+        warnings,
+        plan,
+    };
+    worker.work(&mut notes, dropped).await;
+    worker.flush().await;
+}
+
+/// What the thread does between the first event and the last.
+struct Worker {
+    plan: TelemetryPlan,
+    site: Arc<Site>,
+    exports: Arc<Exports>,
+    textfile: Option<TextFile>,
+    warnings: Arc<Warnings>,
+    attempt_began: Duration,
+}
+
+impl Worker {
+    async fn work(&mut self, notes: &mut Receiver<Note>, dropped: &AtomicU64) {
+        let every = |span: Option<Duration>| {
+            let mut ticks = interval(span.unwrap_or(NEVER));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first tick comes at once, and there is nothing to send yet.
+            ticks.reset();
+            ticks
+        };
+        let otlp = self.plan.otlp.as_ref();
+        let sent = |index: usize| otlp.filter(|otlp| otlp.pipelines[index].is_some());
+        let mut spans = every(sent(0).map(|otlp| otlp.span_delay));
+        let mut metrics = every(sent(1).map(|otlp| otlp.metric_interval));
+        let mut records = every(sent(2).map(|otlp| otlp.log_delay));
+        let mut files = every(self.textfile.as_ref().map(|_| TEXTFILE_EVERY));
+        loop {
+            // What is sent is never waited for here: events must be taken out of their queue.
+            tokio::select! {
+                note = notes.recv() => match note {
+                    Some(Note::Event(stamp, event, context)) => self.take(stamp, &event, context),
+                    Some(Note::Finish) | None => return,
+                },
+                _ = spans.tick() => {
+                    let exports = Arc::clone(&self.exports);
+                    drop(tokio::spawn(async move { exports.send_spans(By::NextTick).await }));
+                }
+                _ = metrics.tick() => {
+                    let exports = Arc::clone(&self.exports);
+                    drop(tokio::spawn(async move { exports.send_metrics(By::NextTick).await }));
+                }
+                _ = records.tick() => {
+                    let exports = Arc::clone(&self.exports);
+                    drop(tokio::spawn(async move { exports.send_records(By::NextTick).await }));
+                }
+                _ = files.tick() => self.write_file().await,
+            }
+            let lost = dropped.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                self.site.note_health(|health| health.dropped[LOGS] += lost);
+            }
+        }
+    }
+
+    fn take(&mut self, stamp: Stamp, event: &Event, context: Option<SpanContext>) {
+        if let Some(logs) = &self.exports.logs {
+            logs.event(stamp, event, context.as_ref());
+        }
+        let Some(instruments) = &self.exports.instruments else { return };
+        match event {
+            Event::Started { .. } => self.attempt_began = stamp.elapsed,
+            Event::StartFailed { .. } => instruments.attempt(Duration::ZERO),
+            Event::Exited { .. } | Event::Signaled { .. } | Event::StatusLost { .. } => {
+                instruments.attempt(stamp.elapsed.saturating_sub(self.attempt_began));
+            }
+            Event::Called { function, took, .. } => instruments.call(function, *took),
+            _ => {}
+        }
+    }
+
+    async fn write_file(&mut self) {
+        let Some(file) = &mut self.textfile else { return };
+        if let Err(error) = file.write(&self.site).await {
+            let directory = self.plan.textfile_directory.clone().unwrap_or_default();
+            let text = format!("no metrics written to '{}': {error}", directory.display());
+            self.warnings.once("textfile", &text);
+        }
+    }
+
+    /// All that is left to do, at once and within one limit of time.
+    async fn flush(&mut self) {
+        let deadline = Instant::now() + self.plan.flush_timeout;
+        let (exports, site) = (Arc::clone(&self.exports), Arc::clone(&self.site));
+        let (url, warnings) = (self.plan.pushgateway.clone(), Arc::clone(&self.warnings));
+        let push = async {
+            let Some(url) = url else { return };
+            let result = timeout_at(deadline, pushgateway::push(&url, &site)).await;
+            let late = Err("no answer within the limit of time".to_owned());
+            if let Err(reason) = result.unwrap_or(late) {
+                warnings.once("pushgateway", &format!("no metrics pushed: {reason}"));
+            }
+        };
+        // A file is written to its end, once it is begun: the lock is waited for a second at most.
+        tokio::join!(exports.flush(deadline), push, self.write_file());
+    }
+}
+
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);

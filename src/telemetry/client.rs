@@ -1,0 +1,88 @@
+//! The HTTP client of telemetry: for OTLP over HTTP, and for the Pushgateway.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use opentelemetry_http::{HttpClient, HttpError};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::plan::Credentials;
+
+/// No answer of a collector is longer.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Client(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+impl Client {
+    /// Makes one. The system's authorities are read only if TLS is wanted: they cost a megabyte.
+    ///
+    /// # Errors
+    ///
+    /// A file of the credentials cannot be read or is none; the text names it.
+    pub fn new(credentials: &Credentials, wants_tls: bool) -> Result<Client, String> {
+        let config = tls(credentials, wants_tls)?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Client(Pool::builder(TokioExecutor::new()).build(connector)))
+    }
+}
+
+fn tls(credentials: &Credentials, wants_tls: bool) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = &credentials.certificate {
+        for certificate in certificates(path)? {
+            let added = roots.add(certificate);
+            added.map_err(|error| format!("certificate '{}': {error}", path.display()))?;
+        }
+    } else if wants_tls {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    match (&credentials.client_certificate, &credentials.client_key) {
+        (Some(certificate), Some(key)) => {
+            let failed =
+                |error: &dyn std::fmt::Display| format!("client key '{}': {error}", key.display());
+            let parsed = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(&error))?;
+            let config = builder.with_client_auth_cert(certificates(certificate)?, parsed);
+            config.map_err(|error| failed(&error))
+        }
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let failed =
+        |error: &dyn std::fmt::Display| format!("certificate '{}': {error}", path.display());
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))?;
+    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+    if found.is_empty() { Err(failed(&"there is none in the file")) } else { Ok(found) }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (head, body) = request.into_parts();
+        let answer = self.0.request(Request::from_parts(head, Full::new(body))).await?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
+        Ok(Response::from_parts(head, body))
+    }
+}

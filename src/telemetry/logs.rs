@@ -1,0 +1,183 @@
+//! Log records: an event of the run, named and with a severity, in the trace of its attempt.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider, Severity};
+use opentelemetry::trace::SpanContext;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider};
+
+use crate::model::event::Event;
+use crate::model::process::Sender;
+use crate::sink::Stamp;
+use crate::telemetry::traces;
+
+/// Returns the name and the severity of an event that is worth a record.
+#[must_use]
+pub fn name_and_severity(event: &Event) -> Option<(&'static str, Severity)> {
+    Some(match event {
+        Event::Started { .. } => ("childminder.attempt.start", Severity::Info),
+        Event::StartFailed { .. } => ("childminder.attempt.start_failed", Severity::Error),
+        Event::Judged(verdict) if verdict.kind.is_success() => {
+            ("childminder.attempt.end", Severity::Info)
+        }
+        Event::Judged(_) => ("childminder.attempt.end", Severity::Warn),
+        Event::Restarting { .. } => ("childminder.attempt.backoff", Severity::Info),
+        Event::RestartsExhausted { .. } | Event::RestartRefused { .. } => {
+            ("childminder.restart.refused", Severity::Warn)
+        }
+        Event::Received(_) => ("childminder.signal.received", Severity::Info),
+        Event::Forwarded { .. } => ("childminder.signal.sent", Severity::Info),
+        Event::Stopped { .. } => ("childminder.child.stopped", Severity::Info),
+        Event::Continued { .. } => ("childminder.child.continued", Severity::Info),
+        Event::TimedOut { .. } => ("childminder.timeout", Severity::Warn),
+        Event::Killing { .. } => ("childminder.escalation", Severity::Warn),
+        Event::OrphanEnded { .. } => ("childminder.orphan.reaped", Severity::Debug),
+        Event::Called { is_right: false, .. } => ("childminder.canary.mismatch", Severity::Error),
+        _ => return None,
+    })
+}
+
+/// Records that wait to be sent.
+#[derive(Debug)]
+pub struct LogQueue {
+    records: Mutex<VecDeque<(SdkLogRecord, InstrumentationScope)>>,
+    capacity: usize,
+    dropped: std::sync::atomic::AtomicU64,
+}
+
+impl LogQueue {
+    /// Takes out all that wait.
+    #[must_use]
+    pub fn take(&self) -> Vec<(SdkLogRecord, InstrumentationScope)> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+
+    /// Puts back what could not be sent, for the next try, as far as there is room.
+    pub fn put_back(&self, records: Vec<(SdkLogRecord, InstrumentationScope)>) -> u64 {
+        let mut queue = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.capacity.saturating_sub(queue.len());
+        let dropped = records.len().saturating_sub(room);
+        records.into_iter().skip(dropped).rev().for_each(|record| queue.push_front(record));
+        dropped as u64
+    }
+
+    /// Returns how many were dropped since the last call, the oldest first, for want of room.
+    pub fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+struct Collector(Arc<LogQueue>);
+
+impl LogProcessor for Collector {
+    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        let mut queue = self.0.records.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() >= self.0.capacity {
+            queue.pop_front();
+            self.0.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        queue.push_back((record.clone(), scope.clone()));
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// Makes records of events.
+pub struct Logs {
+    logger: SdkLogger,
+    _provider: SdkLoggerProvider,
+    queue: Arc<LogQueue>,
+}
+
+impl Logs {
+    /// Makes it; `capacity` records may wait.
+    #[must_use]
+    pub fn new(resource: Resource, capacity: usize) -> Logs {
+        let queue = Arc::new(LogQueue { records: Mutex::default(), capacity, dropped: 0.into() });
+        let provider = SdkLoggerProvider::builder()
+            .with_resource(resource)
+            .with_log_processor(Collector(Arc::clone(&queue)))
+            .build();
+        Logs { logger: provider.logger_with_scope(traces::scope()), _provider: provider, queue }
+    }
+
+    /// Returns where records wait.
+    #[must_use]
+    pub fn queue(&self) -> Arc<LogQueue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// Makes a record of an event, if it is worth one.
+    pub fn event(&self, stamp: Stamp, event: &Event, context: Option<&SpanContext>) {
+        let Some((name, severity)) = name_and_severity(event) else { return };
+        let attributes = attributes(event);
+        self.record((name, severity), (stamp, context), event.to_string(), attributes);
+    }
+
+    /// Makes a record.
+    pub fn record(
+        &self,
+        (name, severity): (&'static str, Severity),
+        (stamp, context): (Stamp, Option<&SpanContext>),
+        body: String,
+        attributes: Vec<(&'static str, AnyValue)>,
+    ) {
+        let at = SystemTime::UNIX_EPOCH + stamp.wall.0;
+        let mut record = self.logger.create_log_record();
+        record.set_event_name(name);
+        record.set_severity_number(severity);
+        record.set_severity_text(severity.name());
+        record.set_timestamp(at);
+        record.set_observed_timestamp(at);
+        record.set_body(body.into());
+        record.add_attributes(attributes);
+        if let Some(context) = context.filter(|context| context.is_valid()) {
+            let flags = Some(context.trace_flags());
+            record.set_trace_context(context.trace_id(), context.span_id(), flags);
+        }
+        self.logger.emit(record);
+    }
+}
+
+fn attributes(event: &Event) -> Vec<(&'static str, AnyValue)> {
+    let number = |number: i32| AnyValue::Int(number.into());
+    match event {
+        Event::Started { attempt, pid, .. } => vec![
+            ("process.pid", number(pid.0)),
+            ("childminder.attempt", AnyValue::Int((*attempt).into())),
+        ],
+        Event::Received(info) => {
+            let mut all = vec![("childminder.signal.name", info.signal.to_string().into())];
+            if let Sender::Process(sender) = &info.sender {
+                all.push(("childminder.signal.sender_pid", number(sender.pid.0)));
+                all.push(("childminder.signal.sender_uid", AnyValue::Int(sender.uid.into())));
+            }
+            all
+        }
+        Event::Forwarded { signal, .. } | Event::Stopped { signal, .. } => {
+            vec![("childminder.signal.name", signal.to_string().into())]
+        }
+        Event::Judged(verdict) => vec![
+            ("childminder.verdict", verdict.kind.word().into()),
+            ("childminder.confidence", verdict.confidence.to_string().into()),
+        ],
+        Event::Restarting { delay, .. } => {
+            vec![("childminder.delay", AnyValue::Double(delay.as_secs_f64()))]
+        }
+        Event::OrphanEnded { pid, .. } => vec![("process.pid", number(pid.0))],
+        Event::Called { function, .. } => vec![("childminder.workload", (*function).into())],
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,304 @@
+//! OTLP: sends what waits, on the telemetry thread, and keeps account of what could not be sent.
+//!
+//! The exporters are driven by us, one export at a time for each pipeline: the SDK's own batch threads
+//! ignore the time limit of the final flush.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::tonic_types::transport::{
+    Certificate, ClientTlsConfig, Identity as TlsIdentity,
+};
+use opentelemetry_otlp::{
+    ExporterBuildError, LogExporter, MetricExporter, RetryPolicy, SpanExporter, WithHttpConfig,
+    WithTonicConfig,
+};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
+use opentelemetry_sdk::resource::TelemetryResourceDetector;
+use opentelemetry_sdk::trace::SpanExporter as _;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, timeout_at};
+
+use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
+use crate::telemetry::client::Client;
+use crate::telemetry::identity::Identity;
+use crate::telemetry::instruments::Instruments;
+use crate::telemetry::logs::{LogQueue, Logs};
+use crate::telemetry::metrics::PIPELINES;
+use crate::telemetry::site::Site;
+use crate::telemetry::traces::SpanQueue;
+use crate::telemetry::warn::Warnings;
+
+/// The places of traces, metrics and logs in every list of three.
+const TRACES: usize = 0;
+const METRICS: usize = 1;
+const LOGS: usize = 2;
+
+/// So long an export may take that nobody waits for.
+const EXPORT_MAX: Duration = Duration::from_secs(10);
+
+/// What is told of: the job, not ourselves (specification, Resource).
+#[must_use]
+pub fn resource(identity: &Identity, otlp: Option<&OtlpPlan>) -> Resource {
+    let given = otlp.into_iter().flat_map(|otlp| &otlp.attributes);
+    let mut attributes: Vec<KeyValue> =
+        given.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    attributes.extend([
+        KeyValue::new("service.name", identity.name.clone()),
+        KeyValue::new("service.instance.id", identity.instance.clone()),
+        KeyValue::new("host.name", identity.host.clone()),
+        KeyValue::new("os.type", "linux"),
+    ]);
+    if let Some(machine) = &identity.machine {
+        attributes.push(KeyValue::new("host.id", machine.clone()));
+    }
+    Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_attributes(attributes)
+        .build()
+}
+
+/// When an export has to be through.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    /// Nobody waits for it.
+    NextTick,
+    /// The run is over.
+    Deadline(Instant),
+}
+
+/// The exporters, and what they send.
+pub struct Exports {
+    spans: Option<Mutex<(SpanExporter, Arc<SpanQueue>)>>,
+    metrics: Option<Mutex<MetricExporter>>,
+    records: Option<Mutex<(LogExporter, Arc<LogQueue>)>>,
+    /// The metrics that are sent.
+    pub instruments: Option<Instruments>,
+    /// The records that are sent.
+    pub logs: Option<Logs>,
+    site: Arc<Site>,
+    warnings: Arc<Warnings>,
+}
+
+impl Exports {
+    /// Makes what the plan asks for. What cannot be made is warned of and left out.
+    #[must_use]
+    pub fn new(
+        plan: Option<&OtlpPlan>,
+        span_queue: Option<Arc<SpanQueue>>,
+        site: &Arc<Site>,
+        warnings: &Arc<Warnings>,
+    ) -> Exports {
+        let resource = resource(&site.identity, plan);
+        let [traces, metrics, logs] =
+            plan.map(|plan| plan.pipelines.each_ref().map(Option::as_ref)).unwrap_or_default();
+        let spans = traces.zip(span_queue).and_then(|(pipeline, queue)| {
+            let mut exporter = warnings.build(TRACES, span_exporter(pipeline))?;
+            exporter.set_resource(&resource);
+            Some(Mutex::new((exporter, queue)))
+        });
+        let metrics =
+            metrics.and_then(|pipeline| warnings.build(METRICS, metric_exporter(pipeline)));
+        let instruments = metrics.as_ref().map(|exporter| {
+            Instruments::new(resource.clone(), exporter.temporality(), &site.identity.labels)
+        });
+        let records = logs
+            .and_then(|pipeline| warnings.build(LOGS, log_exporter(pipeline)))
+            .zip(plan)
+            .map(|(mut exporter, plan)| {
+                exporter.set_resource(&resource);
+                (exporter, Logs::new(resource.clone(), plan.log_queue))
+            });
+        let (records, logs) = match records {
+            Some((exporter, logs)) => (Some(Mutex::new((exporter, logs.queue()))), Some(logs)),
+            None => (None, None),
+        };
+        Exports {
+            spans,
+            metrics: metrics.map(Mutex::new),
+            records,
+            instruments,
+            logs,
+            site: Arc::clone(site),
+            warnings: Arc::clone(warnings),
+        }
+    }
+
+    /// Sends the spans that wait.
+    pub async fn send_spans(&self, by: By) {
+        let Some(spans) = &self.spans else { return };
+        let Some(turn) = self.turn(TRACES, spans, by).await else { return };
+        let (exporter, queue) = &*turn;
+        let dropped = queue.take_dropped();
+        self.site.note_health(|health| health.dropped[TRACES] += dropped);
+        let batch = queue.take();
+        if batch.is_empty() {
+            return;
+        }
+        if !self.tried(TRACES, by, exporter.export(batch.clone())).await {
+            let dropped = queue.put_back(batch);
+            self.site.note_health(|health| health.dropped[TRACES] += dropped);
+        }
+    }
+
+    /// Sends the records that wait.
+    pub async fn send_records(&self, by: By) {
+        let Some(records) = &self.records else { return };
+        let Some(turn) = self.turn(LOGS, records, by).await else { return };
+        let (exporter, queue) = &*turn;
+        let dropped = queue.take_dropped();
+        self.site.note_health(|health| health.dropped[LOGS] += dropped);
+        let batch = queue.take();
+        if batch.is_empty() {
+            return;
+        }
+        let borrowed: Vec<_> = batch.iter().map(|(record, scope)| (record, scope)).collect();
+        if !self.tried(LOGS, by, exporter.export(LogBatch::new(&borrowed))).await {
+            let dropped = queue.put_back(batch);
+            self.site.note_health(|health| health.dropped[LOGS] += dropped);
+        }
+    }
+
+    /// Sends the metrics of this moment. Those that cannot be sent are not kept: the next ones
+    /// say more.
+    pub async fn send_metrics(&self, by: By) {
+        let (Some(metrics), Some(instruments)) = (&self.metrics, &self.instruments) else { return };
+        let Some(exporter) = self.turn(METRICS, metrics, by).await else { return };
+        if let Some(metrics) = instruments.collect(self.site.collect()) {
+            self.tried(METRICS, by, exporter.export(&metrics)).await;
+        }
+    }
+
+    /// Sends all that waits, by that time.
+    pub async fn flush(&self, deadline: Instant) {
+        let by = By::Deadline(deadline);
+        tokio::join!(self.send_spans(by), self.send_records(by), self.send_metrics(by));
+    }
+
+    /// Waits until the export before this one is through. In the background nobody waits: the next
+    /// tick sends what this one leaves.
+    async fn turn<'a, T>(
+        &self,
+        pipeline: usize,
+        mutex: &'a Mutex<T>,
+        by: By,
+    ) -> Option<MutexGuard<'a, T>> {
+        match by {
+            By::NextTick => mutex.try_lock().ok(),
+            By::Deadline(deadline) => match timeout_at(deadline, mutex.lock()).await {
+                Ok(guard) => Some(guard),
+                Err(_) => {
+                    self.note(pipeline, Err(OTelSdkError::Timeout(EXPORT_MAX)));
+                    None
+                }
+            },
+        }
+    }
+
+    /// Waits for an export within its limit of time, and returns whether all is well.
+    async fn tried(
+        &self,
+        pipeline: usize,
+        by: By,
+        export: impl Future<Output = Result<(), OTelSdkError>>,
+    ) -> bool {
+        let deadline = match by {
+            By::NextTick => Instant::now() + EXPORT_MAX,
+            By::Deadline(deadline) => deadline,
+        };
+        let result = timeout_at(deadline, export).await;
+        self.note(pipeline, result.unwrap_or(Err(OTelSdkError::Timeout(EXPORT_MAX))))
+    }
+
+    /// Takes the account of an export, and returns whether all is well.
+    fn note(&self, pipeline: usize, result: Result<(), OTelSdkError>) -> bool {
+        self.site.note_health(|health| {
+            health.exports[pipeline] += 1;
+            health.failures[pipeline] += u64::from(result.is_err());
+        });
+        if let Err(error) = &result {
+            let reason = match error {
+                OTelSdkError::InternalFailure(text) => text.clone(),
+                OTelSdkError::Timeout(_) => "no answer within the limit of time".to_owned(),
+                other => other.to_string(),
+            };
+            let text = format!("OTLP {} could not be sent: {reason}", PIPELINES[pipeline]);
+            self.warnings.once(PIPELINES[pipeline], &text);
+        }
+        result.is_ok()
+    }
+}
+
+impl Warnings {
+    fn build<T>(&self, pipeline: usize, built: Result<T, String>) -> Option<T> {
+        let name = PIPELINES[pipeline];
+        built.map_err(|reason| self.once(name, &format!("no OTLP {name}: {reason}"))).ok()
+    }
+}
+
+fn reason(error: ExporterBuildError) -> String {
+    error.to_string()
+}
+
+/// What was not sent waits for the next tick, so nothing is tried again in between.
+fn no_retry() -> RetryPolicy {
+    RetryPolicy::disabled()
+}
+
+fn http_client(pipeline: &Pipeline) -> Result<Client, String> {
+    let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
+    Client::new(&pipeline.credentials, endpoint.starts_with("https:"))
+}
+
+/// `None` without files and where no TLS is wanted.
+fn grpc_tls(pipeline: &Pipeline) -> Result<Option<ClientTlsConfig>, String> {
+    let Credentials { certificate, client_key, client_certificate } = &pipeline.credentials;
+    let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
+    if endpoint.starts_with("http:") {
+        return Ok(None);
+    }
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).map_err(|error| format!("read '{}': {error}", path.display()))
+    };
+    let mut config = match certificate {
+        Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+        None => ClientTlsConfig::new().with_enabled_roots(),
+    };
+    if let (Some(certificate), Some(key)) = (client_certificate, client_key) {
+        config = config.identity(TlsIdentity::from_pem(read(certificate)?, read(key)?));
+    }
+    Ok(Some(config))
+}
+
+macro_rules! exporter {
+    ($(#[$doc:meta])* $name:ident, $kind:ty) => {
+        $(#[$doc])*
+        fn $name(pipeline: &Pipeline) -> Result<$kind, String> {
+            match pipeline.protocol {
+                Protocol::HttpProtobuf => <$kind>::builder()
+                    .with_http()
+                    .with_http_client(http_client(pipeline)?)
+                    .with_retry_policy(no_retry())
+                    .build()
+                    .map_err(reason),
+                Protocol::Grpc => {
+                    let builder = <$kind>::builder().with_tonic().with_retry_policy(no_retry());
+                    let builder = match grpc_tls(pipeline)? {
+                        Some(config) => builder.with_tls_config(config),
+                        None => builder,
+                    };
+                    builder.build().map_err(reason)
+                }
+            }
+        }
+    };
+}
+
+// Three types of the same shape, without a trait that they share.
+exporter!(span_exporter, SpanExporter);
+exporter!(metric_exporter, MetricExporter);
+exporter!(log_exporter, LogExporter);

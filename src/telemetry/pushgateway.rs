@@ -1,0 +1,123 @@
+//! Pushes the numbers of a run to a Pushgateway when it has ended.
+//!
+//! By POST: it replaces metrics of the same name in our own group and nothing else, so a failure
+//! does not take away when the job last succeeded.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use hyper::body::Bytes;
+use hyper::{Request, Uri};
+use opentelemetry_http::HttpClient;
+
+use crate::plan::Credentials;
+use crate::telemetry::client::Client;
+use crate::telemetry::exposition;
+use crate::telemetry::identity::Identity;
+use crate::telemetry::site::Site;
+
+/// Pushes all metrics of the job.
+///
+/// # Errors
+///
+/// A line that says what is wrong with the URL or with the answer.
+pub async fn push(url: &str, site: &Site) -> Result<(), String> {
+    let (uri, authorization) = target(url, &site.identity)?;
+    let collected = site.collect().of_the_job();
+    let body = exposition::text(&exposition::families(&collected, &site.identity));
+    let mut request = Request::post(&uri).header("content-type", exposition::TEXT);
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
+    let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
+    let client = Client::new(&Credentials::default(), uri.scheme_str() == Some("https"))?;
+    let answer = client.send_bytes(request).await.map_err(|error| chain(&*error))?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(answer.body());
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    Err(format!("it answered {}: {}", answer.status(), line.chars().take(200).collect::<String>()))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Makes the address of our group, and the header for a user in the URL.
+fn target(url: &str, identity: &Identity) -> Result<(Uri, Option<String>), String> {
+    let wrong = || "say http://HOST:PORT, with or without a path".to_owned();
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, format!("/{}", path.trim_end_matches('/'))),
+        None => (rest, String::new()),
+    };
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority),
+    };
+    let path = path.trim_end_matches('/');
+    let group = if path.contains("/metrics/job") {
+        String::new()
+    } else {
+        let (name, instance) = (&identity.name, &identity.host);
+        format!(
+            "/metrics/job/childminder/{}/{}",
+            part("job_name", name),
+            part("instance", instance)
+        )
+    };
+    let uri: Uri = format!("{scheme}://{host}{path}{group}").parse().map_err(|_| wrong())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+        return Err(wrong());
+    }
+    Ok((uri, user.map(|user| format!("Basic {}", STANDARD.encode(user)))))
+}
+
+/// A label of the group: what cannot stand in a path is written in base64.
+fn part(label: &str, value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    if !value.is_empty() && value.bytes().all(is_plain) {
+        return format!("{label}/{value}");
+    }
+    let encoded = URL_SAFE.encode(value);
+    // An empty value is a lone padding sign (README of the Pushgateway).
+    format!("{label}@base64/{}", if encoded.is_empty() { "=" } else { &encoded })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::exposition::tests::identity;
+
+    use super::*;
+
+    #[test]
+    fn the_group_is_the_jobs_own() {
+        let mut identity = identity();
+        identity.name = "nightly".into();
+        let uri = |url: &str| target(url, &identity).map(|(uri, _)| uri.to_string());
+        let ours = "/metrics/job/childminder/job_name/nightly/instance/h";
+        assert_eq!(uri("http://h:9091"), Ok(format!("http://h:9091{ours}")));
+        assert_eq!(uri("https://h/push/"), Ok(format!("https://h/push{ours}")));
+        let given = "http://h:1/metrics/job/x/y/z";
+        assert_eq!(uri(given), Ok(given.to_owned()));
+        for bad in ["h:9091", "ftp://h", "http://", "http:// /"] {
+            assert!(target(bad, &identity).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn odd_names_and_passwords_are_encoded() {
+        assert_eq!(part("job_name", "a/b"), "job_name@base64/YS9i");
+        assert_eq!(part("job_name", ""), "job_name@base64/=");
+        let (uri, header) = target("http://u:p@h:1", &identity()).unwrap();
+        assert_eq!(header.as_deref(), Some("Basic dTpw"));
+        assert!(!uri.to_string().contains('@') || uri.to_string().contains("@base64"));
+    }
+}

@@ -1,0 +1,391 @@
+//! Spans: one for the run and one for each attempt, made on the supervising thread, because the job
+//! is told its span before it starts. Ended spans wait in a bounded queue for the telemetry thread.
+//!
+//! Names and attributes are those of TELEMETRY's contract: the run is the callee of whoever called us,
+//! the attempt the call of the job (semantic conventions for command line programs).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{
+    Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer,
+    TracerProvider,
+};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor};
+
+use crate::model::event::Event;
+use crate::model::outcome::{SpawnFailure, Termination};
+use crate::model::signal::Signal;
+use crate::model::usage::ResourceUsage;
+use crate::model::verdict::VerdictKind;
+use crate::plan::{OtlpPlan, TelemetryPlan};
+use crate::sink::Stamp;
+use crate::sink::stats::{Ended, Outcome};
+use crate::telemetry::exposition::Exemplar;
+use crate::telemetry::identity::Identity;
+
+/// So many events go onto a span where log records are not sent.
+const SPAN_EVENTS_MAX: usize = 64;
+
+/// Ended spans that wait to be sent.
+#[derive(Debug)]
+pub struct SpanQueue {
+    spans: Mutex<VecDeque<SpanData>>,
+    capacity: usize,
+    dropped: std::sync::atomic::AtomicU64,
+}
+
+impl SpanQueue {
+    fn new(capacity: usize) -> SpanQueue {
+        SpanQueue { spans: Mutex::default(), capacity, dropped: 0.into() }
+    }
+
+    /// Takes out all that wait.
+    #[must_use]
+    pub fn take(&self) -> Vec<SpanData> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+
+    /// Puts back what could not be sent, for the next try, as far as there is room.
+    pub fn put_back(&self, spans: Vec<SpanData>) -> u64 {
+        let mut queue = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.capacity.saturating_sub(queue.len());
+        let dropped = spans.len().saturating_sub(room);
+        spans.into_iter().skip(dropped).rev().for_each(|span| queue.push_front(span));
+        dropped as u64
+    }
+
+    /// Returns how many were dropped since the last call, the oldest first, for want of room.
+    pub fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// Puts ended spans into the queue.
+#[derive(Debug)]
+struct Collector(Arc<SpanQueue>);
+
+impl SpanProcessor for Collector {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        let mut queue = self.0.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() >= self.0.capacity {
+            queue.pop_front();
+            self.0.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        queue.push_back(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// The spans of one run.
+pub struct Traces {
+    tracer: SdkTracer,
+    /// Spans end with it.
+    _provider: SdkTracerProvider,
+    queue: Arc<SpanQueue>,
+    run: Span,
+    attempt: Option<Attempt>,
+    last_attempt: Option<SpanContext>,
+    attempts: u32,
+    propagates: bool,
+    adds_events: bool,
+    executable: String,
+    owner: String,
+    /// The arguments, if they are to be told.
+    arguments: Option<Vec<String>>,
+}
+
+struct Attempt {
+    span: Span,
+    events: usize,
+    end: Option<(Stamp, Option<Termination>)>,
+}
+
+/// The instrumentation scope of all that we send.
+#[must_use]
+pub fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("childminder")
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url("https://opentelemetry.io/schemas/1.42.0")
+        .build()
+}
+
+fn system_time(stamp: Stamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + stamp.wall.0
+}
+
+/// The two headers of W3C Trace Context, under the names that the propagator asks for.
+struct Carrier([(&'static str, String); 2]);
+
+impl Extractor for Carrier {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+impl Injector for Carrier {
+    fn set(&mut self, key: &str, value: String) {
+        if let Some(entry) = self.0.iter_mut().find(|(name, _)| *name == key) {
+            entry.1 = value;
+        }
+    }
+}
+
+impl Traces {
+    /// Begins the run's span, if traces are sent.
+    #[must_use]
+    pub fn begin(
+        plan: &TelemetryPlan,
+        identity: &Identity,
+        resource: Resource,
+        stamp: Stamp,
+    ) -> Option<Traces> {
+        let otlp = plan.otlp.as_ref().filter(|otlp| otlp.pipelines[0].is_some())?;
+        let queue = Arc::new(SpanQueue::new(otlp.span_queue));
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_span_processor(Collector(Arc::clone(&queue)))
+            .build();
+        let tracer = provider.tracer_with_scope(scope());
+        let run = begin_run(&tracer, otlp, plan.new_trace, stamp);
+        let mut traces = Traces {
+            tracer,
+            _provider: provider,
+            queue,
+            run,
+            attempt: None,
+            last_attempt: None,
+            attempts: 0,
+            propagates: otlp.propagates,
+            adds_events: otlp.pipelines[2].is_none(),
+            executable: identity.executable.clone(),
+            owner: identity.user.clone(),
+            arguments: None,
+        };
+        let pid = i64::from(std::process::id());
+        traces.run.set_attributes([
+            KeyValue::new("process.executable.name", "childminder"),
+            KeyValue::new("process.pid", pid),
+            KeyValue::new("childminder.run.id", identity.run_id.clone()),
+        ]);
+        Some(traces)
+    }
+
+    /// Puts the job's arguments onto its spans; secrets must be hidden in them.
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = Some(arguments);
+    }
+
+    /// Returns where ended spans wait.
+    #[must_use]
+    pub fn queue(&self) -> Arc<SpanQueue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// Returns the id of the trace.
+    #[must_use]
+    pub fn trace_id(&self) -> String {
+        self.run.span_context().trace_id().to_string()
+    }
+
+    /// Begins an attempt and returns TRACEPARENT and TRACESTATE for the job: a value, or none to
+    /// take the variable away.
+    pub fn begin_attempt(&mut self, attempt: u32, stamp: Stamp) -> Vec<(String, Option<String>)> {
+        self.attempts = attempt;
+        let parent = Context::new().with_remote_span_context(self.run.span_context().clone());
+        let mut builder = SpanBuilder::from_name(self.executable.clone())
+            .with_kind(SpanKind::Client)
+            .with_start_time(system_time(stamp))
+            .with_attributes([
+                KeyValue::new("process.executable.name", self.executable.clone()),
+                KeyValue::new("process.owner", self.owner.clone()),
+                KeyValue::new("process.creation.time", stamp.wall.rfc3339()),
+                KeyValue::new("childminder.attempt", i64::from(attempt)),
+            ]);
+        if let Some(previous) = self.last_attempt.take() {
+            builder = builder.with_links(vec![Link::with_context(previous)]);
+        }
+        let mut span = self.tracer.build_with_context(builder, &parent);
+        if let Some(arguments) = &self.arguments {
+            let words = arguments.iter().map(|word| word.clone().into()).collect();
+            let words = opentelemetry::Value::Array(opentelemetry::Array::String(words));
+            span.set_attribute(KeyValue::new("process.command_args", words));
+        }
+        let context = span.span_context().clone();
+        self.last_attempt = Some(context.clone());
+        self.attempt = Some(Attempt { span, events: 0, end: None });
+        if !self.propagates {
+            return Vec::new();
+        }
+        let mut carrier = Carrier([("traceparent", String::new()), ("tracestate", String::new())]);
+        let context = Context::new().with_remote_span_context(context);
+        TraceContextPropagator::new().inject_context(&context, &mut carrier);
+        let variable = |(name, value): (&str, String)| {
+            (name.to_uppercase(), Some(value).filter(|value| !value.is_empty()))
+        };
+        carrier.0.into_iter().map(variable).collect()
+    }
+
+    /// Returns the context that a log record of this moment belongs to.
+    #[must_use]
+    pub fn context(&self) -> SpanContext {
+        let attempt = self.attempt.as_ref().map(|attempt| attempt.span.span_context());
+        attempt.unwrap_or_else(|| self.run.span_context()).clone()
+    }
+
+    /// Returns the trace that exemplars lead to, if it is recorded.
+    #[must_use]
+    pub fn exemplar(&self) -> Option<Exemplar> {
+        let context = self.context();
+        context.is_sampled().then(|| Exemplar {
+            trace_id: context.trace_id().to_string(),
+            span_id: context.span_id().to_string(),
+        })
+    }
+
+    /// Takes in an event.
+    pub fn apply(&mut self, stamp: Stamp, event: &Event) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if self.adds_events
+            && attempt.events < SPAN_EVENTS_MAX
+            && let Some((name, _)) = super::logs::name_and_severity(event)
+        {
+            attempt.events += 1;
+            let attributes = vec![KeyValue::new("childminder.message", event.to_string())];
+            attempt.span.add_event_with_timestamp(name, system_time(stamp), attributes);
+        }
+        match event {
+            Event::Started { pid, .. } => {
+                attempt.span.set_attribute(KeyValue::new("process.pid", i64::from(pid.0)));
+                if let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+                    let path = path.to_string_lossy().into_owned();
+                    attempt.span.set_attribute(KeyValue::new("process.executable.path", path));
+                }
+            }
+            Event::StartFailed { failure, .. } => attempt.not_started(stamp, failure),
+            Event::Exited { status, .. } => {
+                attempt.end = Some((stamp, Some(Termination::Exited(*status))));
+            }
+            Event::Signaled { signal, .. } => {
+                let end = Termination::Signaled { signal: *signal, core_dumped: false };
+                attempt.end = Some((stamp, Some(end)));
+            }
+            Event::DumpedCore { .. } => {
+                attempt.span.set_attribute(KeyValue::new("childminder.exit.core_dumped", true));
+            }
+            Event::Usage { usage, .. } => attempt.span.set_attributes(usage_attributes(usage)),
+            Event::Judged(verdict) => {
+                attempt.judged(verdict.kind, &verdict.to_string());
+                let (end, _) = attempt.end.unwrap_or((stamp, None));
+                attempt.span.end_with_timestamp(system_time(end));
+                self.attempt = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the run's span.
+    pub fn finish(&mut self, ended: &Ended) {
+        if let Some(mut attempt) = self.attempt.take() {
+            attempt.span.end_with_timestamp(system_time(ended.stamp));
+        }
+        self.run.set_attributes([
+            KeyValue::new("process.exit.code", i64::from(ended.exit_status)),
+            KeyValue::new("childminder.attempts", i64::from(self.attempts)),
+            KeyValue::new("childminder.outcome", ended.outcome.word()),
+        ]);
+        if ended.outcome != Outcome::Success {
+            self.run.set_attribute(KeyValue::new("error.type", ended.outcome.word()));
+            self.run.set_status(Status::error("the job failed"));
+        }
+        self.run.end_with_timestamp(system_time(ended.stamp));
+    }
+}
+
+/// The span of the run: the child of TRACEPARENT or, with `--new-trace`, linked to it.
+fn begin_run(tracer: &SdkTracer, otlp: &OtlpPlan, is_new: bool, stamp: Stamp) -> Span {
+    let (parent, state) = otlp.parent.clone().unwrap_or_default();
+    let carrier = Carrier([("traceparent", parent), ("tracestate", state)]);
+    let given = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+    let mut builder = SpanBuilder::from_name("childminder run")
+        .with_kind(SpanKind::Internal)
+        .with_start_time(system_time(stamp));
+    let given_span = given.span().span_context().clone();
+    if is_new && given_span.is_valid() {
+        builder = builder.with_links(vec![Link::with_context(given_span)]);
+    }
+    // What is built in a context without a span begins a trace.
+    let parent = if is_new { Context::new() } else { given };
+    tracer.build_with_context(builder, &parent)
+}
+
+impl Attempt {
+    fn not_started(&mut self, stamp: Stamp, failure: &SpawnFailure) {
+        self.end = Some((stamp, None));
+        let code = i64::from(failure.exit_status());
+        self.span.set_attribute(KeyValue::new("process.exit.code", code));
+        let errno = nix::errno::Errno::from_raw(failure.errno);
+        self.span.set_attribute(KeyValue::new("error.type", format!("{errno:?}")));
+    }
+
+    fn judged(&mut self, kind: VerdictKind, text: &str) {
+        let end = self.end.and_then(|(_, end)| end);
+        if let Some(end) = end {
+            let code = i64::from(end.exit_status());
+            self.span.set_attribute(KeyValue::new("process.exit.code", code));
+        }
+        if let Some(Termination::Signaled { signal, .. }) = end {
+            let name = signal.to_string();
+            self.span.set_attribute(KeyValue::new("childminder.exit.signal", name));
+        }
+        self.span.set_attribute(KeyValue::new("childminder.verdict", kind.word()));
+        if kind.is_success() {
+            return;
+        }
+        if kind != VerdictKind::ExecFailed {
+            self.span.set_attribute(KeyValue::new("error.type", error_type(kind, end)));
+        }
+        self.span.set_status(Status::error(text.to_owned()));
+    }
+}
+
+/// The documented list: what happened in a word, or the exit status, or the signal.
+fn error_type(kind: VerdictKind, end: Option<Termination>) -> String {
+    match (kind, end) {
+        (VerdictKind::TimedOut, _) => "timeout".to_owned(),
+        (VerdictKind::OomKilled, _) => "oom_killed".to_owned(),
+        (_, Some(Termination::Exited(status))) => status.to_string(),
+        (_, Some(Termination::Signaled { signal, .. })) => Signal::to_string(&signal),
+        (_, None) => "_OTHER".to_owned(),
+    }
+}
+
+fn usage_attributes(usage: &ResourceUsage) -> [KeyValue; 4] {
+    let kib = i64::try_from(usage.max_rss_kib).unwrap_or(i64::MAX);
+    let faults = i64::try_from(usage.major_faults).unwrap_or(i64::MAX);
+    [
+        KeyValue::new("childminder.child.cpu_user_seconds", usage.user.as_secs_f64()),
+        KeyValue::new("childminder.child.cpu_system_seconds", usage.system.as_secs_f64()),
+        KeyValue::new("childminder.child.max_rss_bytes", kib.saturating_mul(1024)),
+        KeyValue::new("childminder.child.major_faults", faults),
+    ]
+}

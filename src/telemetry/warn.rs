@@ -1,0 +1,30 @@
+//! Trouble of telemetry: told once of each kind on standard error, and counted.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+/// Tells each kind of trouble once.
+pub struct Warnings {
+    told: Mutex<BTreeSet<&'static str>>,
+    say: fn(&str),
+}
+
+impl Warnings {
+    /// Makes it; `say` writes a line for the user.
+    #[must_use]
+    pub fn new(say: fn(&str)) -> Warnings {
+        Warnings { told: Mutex::default(), say }
+    }
+
+    /// Tells trouble, unless there was some of that kind before.
+    pub fn once(&self, kind: &'static str, text: &str) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(kind) {
+            (self.say)(&format!("{text}; the job goes on"));
+        }
+    }
+
+    /// Tells something each time.
+    pub fn always(&self, text: &str) {
+        (self.say)(text);
+    }
+}
