@@ -59,9 +59,14 @@ pub struct Observed {
     pub kept_max: usize,
     /// Whether open files are looked at, too.
     pub files: bool,
+    /// What each sample is told to, on the observing thread.
+    pub on_sample: Option<OnSample>,
     /// The clocks.
     pub clocks: Clocks,
 }
+
+/// Takes a sample in.
+pub type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
 
 /// The files of a process are looked at when it is new, and in each such round of samples: that
 /// costs several times as much as the rest.
@@ -96,11 +101,12 @@ impl Watch {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let (clocks, pace) = (observed.clocks, Pace::new(observed.interval));
+        let tell = observed.on_sample;
         let look = observed.files.then(|| FileLook::new(observed.root.clone()));
         thread::Builder::new()
             .name("observe".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || observe(&theirs, (sampler, look), clocks, pace))?;
+            .spawn(move || observe(&theirs, (sampler, look), tell, clocks, pace))?;
         Ok(Watch { shared })
     }
 
@@ -191,6 +197,7 @@ impl FileLook {
 fn observe(
     shared: &Shared,
     (mut sampler, mut files): (Sampler, Option<FileLook>),
+    tell: Option<OnSample>,
     clocks: Clocks,
     mut pace: Pace,
 ) {
@@ -203,6 +210,9 @@ fn observe(
         sampler.seen(&mut rows);
         if let Some(look) = &mut files {
             look.look(&rows, &shared.files);
+        }
+        if let Some(tell) = &tell {
+            tell(&sample);
         }
         let interval = pace.after((clocks.thread_cpu)().saturating_sub(used_before));
         let (errors, page_bytes) = (sampler.errors(), sampler.page_bytes());
@@ -293,6 +303,7 @@ mod tests {
             interval: Duration::from_millis(5),
             kept_max: 10,
             files: false,
+            on_sample: None,
             clocks: Clocks { now, thread_cpu },
         }
     }

@@ -15,9 +15,11 @@ use crate::model::signal::{Origin, Signal};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
+use crate::run::environment::{self, RUN_ID};
 use crate::run::prepare::Files;
 use crate::run::quarantine::{self, Rules};
 use crate::run::senders::Senders;
+use crate::run::telemetry::Shared;
 use crate::run::witness::{Place, Witness};
 use crate::run::{World, run_id};
 use crate::supervisor::{AttemptContext, Input, Received, Target};
@@ -29,9 +31,6 @@ use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
 
-/// The variable by which a process is known to be of this run.
-const RUN_ID: &str = "CHILDMINDER_RUN_ID";
-
 /// So many inputs may wait for the supervisor before no more signals are read ahead of it.
 const PENDING_MAX: usize = 16 * 1024;
 
@@ -40,14 +39,16 @@ const CHANGES_MAX: usize = 256;
 
 /// See [`World`].
 pub(super) struct Live {
-    run_id: RunId,
+    pub(super) run_id: RunId,
     program: Program,
     directory: Option<CString>,
     files: Files,
     new_session: bool,
     wants_cgroup: bool,
     given: Given,
-    signals: SignalFd,
+    pub(super) signals: SignalFd,
+    /// Whom the attempts are told to, besides the sinks.
+    pub(super) telemetry: Option<Shared>,
     senders: Senders,
     batch: Vec<RawSignal>,
     tree: Tree,
@@ -95,6 +96,7 @@ impl Live {
                 || policy.stragglers == Stragglers::Kill,
             given,
             signals,
+            telemetry: None,
             senders: Senders::new(),
             batch: Vec::new(),
             tree: Tree::new(has_children, format!("{RUN_ID}={run_id}")),
@@ -301,16 +303,6 @@ impl Live {
         }
         living
     }
-
-    /// What a childminder further out told us is not told again.
-    fn told_to_job(&self, attempt: AttemptContext) -> [(&'static str, Option<String>); 3] {
-        let previous = attempt.previous.map(|verdict| verdict.word().to_owned());
-        [
-            (RUN_ID, Some(self.run_id.to_string())),
-            ("CHILDMINDER_ATTEMPT", Some(attempt.attempt.to_string())),
-            ("CHILDMINDER_PREVIOUS_VERDICT", previous),
-        ]
-    }
 }
 
 impl World for Live {
@@ -326,10 +318,14 @@ impl World for Live {
         // What is counted from the beginning begins before it: a job may die in its first moment.
         match &mut self.witness {
             Some(witness) => witness.begin_attempt(),
-            None => self.witness = Some(Witness::new(&self.observation, &self.tree)),
+            None => {
+                let on_sample = self.telemetry.as_ref().map(|one| one.borrow().on_sample());
+                let witness = Witness::new(&self.observation, &self.tree);
+                self.witness = Some(witness.telling(on_sample));
+            }
         }
         self.cgroup = if self.wants_cgroup { AttemptCgroup::create(attempt.attempt) } else { None };
-        let environment = self.told_to_job(attempt);
+        let environment = environment::of_attempt(self.run_id, attempt, self.telemetry.as_ref());
         let setting = Setting {
             environment: &environment,
             standard: self.files.standard(),

@@ -2,12 +2,14 @@
 //!
 //! Decides nothing. Called by `bin/childminder.rs`.
 
+mod environment;
 mod live;
 mod prepare;
 mod probe;
 mod quarantine;
 mod senders;
 mod sinks;
+mod telemetry;
 mod witness;
 
 use std::collections::VecDeque;
@@ -120,10 +122,11 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
         Work::Probe(probe) => {
             let word = probe.function.word();
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
-            let mut sinks = Sinks::new(log, &plan.log);
+            let told = telemetry::prepare(plan, run_id());
+            let mut sinks = Sinks::new(log, &plan.log).with_telemetry(told);
             match probe::run(probe, &signals, &mut sinks) {
                 Ok(()) => {
-                    sinks.close(true);
+                    sinks.close((0, true), &signals);
                     Ok(0)
                 }
                 Err(error) => {
@@ -157,9 +160,12 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             if let Some(file) = log.file() {
                 world.quarantine_beside(file);
             }
-            let mut sinks = Sinks::new(log, &plan.log);
+            let told = telemetry::prepare(plan, world.run_id);
+            world.telemetry.clone_from(&told);
+            let mut sinks = Sinks::new(log, &plan.log).with_telemetry(told);
             let outcome = mind(job, &mut world, &mut sinks);
-            sinks.close(outcome.verdict.kind == VerdictKind::Success);
+            let is_full_success = outcome.verdict.kind == VerdictKind::Success;
+            sinks.close((outcome.exit_status, is_full_success), &world.signals);
             Ok(outcome.exit_status)
         }
     }

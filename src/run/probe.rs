@@ -251,7 +251,7 @@ impl Worker {
     }
 
     fn join(self) -> Result<(), SysError> {
-        // A panic there is ours; it was told on standard error, and aborts in a release.
+        // A panic there is ours; it was told on standard error, and ends that thread.
         self.thread.join().map_err(|_| SysError {
             action: "run a built-in function".into(),
             source: nix::errno::Errno::ECANCELED,

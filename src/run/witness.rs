@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -14,14 +15,14 @@ use nix::unistd::getuid;
 use crate::model::event::Event;
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
-use crate::model::sample::Seen;
+use crate::model::sample::{Seen, TreeSample};
 use crate::model::scene::{Death, Deaths, Memory, OomCounter, Scene};
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::observe::cgroup::MemoryCgroup;
 use crate::observe::files::Files;
-use crate::observe::watch::{Clocks, Observed, Watch};
+use crate::observe::watch::{Clocks, Observed, OnSample, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::sys::clock;
@@ -59,6 +60,8 @@ pub(super) struct Witness {
     late_at: Option<Moment>,
     watch_at: Option<Moment>,
     watch: Option<Watch>,
+    /// What each sample is told to.
+    on_sample: Option<OnSample>,
     /// Of the attempt that ended last.
     files: Files,
 }
@@ -79,6 +82,7 @@ impl Witness {
             late_at: None,
             watch_at: None,
             watch: None,
+            on_sample: None,
             files: Files::default(),
             cgroup: None,
             root: PathBuf::from("/"),
@@ -87,6 +91,15 @@ impl Witness {
         let is_on = plan.interval > Duration::ZERO;
         witness.late_at = is_on.then(|| witness.began + LATE);
         witness
+    }
+
+    /// Tells each sample.
+    pub(super) fn telling(
+        self,
+        on_sample: Option<impl Fn(&TreeSample) + Send + Sync + 'static>,
+    ) -> Witness {
+        let on_sample = on_sample.map(|tell| Arc::new(tell) as OnSample);
+        Witness { on_sample, ..self }
     }
 
     /// Begins anew for another attempt.
@@ -156,6 +169,7 @@ impl Witness {
             interval: self.plan.interval,
             kept_max: sampler::kept_max(soft),
             files: self.wants_files(),
+            on_sample: self.on_sample.clone(),
             clocks: Clocks { now: clock::now, thread_cpu: clock::thread_cpu },
         })
     }

@@ -69,7 +69,7 @@ fn to_c_string(text: OsString) -> CString {
 /// How the process is to begin.
 pub struct Setting<'a> {
     /// What is added to our own environment or, without a value, taken out of it.
-    pub environment: &'a [(&'a str, Option<String>)],
+    pub environment: &'a [(String, Option<String>)],
     /// What its descriptors 0, 1 and 2 shall be; `None` leaves one as childminder was given it.
     pub standard: [Option<BorrowedFd<'a>>; 3],
     /// Its working directory, if not ours.
@@ -184,7 +184,7 @@ impl Environment {
     }
 }
 
-fn extended(additions: &[(&str, Option<String>)]) -> Environment {
+fn extended(additions: &[(String, Option<String>)]) -> Environment {
     let is_kept = |entry: &&CStr| {
         let bytes = entry.to_bytes();
         !additions.iter().any(|(name, _)| {

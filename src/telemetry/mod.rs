@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use opentelemetry::logs::{AnyValue, Severity};
 use opentelemetry::trace::SpanContext;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -32,6 +33,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use crate::model::event::Event;
 use crate::plan::TelemetryPlan;
 use crate::sink::Stamp;
+use crate::sink::stats::{Ended, Outcome};
 use crate::telemetry::metrics::PIPELINES;
 use crate::telemetry::otlp::{By, Exports};
 use crate::telemetry::site::Site;
@@ -51,7 +53,7 @@ const LOGS: usize = 2;
 /// What the thread is told.
 enum Note {
     Event(Stamp, Box<Event>, Option<SpanContext>),
-    Finish,
+    Finish(Ended, Option<SpanContext>),
 }
 
 /// The telemetry thread, as the supervising thread sees it.
@@ -70,6 +72,8 @@ pub struct Begin {
     pub site: Arc<Site>,
     /// Where ended spans wait.
     pub spans: Option<Arc<SpanQueue>>,
+    /// When the run began, and its span.
+    pub began: (Stamp, Option<SpanContext>),
     /// Writes a line for the user.
     pub say: fn(&str),
 }
@@ -109,9 +113,9 @@ impl Telemetry {
     }
 
     /// Asks for the final flush.
-    pub fn finish(&self) {
+    pub fn finish(&self, ended: Ended, context: Option<SpanContext>) {
         // Only a full queue is in the way; the thread takes out of it as fast as it can.
-        let mut note = Note::Finish;
+        let mut note = Note::Finish(ended, context);
         while let Err(mpsc::error::TrySendError::Full(refused)) = self.notes.try_send(note) {
             note = refused;
             std::thread::yield_now();
@@ -155,11 +159,16 @@ impl Drop for Announce {
 
 async fn run(begin: Begin, mut notes: Receiver<Note>, dropped: &AtomicU64) {
     let warnings = Arc::new(Warnings::new(begin.say));
-    let Begin { plan, site, spans, .. } = begin;
+    let Begin { plan, site, spans, began: (stamp, context), .. } = begin;
     if let Some(otlp) = &plan.otlp {
         otlp.warnings.iter().for_each(|text| warnings.always(text));
     }
     let exports = Arc::new(Exports::new(plan.otlp.as_ref(), spans, &site, &warnings));
+    if let Some(logs) = &exports.logs {
+        let name = ("childminder.run.start", Severity::Info);
+        let body = format!("run of {} began", site.identity.name);
+        logs.record(name, (stamp, context.as_ref()), body, Vec::new());
+    }
     let mut worker = Worker {
         textfile: plan
             .textfile_directory
@@ -205,7 +214,8 @@ impl Worker {
             tokio::select! {
                 note = notes.recv() => match note {
                     Some(Note::Event(stamp, event, context)) => self.take(stamp, &event, context),
-                    Some(Note::Finish) | None => return,
+                    Some(Note::Finish(ended, context)) => return self.ended(&ended, context.as_ref()),
+                    None => return,
                 },
                 _ = spans.tick() => {
                     let exports = Arc::clone(&self.exports);
@@ -242,6 +252,25 @@ impl Worker {
             Event::Called { function, took, .. } => instruments.call(function, *took),
             _ => {}
         }
+    }
+
+    /// The last records.
+    fn ended(&self, ended: &Ended, context: Option<&SpanContext>) {
+        let Some(logs) = &self.exports.logs else { return };
+        let dropped = self.site.health().dropped[LOGS];
+        if dropped > 0 {
+            let name = ("childminder.telemetry.dropped", Severity::Warn);
+            let body = format!("{dropped} log records were dropped");
+            logs.record(name, (ended.stamp, context), body, Vec::new());
+        }
+        let is_success = ended.outcome == Outcome::Success;
+        let severity = if is_success { Severity::Info } else { Severity::Error };
+        let body = format!("run ended with status {}: {}", ended.exit_status, ended.outcome.word());
+        let attributes = vec![
+            ("process.exit.code", AnyValue::Int(ended.exit_status.into())),
+            ("childminder.outcome", ended.outcome.word().into()),
+        ];
+        logs.record(("childminder.run.end", severity), (ended.stamp, context), body, attributes);
     }
 
     async fn write_file(&mut self) {

@@ -1,0 +1,192 @@
+//! Telemetry of a run, as the supervising thread has it: the numbers, the spans, and the way to the
+//! thread that tells others of them.
+
+use std::cell::RefCell;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::unistd::{getpid, getuid};
+
+use crate::model::event::Event;
+use crate::model::process::{Pid, RunId};
+use crate::model::sample::TreeSample;
+use crate::model::signal::Signal;
+use crate::model::time::Moment;
+use crate::plan::{RunPlan, TelemetryPlan, Work};
+use crate::run::senders::user_name;
+use crate::sink::Stamp;
+use crate::sink::console::Console;
+use crate::sink::stats::Stats;
+use crate::sys::signals::SignalFd;
+use crate::sys::{clock, environment, poll};
+use crate::telemetry::identity::{Facts, Identity};
+use crate::telemetry::site::Site;
+use crate::telemetry::traces::Traces;
+use crate::telemetry::{Begin, Telemetry, otlp};
+
+/// Longer than the flush itself: the thread may have to write a file, or may be kept from running.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// The world starts attempts and the sinks see events: both are here, on one thread.
+pub(super) type Shared = Rc<RefCell<Told>>;
+
+/// See the module's documentation.
+pub(super) struct Told {
+    plan: TelemetryPlan,
+    stats: Arc<Mutex<Stats>>,
+    site: Arc<Site>,
+    begun: Moment,
+    traces: Option<Traces>,
+    thread: Option<Telemetry>,
+    has_failed: bool,
+}
+
+/// Prepares what was asked for; no thread is started before the job.
+pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
+    let asked = plan.telemetry.as_deref()?;
+    let program = match &plan.work {
+        Work::Job(job) => job.command.first().cloned().unwrap_or_default(),
+        Work::Probe(probe) => probe.function.word().into(),
+    };
+    let uid = getuid().as_raw();
+    let facts = Facts {
+        name: plan.naming.name.clone(),
+        program: program.to_string_lossy().into_owned(),
+        user: user_name(uid).unwrap_or_else(|| uid.to_string()),
+        host: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
+        run_id: run_id.to_string(),
+    };
+    let identity = Identity::new(facts, asked);
+    let stamp = Stamp { wall: clock::wall(), elapsed: Duration::ZERO };
+    let resource = otlp::resource(&identity, asked.otlp.as_ref());
+    let traces = Traces::begin(asked, &identity, resource, stamp);
+    let stats = Arc::new(Mutex::new(Stats::new(stamp.wall.0)));
+    let begun = clock::now();
+    let ourselves = Pid(getpid().as_raw());
+    let site = Site::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
+    Some(Rc::new(RefCell::new(Told {
+        plan: asked.clone(),
+        stats,
+        site: Arc::new(site),
+        begun,
+        traces,
+        thread: None,
+        has_failed: false,
+    })))
+}
+
+impl Told {
+    /// Begins an attempt, and returns what the job finds in its environment, or finds no more.
+    pub(super) fn begin_attempt(&mut self, attempt: u32) -> Vec<(String, Option<String>)> {
+        let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
+        let traces = self.traces.as_mut();
+        let mut variables =
+            traces.map(|traces| traces.begin_attempt(attempt, stamp)).unwrap_or_default();
+        if self.plan.strip_environment {
+            let names = environment::entries().filter_map(|entry| {
+                let name = entry.split(|byte| *byte == b'=').next()?;
+                Some(String::from_utf8_lossy(name).into_owned())
+            });
+            let ours = names.filter(|name| name.starts_with("OTEL_"));
+            variables.extend(ours.map(|name| (name, None)));
+        }
+        variables
+    }
+
+    /// Takes in an event. With the first one about the job the thread starts: the job has begun.
+    pub(super) fn publish(&mut self, stamp: Stamp, event: &Event) {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).apply(stamp, event);
+        let context = self.traces.as_ref().map(Traces::context);
+        if let Some(traces) = &mut self.traces {
+            traces.apply(stamp, event);
+            if matches!(event, Event::Started { .. })
+                && let Some(exemplar) = traces.exemplar()
+            {
+                self.site.set_exemplar(exemplar);
+            }
+        }
+        let is_beginning = matches!(
+            event,
+            Event::Started { .. } | Event::StartFailed { .. } | Event::Trapped { .. }
+        );
+        if is_beginning && self.thread.is_none() && !self.has_failed {
+            self.start(stamp);
+        }
+        if let Some(thread) = &self.thread {
+            thread.publish(stamp, event, context);
+        }
+    }
+
+    fn start(&mut self, stamp: Stamp) {
+        let begin = Begin {
+            plan: self.plan.clone(),
+            site: Arc::clone(&self.site),
+            spans: self.traces.as_ref().map(Traces::queue),
+            began: (stamp, self.traces.as_ref().map(Traces::context)),
+            say,
+        };
+        match Telemetry::start(begin) {
+            Ok(thread) => self.thread = Some(thread),
+            Err(error) => {
+                self.has_failed = true;
+                say(&format!("no telemetry: {error}; the job goes on"));
+            }
+        }
+    }
+
+    /// What the observing thread calls with each sample.
+    pub(super) fn on_sample(&self) -> impl Fn(&TreeSample) + Send + Sync + use<> {
+        let (stats, begun) = (Arc::clone(&self.stats), self.begun);
+        move |sample| {
+            let elapsed = clock::now() - begun;
+            stats.lock().unwrap_or_else(PoisonError::into_inner).sampled(elapsed, *sample);
+        }
+    }
+
+    /// The run is over, and its exit status fixed: begins to send what is left.
+    pub(super) fn finish(&mut self, exit_status: u8) {
+        let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
+        let ended = {
+            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+            stats.finish(stamp, exit_status);
+            stats.ended
+        };
+        let Some(ended) = ended else { return };
+        if let Some(traces) = &mut self.traces {
+            traces.finish(&ended);
+        }
+        if let Some(thread) = &self.thread {
+            thread.finish(ended, self.traces.as_ref().map(Traces::context));
+        }
+    }
+
+    /// Waits until all is sent, for a bounded time and no longer than the user has patience:
+    /// another SIGTERM, SIGINT or the like ends it. Returns what was lost, in words.
+    pub(super) fn await_flush(&mut self, signals: &SignalFd) -> Option<String> {
+        let thread = self.thread.take()?;
+        let deadline = clock::now() + self.plan.flush_timeout + SLACK;
+        let mut batch = Vec::new();
+        while clock::now() < deadline {
+            let fds = [Some(thread.done().as_fd()), Some(signals.as_fd())];
+            let Ok([is_done, has_signals]) = poll::wait(fds, Some(deadline)) else { break };
+            if is_done {
+                return thread.losses();
+            }
+            batch.clear();
+            if has_signals && signals.read(&mut batch).is_ok() {
+                let ends = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+                if batch.iter().any(|raw| ends.contains(&raw.signal)) {
+                    return Some("telemetry was cut short by a signal".to_owned());
+                }
+            }
+        }
+        Some("telemetry did not end in time".to_owned())
+    }
+}
+
+/// Tells the user something on standard error, which is all that telemetry may do.
+fn say(text: &str) {
+    Console.say(text).ok();
+}
