@@ -23,7 +23,7 @@ const DEATHS_KEPT: usize = 16;
 pub struct Scene {
     /// What speaks for or against want of memory.
     pub memory: Memory,
-    /// Descendants that died of a signal, as the kernel told us of each (proc connector).
+    /// Descendants that died of a signal, as the kernel told us of each.
     pub deaths: Deaths,
     /// The resource limits that the job died under; only looked up if it failed.
     pub limits: Option<Limits>,
@@ -89,7 +89,7 @@ pub struct Death {
     pub name: Option<String>,
     /// How it ended.
     pub end: Termination,
-    /// Who told us: `proc connector` or `waitid(2)`.
+    /// Who told us: `proc connector`, `PIDFD_GET_INFO` or `waitid(2)`.
     pub source: &'static str,
 }
 

@@ -45,6 +45,10 @@ pub struct Clocks {
     pub thread_cpu: fn() -> Duration,
 }
 
+/// Called by the thread with the processes of each sample and those that left last, so that what
+/// only `sys` can do wakes nobody on its own.
+pub type Onlooker = Box<dyn FnMut(&[Row]) + Send>;
+
 /// What shall be observed, and how.
 pub struct Observed {
     /// Where the proc file system is: `/proc`.
@@ -59,6 +63,8 @@ pub struct Observed {
     pub kept_max: usize,
     /// Whether open files are looked at, too.
     pub files: bool,
+    /// Who looks at the processes, too, after each sample.
+    pub onlooker: Option<Onlooker>,
     /// The clocks.
     pub clocks: Clocks,
 }
@@ -97,10 +103,11 @@ impl Watch {
         let theirs = Arc::clone(&shared);
         let (clocks, pace) = (observed.clocks, Pace::new(observed.interval));
         let look = observed.files.then(|| FileLook::new(observed.root.clone()));
+        let onlooker = observed.onlooker;
         thread::Builder::new()
             .name("observe".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || observe(&theirs, (sampler, look), clocks, pace))?;
+            .spawn(move || observe(&theirs, (sampler, look, onlooker), clocks, pace))?;
         Ok(Watch { shared })
     }
 
@@ -190,7 +197,7 @@ impl FileLook {
 
 fn observe(
     shared: &Shared,
-    (mut sampler, mut files): (Sampler, Option<FileLook>),
+    (mut sampler, mut files, mut onlooker): (Sampler, Option<FileLook>, Option<Onlooker>),
     clocks: Clocks,
     mut pace: Pace,
 ) {
@@ -203,6 +210,9 @@ fn observe(
         sampler.seen(&mut rows);
         if let Some(look) = &mut files {
             look.look(&rows, &shared.files);
+        }
+        if let Some(look) = &mut onlooker {
+            look(&rows);
         }
         let interval = pace.after((clocks.thread_cpu)().saturating_sub(used_before));
         let (errors, page_bytes) = (sampler.errors(), sampler.page_bytes());
@@ -293,6 +303,7 @@ mod tests {
             interval: Duration::from_millis(5),
             kept_max: 10,
             files: false,
+            onlooker: None,
             clocks: Clocks { now, thread_cpu },
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Decides nothing. Called by `bin/childminder.rs`.
 
+mod deaths;
+mod exits;
 mod live;
 mod prepare;
 mod probe;
