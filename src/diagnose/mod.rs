@@ -64,7 +64,10 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
     if let Some(loss) = deaths.first_loss() {
         evidence.push(death_words(loss));
         if deaths.losses > 1 {
-            evidence.push(exact(format!("{} such deaths in all", deaths.losses), loss.source));
+            let (least, all) =
+                if deaths.may_be_more() { ("at least ", "") } else { ("", " in all") };
+            let fact = format!("{least}{} such deaths{all}", deaths.losses);
+            evidence.push(exact(fact, loss.source));
         }
         evidence.extend(memory::certain(&facts.scene.memory, loss.pid));
         return (VerdictKind::SuccessWithLosses, Confidence::Certain, evidence);

@@ -18,6 +18,9 @@ use crate::model::text::Escaped;
 /// So many deaths of descendants are kept one by one; the rest are counted.
 const DEATHS_KEPT: usize = 16;
 
+/// The source of deaths that knows only those whom a sample has seen.
+pub const BY_PIDFD: &str = "PIDFD_GET_INFO";
+
 /// The scene of one attempt's end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scene {
@@ -148,6 +151,12 @@ impl Deaths {
             self.first.push(death.clone());
         }
         self.last = Some(death);
+    }
+
+    /// Returns whether there may be more than are known of.
+    #[must_use]
+    pub fn may_be_more(&self) -> bool {
+        self.first.iter().chain(&self.last).any(|death| death.source == BY_PIDFD)
     }
 
     /// Returns the first loss.

@@ -10,9 +10,9 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::model::process::Pid;
 use crate::model::sample::Seen;
-use crate::model::scene::{Death, Deaths};
+use crate::model::scene::{BY_PIDFD, Death, Deaths};
 use crate::observe::watch::Onlooker;
-use crate::run::exits::{self, Exits};
+use crate::run::exits::Exits;
 use crate::sys::proc_events::{DeathNotice, ProcEvents};
 use crate::sys::reaper::Tree;
 use crate::sys::{SysError, pidfd_info};
@@ -126,8 +126,8 @@ impl DeathWatch {
         };
         note(format!("proc connector ({refused})"), false);
         match &self.exits_in_force {
-            Ok(()) => note(format!("deaths of descendants by {}", exits::SOURCE), true),
-            Err(refused) => note(format!("{} ({refused})", exits::SOURCE), false),
+            Ok(()) => note(format!("deaths of descendants by {}", BY_PIDFD), true),
+            Err(refused) => note(format!("{} ({refused})", BY_PIDFD), false),
         }
     }
 }

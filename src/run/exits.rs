@@ -10,12 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
-use crate::model::scene::Death;
+use crate::model::scene::{BY_PIDFD, Death};
 use crate::observe::members::Row;
 use crate::sys::pidfd_info::{self, End, Held};
-
-/// How this source is called, in the log and in evidence.
-pub(super) const SOURCE: &str = "PIDFD_GET_INFO";
 
 /// So many processes are held at the same time.
 const HELD_MAX: usize = 256;
@@ -134,7 +131,7 @@ impl State {
                 && deaths.len() < DEATHS_MAX
             {
                 let name = Some(row.seen(1).name);
-                deaths.push(Death { pid: key.pid, name, end, source: SOURCE });
+                deaths.push(Death { pid: key.pid, name, end, source: BY_PIDFD });
             }
             if end != End::NotYet {
                 settled.insert(*key);
