@@ -95,6 +95,14 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     if let Some((kind, confidence)) = after_a_death(facts, status, &mut evidence) {
         return (kind, confidence, evidence);
     }
+    if let Some(counter) = facts.scene.memory.own.as_ref().filter(|counter| counter.rise() > 0) {
+        // Nobody told us who it was, and others may be in our cgroup.
+        evidence.push(memory::counter_words(counter));
+        if i32::from(status) == 128 + Signal::KILL.number() {
+            evidence.extend(memory::size_words(&facts.scene.memory));
+            return (VerdictKind::OomKilled, Confidence::Likely, evidence);
+        }
+    }
     evidence.extend(exit_words::hint(status));
     evidence.extend(facts.scene.full.iter().map(|place| Evidence {
         fact: format!("no room left in {}", place.display()),
