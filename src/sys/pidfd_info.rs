@@ -141,7 +141,10 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "processes of the test's own")]
     fn the_end_of_a_grandchild_is_told_when_its_parent_has_reaped_it() {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "sh -c 'read x; kill -KILL $$' <&0 & echo $!; wait; echo over; read x"]);
+        // What runs in the background has /dev/null as its input, unless it is given another.
+        let script = "exec 3<&0; sh -c 'read x <&3; kill -KILL $$' & echo $!; wait; \
+             echo over; read x";
+        shell.args(["-c", script]);
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines();
         let pid: i32 = lines.next().unwrap().unwrap().parse().unwrap();
