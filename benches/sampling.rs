@@ -2,7 +2,9 @@
 //!
 //! Run by `cargo bench --bench sampling [sizes...]`. Trees of sleeping descendants with 10 open
 //! files each; CPU time, not time by the clock. The budget is in the table's last column: 1.3
-//! times the reference, which reads the same but knows no process that comes or goes.
+//! times the reference, which reads the same but knows no process that comes or goes. Below each
+//! size are the peers that are installed, in multiples of ours: at 100 and at 1,000 processes the
+//! best of them shall take at least 8 times as much.
 
 #![expect(clippy::disallowed_methods, reason = "it starts the trees and the references")]
 #![expect(clippy::disallowed_macros, reason = "it prints its table")]
@@ -17,8 +19,14 @@ use childminder::observe::sampler::{self, Sampler};
 use childminder::sys::clock;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+#[path = "harness/peers.rs"]
+mod peers;
+
 /// At most so many times the reference's CPU time.
 const BUDGET: f64 = 1.3;
+
+/// At least so much more do peers use.
+const PEERS_BUDGET: f64 = 8.0;
 
 /// The two take turns, for the machine is not ours alone.
 const TURNS: usize = 5;
@@ -128,6 +136,25 @@ fn one_size(treegen: &Path, procsample: &Path, processes: usize) {
         each(&|turn| turn.2.median),
         ratio(&|turn| turn.2.median / turn.0.median),
     );
+    of_peers(&tree, processes, ratio(&|turn| turn.1.mean));
+}
+
+/// Compares the peers with what a sample of ours costs on average, in microseconds.
+fn of_peers(tree: &Tree, processes: usize, ours: f64) {
+    let is_judged = matches!(processes, 100 | 1000);
+    for (name, install, measure) in peers::PEERS {
+        let Some(cost) = measure(tree.pid.0, processes) else {
+            println!("{processes:>6} {name:<18} SKIPPED: NOT INSTALLED ({install})");
+            continue;
+        };
+        let (each, times) = (cost / processes as f64, cost / ours);
+        let verdict = match (is_judged, times >= PEERS_BUDGET) {
+            (false, _) => "",
+            (true, true) => "met",
+            (true, false) => "MISSED",
+        };
+        println!("{processes:>6} {name:<18} {each:>9.2} us, {times:>6.1} x ours {verdict:>8}");
+    }
 }
 
 fn main() {
@@ -143,8 +170,5 @@ fn main() {
     );
     for processes in sizes {
         one_size(&treegen, &procsample, processes);
-    }
-    for peer in ["psutil", "process-exporter"] {
-        println!("SKIPPED: {peer} is not measured here; see PERFORMANCE.md for its numbers");
     }
 }

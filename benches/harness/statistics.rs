@@ -17,3 +17,11 @@ pub fn paired_ratio(numbers: &[f64], bases: &[f64]) -> f64 {
     let ratios: Vec<f64> = numbers.iter().zip(bases).map(|(number, base)| number / base).collect();
     median(&ratios)
 }
+
+/// Returns the numbers below which and above which a quarter of them lies.
+pub fn quartiles(numbers: &[f64]) -> (f64, f64) {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = sorted.split_at(sorted.len() / 2);
+    (median(low), median(&high[sorted.len() % 2..]))
+}

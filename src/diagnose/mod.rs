@@ -64,7 +64,10 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
     if let Some(loss) = deaths.first_loss() {
         evidence.push(death_words(loss));
         if deaths.losses > 1 {
-            evidence.push(exact(format!("{} such deaths in all", deaths.losses), loss.source));
+            let (least, all) =
+                if deaths.may_be_more() { ("at least ", "") } else { ("", " in all") };
+            let fact = format!("{least}{} such deaths{all}", deaths.losses);
+            evidence.push(exact(fact, loss.source));
         }
         evidence.extend(memory::certain(&facts.scene.memory, loss.pid));
         return (VerdictKind::SuccessWithLosses, Confidence::Certain, evidence);
@@ -91,6 +94,14 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     }
     if let Some((kind, confidence)) = after_a_death(facts, status, &mut evidence) {
         return (kind, confidence, evidence);
+    }
+    if let Some(counter) = facts.scene.memory.own.as_ref().filter(|counter| counter.rise() > 0) {
+        // Nobody told us who it was, and others may be in our cgroup.
+        evidence.push(memory::counter_words(counter));
+        if i32::from(status) == 128 + Signal::KILL.number() {
+            evidence.extend(memory::size_words(&facts.scene.memory));
+            return (VerdictKind::OomKilled, Confidence::Likely, evidence);
+        }
     }
     evidence.extend(exit_words::hint(status));
     evidence.extend(facts.scene.full.iter().map(|place| Evidence {

@@ -278,3 +278,18 @@ fn a_full_disk_is_named_beside_the_exit_status() {
     let verdict = judge(&with(Termination::Exited(1), scene));
     assert!(verdict.to_string().contains("no room left in /data"), "{verdict}");
 }
+
+#[test]
+fn a_risen_counter_explains_137_where_nobody_tells_of_descendants() {
+    let with = |status: u8, after: u64| {
+        let mut facts = facts(Termination::Exited(status));
+        facts.scene.memory.own = counter(0, after);
+        facts
+    };
+    assert_eq!(judged(&with(137, 1)), (VerdictKind::OomKilled, Confidence::Likely));
+    // Another status is the program's own word, but the counter is told.
+    let other = judge(&with(3, 1));
+    assert_eq!(other.kind, VerdictKind::ExitNonzero);
+    assert!(other.to_string().contains("oom_kill of /batch/job7 +1"), "{other}");
+    assert_eq!(judge(&with(137, 0)).kind, VerdictKind::ExitNonzero);
+}

@@ -18,12 +18,15 @@ use crate::model::text::Escaped;
 /// So many deaths of descendants are kept one by one; the rest are counted.
 const DEATHS_KEPT: usize = 16;
 
+/// The source of deaths that knows only those whom a sample has seen.
+pub const BY_PIDFD: &str = "PIDFD_GET_INFO";
+
 /// The scene of one attempt's end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scene {
     /// What speaks for or against want of memory.
     pub memory: Memory,
-    /// Descendants that died of a signal, as the kernel told us of each (proc connector).
+    /// Descendants that died of a signal, as the kernel told us of each.
     pub deaths: Deaths,
     /// The resource limits that the job died under; only looked up if it failed.
     pub limits: Option<Limits>,
@@ -89,7 +92,7 @@ pub struct Death {
     pub name: Option<String>,
     /// How it ended.
     pub end: Termination,
-    /// Who told us: `proc connector` or `waitid(2)`.
+    /// Who told us: `proc connector`, `PIDFD_GET_INFO` or `waitid(2)`.
     pub source: &'static str,
 }
 
@@ -148,6 +151,12 @@ impl Deaths {
             self.first.push(death.clone());
         }
         self.last = Some(death);
+    }
+
+    /// Returns whether there may be more than are known of.
+    #[must_use]
+    pub fn may_be_more(&self) -> bool {
+        self.first.iter().chain(&self.last).any(|death| death.source == BY_PIDFD)
     }
 
     /// Returns the first loss.

@@ -70,9 +70,10 @@ impl MemoryCgroup {
     }
 
     /// Returns the lowest limit on the way up from this cgroup, in bytes; `None` if nothing
-    /// limits it.
+    /// limits it, or it was removed.
     #[must_use]
     pub fn limit_bytes(&self) -> Option<u64> {
+        self.still_there()?;
         let file = match self.version {
             Version::One => "memory.limit_in_bytes",
             Version::Two => "memory.max",
@@ -91,11 +92,18 @@ impl MemoryCgroup {
     /// that is in it; version 2 tells it since Linux 5.19.
     #[must_use]
     pub fn peak_bytes(&self) -> Option<u64> {
+        self.still_there()?;
         let file = match self.version {
             Version::One => "memory.max_usage_in_bytes",
             Version::Two => "memory.peak",
         };
         fs::read_to_string(self.directory.join(file)).ok()?.trim().parse().ok()
+    }
+
+    /// What is found by path may be another cgroup of the same name; the file that is open is not.
+    fn still_there(&self) -> Option<()> {
+        let mut byte = [0];
+        self.events.read_at(&mut byte, 0).ok().filter(|length| *length > 0).map(|_| ())
     }
 
     /// Returns the counter's name for people: its file and cgroup.
@@ -212,6 +220,26 @@ mod tests {
         ]);
         let cgroup = MemoryCgroup::find(root.path()).expect("a cgroup");
         assert_eq!(cgroup.oom_kills(), Some(0));
+    }
+
+    #[test]
+    fn a_cgroup_that_was_removed_has_no_numbers() {
+        let root = root(&[
+            ("proc/self/cgroup", "0::/a\n"),
+            ("sys/fs/cgroup/a/memory.events", "oom_kill 4\n"),
+        ]);
+        let cgroup = MemoryCgroup::find(root.path()).expect("a cgroup");
+        assert_eq!(cgroup.oom_kills(), Some(4));
+        // The kernel answers ENODEV then; a file that is open can be made empty at best.
+        let directory = root.path().join("sys/fs/cgroup/a");
+        fs::write(directory.join("memory.events"), "").expect("written");
+        for (file, text) in [("memory.max", "1048576\n"), ("memory.peak", "1048576\n")] {
+            fs::write(directory.join(file), text).expect("another one of that name");
+        }
+        assert_eq!(
+            (cgroup.oom_kills(), cgroup.limit_bytes(), cgroup.peak_bytes()),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub struct Clocks {
     pub thread_cpu: fn() -> Duration,
 }
 
+/// Called by the thread with the processes of each sample and those that left last, so that what
+/// only `sys` can do wakes nobody on its own.
+pub type Onlooker = Box<dyn FnMut(&TreeSample, &[Row]) + Send>;
+
 /// What shall be observed, and how.
 pub struct Observed {
     /// Where the proc file system is: `/proc`.
@@ -59,14 +63,11 @@ pub struct Observed {
     pub kept_max: usize,
     /// Whether open files are looked at, too.
     pub files: bool,
-    /// What each sample is told to, on the observing thread.
-    pub on_sample: Option<OnSample>,
+    /// Who looks at the processes, too, after each sample.
+    pub onlooker: Option<Onlooker>,
     /// The clocks.
     pub clocks: Clocks,
 }
-
-/// Takes a sample in.
-pub type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
 
 /// The files of a process are looked at when it is new, and in each such round of samples: that
 /// costs several times as much as the rest.
@@ -101,12 +102,12 @@ impl Watch {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let (clocks, pace) = (observed.clocks, Pace::new(observed.interval));
-        let tell = observed.on_sample;
         let look = observed.files.then(|| FileLook::new(observed.root.clone()));
+        let onlooker = observed.onlooker;
         thread::Builder::new()
             .name("observe".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || observe(&theirs, (sampler, look), tell, clocks, pace))?;
+            .spawn(move || observe(&theirs, (sampler, look, onlooker), clocks, pace))?;
         Ok(Watch { shared })
     }
 
@@ -196,8 +197,7 @@ impl FileLook {
 
 fn observe(
     shared: &Shared,
-    (mut sampler, mut files): (Sampler, Option<FileLook>),
-    tell: Option<OnSample>,
+    (mut sampler, mut files, mut onlooker): (Sampler, Option<FileLook>, Option<Onlooker>),
     clocks: Clocks,
     mut pace: Pace,
 ) {
@@ -211,8 +211,8 @@ fn observe(
         if let Some(look) = &mut files {
             look.look(&rows, &shared.files);
         }
-        if let Some(tell) = &tell {
-            tell(&sample);
+        if let Some(look) = &mut onlooker {
+            look(&sample, &rows);
         }
         let interval = pace.after((clocks.thread_cpu)().saturating_sub(used_before));
         let (errors, page_bytes) = (sampler.errors(), sampler.page_bytes());
@@ -303,7 +303,7 @@ mod tests {
             interval: Duration::from_millis(5),
             kept_max: 10,
             files: false,
-            on_sample: None,
+            onlooker: None,
             clocks: Clocks { now, thread_cpu },
         }
     }

@@ -218,7 +218,7 @@ impl Live {
             let scene = self.examine(pid, &waited);
             let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
             if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
-                witness.reaped(&usage);
+                witness.reaped(pid, &usage);
             }
             if self.child.as_ref().is_some_and(|child| child.pid == pid) {
                 job_ended = job_ended.or(self.job_changed(status, usage, scene));

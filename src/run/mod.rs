@@ -2,7 +2,9 @@
 //!
 //! Decides nothing. Called by `bin/childminder.rs`.
 
+mod deaths;
 mod environment;
+mod exits;
 mod live;
 mod prepare;
 mod probe;

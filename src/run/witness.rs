@@ -4,7 +4,7 @@
 //! `--sample 0`. What cannot be had is said once and is never an error.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,24 +16,24 @@ use crate::model::event::Event;
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{Seen, TreeSample};
-use crate::model::scene::{Death, Deaths, Memory, OomCounter, Scene};
+use crate::model::scene::{Memory, OomCounter, Scene};
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::observe::cgroup::MemoryCgroup;
 use crate::observe::files::Files;
-use crate::observe::watch::{Clocks, Observed, OnSample, Watch};
+use crate::observe::watch::{Clocks, Observed, Onlooker, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
+use crate::run::deaths::DeathWatch;
 use crate::sys::clock;
-use crate::sys::proc_events::{DeathNotice, ProcEvents};
 use crate::sys::reaper::Tree;
+
+/// Takes a sample in.
+type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
 
 /// When the part of the watch begins that short jobs shall not pay for.
 const LATE: Duration = Duration::from_millis(10);
-
-/// So many deaths are taken in before anything else is looked at again.
-const NOTICES_MAX: usize = 256;
 
 /// The clock of the kernel's log may be so far from ours.
 const LOG_SLACK: Duration = Duration::from_millis(100);
@@ -49,12 +49,10 @@ pub(super) struct Witness {
     root: PathBuf,
     plan: Observation,
     strangers: Vec<ProcessKey>,
-    events: Result<ProcEvents, String>,
-    is_lossy: bool,
     cgroup: Option<MemoryCgroup>,
     own_before: Option<u64>,
     host_before: Option<u64>,
-    deaths: Deaths,
+    deaths: DeathWatch,
     began: Moment,
     began_wall: SystemTime,
     late_at: Option<Moment>,
@@ -72,11 +70,9 @@ impl Witness {
         let mut witness = Witness {
             plan: plan.clone(),
             strangers: tree.strangers(),
-            events: Err("not open".to_owned()),
-            is_lossy: false,
             own_before: None,
             host_before: None,
-            deaths: Deaths::default(),
+            deaths: DeathWatch::new(),
             began: clock::now(),
             began_wall: SystemTime::UNIX_EPOCH,
             late_at: None,
@@ -108,7 +104,7 @@ impl Witness {
         if self.host_before.is_some() {
             self.host_before = host::oom_kills(&self.root);
         }
-        self.deaths = Deaths::default();
+        self.deaths.begin_attempt();
         self.began = clock::now();
         self.began_wall = SystemTime::UNIX_EPOCH + clock::wall().0;
         self.watch = None;
@@ -120,7 +116,7 @@ impl Witness {
 
     /// What to wait for besides signals and the job.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().ok().map(AsFd::as_fd)
+        self.deaths.fd()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
@@ -146,8 +142,7 @@ impl Witness {
         self.cgroup = MemoryCgroup::find(&self.root);
         self.own_before = self.cgroup.as_ref().and_then(MemoryCgroup::oom_kills);
         self.host_before = host::oom_kills(&self.root);
-        let events = ProcEvents::open();
-        self.events = events.map_err(|error| format!("{error}: {}", error.source.desc()));
+        self.deaths.open();
         Some(self.capabilities())
     }
 
@@ -160,7 +155,19 @@ impl Witness {
         (&self.files, self.began_wall)
     }
 
-    fn start_watch(&self) -> io::Result<Watch> {
+    /// What is done after each sample, on the observing thread.
+    fn onlooker(&mut self) -> Onlooker {
+        let mut look = self.deaths.onlooker();
+        let tell = self.on_sample.clone();
+        Box::new(move |sample, rows| {
+            look(sample, rows);
+            if let Some(tell) = &tell {
+                tell(sample);
+            }
+        })
+    }
+
+    fn start_watch(&mut self) -> io::Result<Watch> {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         Watch::start(Observed {
             root: self.root.join("proc"),
@@ -169,13 +176,14 @@ impl Witness {
             interval: self.plan.interval,
             kept_max: sampler::kept_max(soft),
             files: self.wants_files(),
-            on_sample: self.on_sample.clone(),
+            onlooker: Some(self.onlooker()),
             clocks: Clocks { now: clock::now, thread_cpu: clock::thread_cpu },
         })
     }
 
     /// Tells what a process of the job had used that was reaped just now.
-    pub(super) fn reaped(&self, usage: &ResourceUsage) {
+    pub(super) fn reaped(&self, pid: Pid, usage: &ResourceUsage) {
+        self.deaths.reaped(pid);
         if let Some(watch) = &self.watch {
             watch.reaped(usage.user + usage.system);
         }
@@ -194,10 +202,7 @@ impl Witness {
         note("oom_kill of /proc/vmstat".into(), self.host_before.is_some());
         note("/proc/pressure".into(), host::memory_pressure_full(&self.root).is_some());
         note("/dev/kmsg".into(), host::can_read_kernel_log());
-        match &self.events {
-            Ok(_) => note("deaths of descendants by the proc connector".into(), true),
-            Err(reason) => note(format!("proc connector ({reason})"), false),
-        }
+        self.deaths.tell(note);
         Event::Evidence { in_force, missing }
     }
 
@@ -205,31 +210,15 @@ impl Witness {
         self.watch.as_ref().map(Watch::seen).unwrap_or_default()
     }
 
-    /// Takes in deaths by signal, and keeps those of the job's descendants. `job` itself is known
-    /// to us by waitid(2).
+    /// Takes in deaths by signal of the job's descendants; `job` itself is known by waitid(2).
     pub(super) fn take_deaths(&mut self, tree: &Tree, job: Option<Pid>) {
-        let Ok(events) = &self.events else { return };
-        let mut notices = Vec::new();
-        match events.read(NOTICES_MAX, &mut notices) {
-            Ok(is_lossy) => self.is_lossy |= is_lossy,
-            Err(error) => self.events = Err(format!("{error}: {}", error.source.desc())),
-        }
-        notices.retain(|notice| Some(notice.pid) != job);
-        if notices.is_empty() {
-            return;
-        }
-        let seen = self.seen();
-        for notice in notices {
-            if let Some(name) = name_if_ours(&notice, tree, &seen) {
-                let DeathNotice { pid, end, .. } = notice;
-                self.deaths.add(Death { pid, name, end, source: "proc connector" });
-            }
-        }
+        let watch = self.watch.as_ref();
+        self.deaths.take_in(tree, job, || watch.map(Watch::seen).unwrap_or_default());
     }
 
     /// Looks at the scene while the dead job is still a zombie.
     pub(super) fn examine(&mut self, dead: Pid, end: Termination, place: &Place<'_>) -> Scene {
-        let deaths = std::mem::take(&mut self.deaths);
+        let deaths = self.deaths.take();
         let mut scene = Scene { deaths, ..Scene::default() };
         let has_failed = end != Termination::Exited(0);
         scene.memory.own = self.own_counter(has_failed);
@@ -325,7 +314,7 @@ impl Witness {
         }
         let lines = place.last_words.iter().cloned();
         told.extend(lines.map(|text| Event::StderrLine { text }));
-        if self.is_lossy {
+        if self.deaths.is_lossy() {
             let text = "the kernel dropped some process events: deaths may be missing".to_owned();
             told.push(Event::Notice { text });
         }
@@ -349,16 +338,4 @@ pub(super) struct Place<'a> {
     pub(super) written: &'a [PathBuf],
     /// The last lines of its standard error, if that is a file of ours.
     pub(super) last_words: Vec<String>,
-}
-
-/// Decides whether a dead process was one of ours, and returns its name if it can still be read:
-/// it is mostly a zombie whose parent has not waited yet, or its parent still leads to us.
-fn name_if_ours(notice: &DeathNotice, tree: &Tree, seen: &Seen) -> Option<Option<String>> {
-    if let Some(name) = tree.name_of_own(notice.pid) {
-        return Some(Some(name));
-    }
-    if let Some(known) = seen.processes.iter().find(|known| known.key.pid == notice.pid) {
-        return Some(Some(known.name.clone()));
-    }
-    notice.parent.is_some_and(|parent| tree.contains(parent)).then_some(None)
 }

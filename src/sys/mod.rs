@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod entry;
 pub mod environment;
+pub mod pidfd_info;
 pub mod poll;
 pub mod proc_events;
 pub mod reaper;

@@ -249,6 +249,12 @@ pub fn describe(pid: Pid) -> Option<Descendant> {
     read_stat(pid).map(|stat| stat.process).filter(is_alive)
 }
 
+/// Returns which process has a pid, alive or a zombie; `None` if none has it.
+#[must_use]
+pub fn key(pid: Pid) -> Option<ProcessKey> {
+    read_stat(pid).map(|stat| stat.process.key)
+}
+
 /// Returns the parent of a process; `None` if it has gone.
 #[must_use]
 pub fn parent(pid: Pid) -> Option<Pid> {

@@ -203,11 +203,18 @@ fn another_process_under_the_same_pid_is_another_process() {
     fake.newest(101);
     let sample = sampler.sample(at(2));
     assert_eq!((sample.processes, sample.cpu), (0, ticks(30)));
+    let names = |sampler: &Sampler| -> Vec<String> {
+        let mut rows = Vec::new();
+        sampler.seen(&mut rows);
+        rows.iter().map(|row| row.seen(1).name).collect()
+    };
+    assert_eq!(names(&sampler), ["cat"], "the name is that of the one that left");
     // And one of ours again.
     fake.put_line(101, format!("101 (dog) S {}", Fake::rest(100, 50, 0, 9)));
     fake.newest(100);
     let sample = sampler.sample(at(3));
     assert_eq!((sample.processes, sample.cpu), (1, ticks(50)));
+    assert_eq!(names(&sampler), ["dog", "cat"]);
 }
 
 #[test]
