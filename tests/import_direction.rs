@@ -16,7 +16,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("sys", &["model"]),
     ("observe", &["model"]),
     ("probe", &["model", "plan"]),
-    ("record", &["model", "plan", "sys"]),
+    ("record", &["model", "plan"]),
     ("sink", &["model", "plan", "record"]),
     (
         "run",

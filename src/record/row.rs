@@ -234,6 +234,12 @@ impl Header {
         Column::ALL.iter().all(|column| self.columns.contains(&Some(*column)))
     }
 
+    /// Returns whether it has every column of the other, so that rows can move here without loss.
+    #[must_use]
+    pub fn covers(&self, other: &Header) -> bool {
+        other.names.iter().all(|name| self.names.contains(name))
+    }
+
     /// Returns it as a line, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
