@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ const QUEUE_MAX: usize = 1024;
 /// Room for the header, a batch of rows and the standard library; pages are only used when touched.
 const STACK_BYTES: usize = 256 * 1024;
 
+/// Makes the cells that all rows of a run have in common.
+pub type MakeBase = Box<dyn Fn() -> Row + Send + Sync>;
+
 /// The thread, as long as this exists.
 pub struct Recorder {
     shared: Arc<Shared>,
@@ -36,10 +39,12 @@ pub struct Account {
     pub apart: Vec<String>,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Made on the thread, where it holds up nobody.
+    base: OnceLock<Row>,
+    make_base: MakeBase,
 }
 
 #[derive(Default)]
@@ -52,13 +57,18 @@ struct State {
 }
 
 impl Recorder {
-    /// Starts the thread.
+    /// Starts the thread, which makes the common cells and keeps all rows that it is handed.
     ///
     /// # Errors
     ///
     /// There can be no more threads.
-    pub fn start(writer: Writer) -> io::Result<Recorder> {
-        let shared = Arc::new(Shared::default());
+    pub fn start(writer: Writer, make_base: MakeBase) -> io::Result<Recorder> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            base: OnceLock::new(),
+            make_base,
+        });
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
             .name("record".to_owned())
@@ -92,11 +102,13 @@ impl Recorder {
         let is_busy = |state: &mut State| !state.waiting.is_empty() || !state.in_hand.is_empty();
         let waited = self.shared.changed.wait_timeout_while(state, within, is_busy);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Row> = std::mem::take(&mut state.in_hand);
-        let late: Vec<Row> = late.into_iter().chain(std::mem::take(&mut state.waiting)).collect();
+        let mut late = std::mem::take(&mut state.in_hand);
+        late.extend(std::mem::take(&mut state.waiting));
         let reason = format!("central log: no answer within {} seconds", within.as_secs_f64());
         let mut account = std::mem::take(&mut state.account);
+        drop(state);
         account.lost.extend(late.into_iter().map(|row| (row, reason.clone())));
+        account.lost.iter_mut().for_each(|(row, _)| row.fill(self.shared.base()));
         account
     }
 }
@@ -107,13 +119,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn base(&self) -> &Row {
+        self.base.get_or_init(|| (self.make_base)())
+    }
+
     /// Waits for rows and takes them all; `None` when there will be no more.
     fn take(&self) -> Option<Vec<Row>> {
         let is_idle = |state: &mut State| state.waiting.is_empty() && !state.is_over;
         let waited = self.changed.wait_while(self.lock(), is_idle);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         state.in_hand = std::mem::take(&mut state.waiting).into();
-        (!state.in_hand.is_empty()).then(|| state.in_hand.clone())
+        let mut rows = state.in_hand.clone();
+        drop(state);
+        rows.iter_mut().for_each(|row| row.fill(self.base()));
+        (!rows.is_empty()).then_some(rows)
     }
 
     fn kept(&self, result: Result<Kept, Trouble>) {

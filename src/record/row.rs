@@ -333,6 +333,15 @@ impl Row {
         self.set(column, value.to_string());
     }
 
+    /// Fills the cells that are empty with those of another row.
+    pub fn fill(&mut self, base: &Row) {
+        for column in Column::ALL {
+            if self.get(*column).is_empty() && !base.get(*column).is_empty() {
+                self.set(*column, base.get(*column));
+            }
+        }
+    }
+
     /// Returns the row as a line under our own header, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
