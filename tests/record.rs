@@ -1,5 +1,11 @@
 //! DESIGN, section 8: the central record. "Never loses a row silently, never tears one".
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "tests start programs, read the clock and speak to each other on stdout"
+)]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
 use crate::model::text::is_direction_mark;
 
@@ -211,8 +212,19 @@ impl Header {
     /// Returns the header that we write.
     #[must_use]
     pub fn ours() -> Header {
-        let names = Column::ALL.iter().map(|column| column.name().to_owned()).collect();
-        Header { names, columns: Column::ALL.iter().copied().map(Some).collect() }
+        Header::ours_shared().0.clone()
+    }
+
+    /// Returns the same, and its line, made once.
+    pub(super) fn ours_shared() -> &'static (Header, Vec<u8>) {
+        static OURS: LazyLock<(Header, Vec<u8>)> = LazyLock::new(|| {
+            let names = Column::ALL.iter().map(|column| column.name().to_owned()).collect();
+            let columns = Column::ALL.iter().copied().map(Some).collect();
+            let header = Header { names, columns };
+            let line = header.to_csv_line();
+            (header, line)
+        });
+        &OURS
     }
 
     /// Reads a header of this or another version; `None` if it is none of a record.
@@ -345,7 +357,7 @@ impl Row {
     /// Returns the row as a line under our own header, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
-        self.to_csv_line_under(&Header::ours())
+        self.to_csv_line_under(&Header::ours_shared().0)
     }
 
     /// Returns the row as a line under that header, with its end. Columns that the header lacks are

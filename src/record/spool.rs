@@ -132,7 +132,7 @@ impl Spool {
 
     fn merge(&self, path: &Path, table: &mut Table, sync: bool) -> io::Result<()> {
         let Some(lines) = lines_for(path, table) else { return Ok(()) };
-        let (inode, offset) = table.end()?;
+        let (inode, offset) = table.end();
         let begun = path.with_extension(format!("{inode}.{offset}.merging"));
         // Another user's in a sticky folder is his to merge.
         if fs::rename(path, &begun).is_err() {
@@ -150,7 +150,7 @@ impl Spool {
 
     /// Finishes what a merger began who was killed.
     fn finish(&self, path: &Path, begun: Begun, table: &mut Table, sync: bool) -> io::Result<()> {
-        let (inode, end) = table.end()?;
+        let (inode, end) = table.end();
         let is_findable =
             begun.inode == inode && begun.offset <= end && end - begun.offset <= SEARCHED_BYTES_MAX;
         // The file was rotated since: nobody can say what became of the rows.

@@ -1,5 +1,6 @@
 //! The shared file, open and locked: nobody else writes to it while a [`Table`] exists.
 
+use std::borrow::Cow;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -48,23 +49,47 @@ pub(super) struct Patience {
     pub(super) until: Moment,
 }
 
+/// What a writer knows of the file from the last time.
+pub(super) struct Known {
+    identity: (u64, u64),
+    length: u64,
+    header: Cow<'static, Header>,
+}
+
 /// See the module's documentation.
 pub(super) struct Table {
     file: File,
-    header: Header,
+    identity: (u64, u64),
+    header: Cow<'static, Header>,
     length: u64,
     is_empty: bool,
 }
 
 impl Table {
     /// Opens and locks the file, which is made if it is not there.
-    pub(super) fn open(path: &Path, patience: Patience) -> Result<Table, Unfit> {
+    pub(super) fn open(
+        path: &Path,
+        known: Option<&Known>,
+        patience: Patience,
+    ) -> Result<Table, Unfit> {
+        let hindered = |source| Unfit::Hindered("look at it", source);
         for _ in 0..REPLACED_MAX {
             let file = open_or_create(path)?;
-            check(&file, path)?;
+            let meta = file.metadata().map_err(hindered)?;
+            let identity = (meta.dev(), meta.ino());
+            let known = known.filter(|known| known.identity == identity);
+            if known.is_none() {
+                check(&meta, path)?;
+            }
             lock(&file, patience)?;
-            if is_still(&file, path) {
-                return Table::read(file);
+            match fs::symlink_metadata(path) {
+                Ok(named) if (named.dev(), named.ino()) == identity => {
+                    let header = Cow::Borrowed(&Header::ours_shared().0);
+                    let (length, is_empty) = (named.len(), named.len() == 0);
+                    let table = Table { file, identity, header, length, is_empty };
+                    return table.with_header(known);
+                }
+                _ => {}
             }
             // It was rotated or replaced between open and lock: rows would go where nobody looks.
             unlock(&file);
@@ -72,26 +97,35 @@ impl Table {
         Err(Unfit::Hindered("it is replaced again and again", ErrorKind::ResourceBusy.into()))
     }
 
-    fn read(file: File) -> Result<Table, Unfit> {
-        let mut table = Table { file, header: Header::ours(), length: 0, is_empty: true };
-        let hindered = |source| Unfit::Hindered("read its header", source);
-        table.length = table.file.metadata().map_err(hindered)?.len();
-        if table.length == 0 {
-            return Ok(table);
+    fn with_header(mut self, known: Option<&Known>) -> Result<Table, Unfit> {
+        if self.is_empty {
+            return Ok(self);
         }
-        table.is_empty = false;
-        let line = first_line(&table.file).map_err(hindered)?;
-        let ours = table.header.to_csv_line();
-        if line == ours {
-            return Ok(table);
+        // A file that only grew begins as it did.
+        if let Some(known) = known.filter(|known| 0 < known.length && known.length <= self.length) {
+            self.header = known.header.clone();
+            return Ok(self);
+        }
+        let hindered = |source| Unfit::Hindered("read its header", source);
+        let line = first_line(&self.file).map_err(hindered)?;
+        let ours = &Header::ours_shared().1;
+        if line == *ours {
+            return Ok(self);
         }
         if !line.ends_with(b"\n") && ours.starts_with(&line) {
             // Whoever made the file was killed over its first line.
-            table.cut_to(0).map_err(hindered)?;
-            return Ok(table);
+            self.cut_to(0).map_err(hindered)?;
+            return Ok(self);
         }
-        table.header = Header::parse(&line).ok_or(Unfit::Refused("it is no record of ours"))?;
-        if table.header.is_complete() { Ok(table) } else { Err(Unfit::Narrow) }
+        let header = Header::parse(&line).ok_or(Unfit::Refused("it is no record of ours"))?;
+        let is_complete = header.is_complete();
+        self.header = Cow::Owned(header);
+        if is_complete { Ok(self) } else { Err(Unfit::Narrow) }
+    }
+
+    /// Returns what is worth to be known the next time.
+    pub(super) fn known(&self) -> Known {
+        Known { identity: self.identity, length: self.length, header: self.header.clone() }
     }
 
     pub(super) fn header(&self) -> &Header {
@@ -99,8 +133,8 @@ impl Table {
     }
 
     /// Returns where the next row begins, and in which file that is.
-    pub(super) fn end(&self) -> io::Result<(u64, u64)> {
-        Ok((self.file.metadata()?.ino(), self.length))
+    pub(super) fn end(&self) -> (u64, u64) {
+        (self.identity.1, self.length)
     }
 
     /// Returns the torn last line, if there is one: a writer was killed in the middle of it, or the
@@ -139,8 +173,8 @@ impl Table {
     /// Appends whole lines by one write(2), or nothing.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let bytes = match self.is_empty {
-            true => [&self.header.to_csv_line(), lines].concat(),
-            false => lines.to_vec(),
+            true => Cow::Owned([&self.header.to_csv_line(), lines].concat()),
+            false => Cow::Borrowed(lines),
         };
         let written = loop {
             match (&self.file).write(&bytes) {
@@ -214,14 +248,13 @@ fn open_or_create(path: &Path) -> Result<File, Unfit> {
     Err(Unfit::Hindered("it comes and goes", ErrorKind::ResourceBusy.into()))
 }
 
-fn check(file: &File, path: &Path) -> Result<(), Unfit> {
+fn check(meta: &Metadata, path: &Path) -> Result<(), Unfit> {
     let hindered = |source| Unfit::Hindered("look at it", source);
-    let meta = file.metadata().map_err(hindered)?;
     if !meta.is_file() {
         return Err(Unfit::Refused("it is no regular file"));
     }
     let above = fs::metadata(directory_of(path)).map_err(hindered)?;
-    match is_trusted(&meta, &above) {
+    match is_trusted(meta, &above) {
         true => Ok(()),
         false => Err(Unfit::Refused("it is another user's, in a directory that all may write to")),
     }
@@ -280,13 +313,6 @@ fn lock(file: &File, patience: Patience) -> Result<(), Unfit> {
 fn unlock(file: &File) {
     // To close it would do as well, but for copies of the descriptor.
     set_lock(file, libc::F_UNLCK).ok();
-}
-
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
 }
 
 fn first_line(file: &File) -> io::Result<Vec<u8>> {

@@ -9,7 +9,7 @@ use crate::model::text::Escaped;
 use crate::model::time::Moment;
 use crate::record::row::Row;
 use crate::record::spool::Spool;
-use crate::record::table::{Patience, Table, Unfit, network_filesystem};
+use crate::record::table::{Known, Patience, Table, Unfit, network_filesystem};
 
 /// So long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -18,6 +18,7 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Writer {
     file: PathBuf,
     spool: Spool,
+    known: Option<Known>,
     /// Unlike that of any other writer: the run and our pid.
     name: String,
     /// How many files of our own were made.
@@ -80,7 +81,16 @@ impl Writer {
     pub fn new(file: &Path, name: String, now: fn() -> Moment) -> Writer {
         let spool = Spool::beside(file);
         let file = file.to_owned();
-        Writer { file, spool, name, count: 0, sync: false, now, patience: LOCK_PATIENCE }
+        Writer {
+            file,
+            spool,
+            known: None,
+            name,
+            count: 0,
+            sync: false,
+            now,
+            patience: LOCK_PATIENCE,
+        }
     }
 
     /// With `--central-sync` rows are on the disk when they are said to be kept.
@@ -130,11 +140,11 @@ impl Writer {
 
     fn share(&mut self, rows: &[Row]) -> Result<(), Unfit> {
         let patience = Patience { now: self.now, until: (self.now)() + self.patience };
-        let mut table = match Table::open(&self.file, patience) {
+        let mut table = match Table::open(&self.file, self.known.as_ref(), patience) {
             Err(Unfit::Narrow) => {
                 let sibling = self.spool.sibling();
                 let sibling = sibling.map_err(|error| Unfit::Hindered("go beside it", error))?;
-                Table::open(&sibling, patience)?
+                Table::open(&sibling, None, patience)?
             }
             other => other?,
         };
@@ -153,6 +163,7 @@ impl Writer {
         }
         // Our own rows are safe; others' will have to wait for somebody luckier.
         self.spool.merge_into(&mut table, self.sync).ok();
+        self.known = Some(table.known());
         Ok(())
     }
 
