@@ -255,7 +255,15 @@ impl Header {
     /// Returns it as a line, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
-        csv_line(self.names.iter().map(|name| Cow::Borrowed(name.as_bytes())))
+        let mut line = Vec::new();
+        for (index, name) in self.names.iter().enumerate() {
+            if index > 0 {
+                line.push(b',');
+            }
+            push_cell(&mut line, name.as_bytes());
+        }
+        line.extend_from_slice(LINE_END);
+        line
     }
 }
 
@@ -364,15 +372,29 @@ impl Row {
     /// left out: see [`Header::is_complete`].
     #[must_use]
     pub fn to_csv_line_under(&self, header: &Header) -> Vec<u8> {
-        let columns = header.columns.iter().zip(&header.names);
-        csv_line(columns.map(|(column, name)| match column {
-            Some(column) if column.form() == Form::Text => escaped(self.get(*column)),
-            Some(column) => Cow::Borrowed(self.get(*column)),
-            None => {
-                let known = self.unknown.iter().find(|(unknown, _)| unknown == name);
-                Cow::Borrowed(known.map_or(&[][..], |(_, cell)| cell))
+        let mut line = Vec::with_capacity(1024);
+        self.push_csv_line(header, &mut line);
+        line
+    }
+
+    /// Appends that line to others.
+    pub fn push_csv_line(&self, header: &Header, line: &mut Vec<u8>) {
+        for (index, (column, name)) in header.columns.iter().zip(&header.names).enumerate() {
+            if index > 0 {
+                line.push(b',');
             }
-        }))
+            match column {
+                Some(column) if column.form() == Form::Text => {
+                    push_cell(line, &escaped(self.get(*column)));
+                }
+                Some(column) => push_cell(line, self.get(*column)),
+                None => {
+                    let known = self.unknown.iter().find(|(unknown, _)| unknown == name);
+                    push_cell(line, known.map_or(&[][..], |(_, cell)| cell));
+                }
+            }
+        }
+        line.extend_from_slice(LINE_END);
     }
 
     /// Reads a line, with or without its end, of a file with that header.
@@ -397,25 +419,21 @@ impl Row {
     }
 }
 
-fn csv_line<'a>(cells: impl Iterator<Item = Cow<'a, [u8]>>) -> Vec<u8> {
-    let mut line = Vec::with_capacity(1024);
-    for (index, cell) in cells.enumerate() {
-        if index > 0 {
-            line.push(b',');
-        }
-        let is_edged = [cell.first(), cell.last()].contains(&Some(&b' '));
-        if is_edged || cell.iter().any(|byte| b",\"\r\n".contains(byte)) {
-            line.push(b'"');
-            for byte in cell.iter() {
-                line.extend(std::iter::repeat_n(*byte, 1 + usize::from(*byte == b'"')));
-            }
-            line.push(b'"');
-        } else {
-            line.extend_from_slice(&cell);
-        }
+const LINE_END: &[u8] = b"\r\n";
+
+fn push_cell(line: &mut Vec<u8>, cell: &[u8]) {
+    let (Some(first), Some(last)) = (cell.first(), cell.last()) else { return };
+    let is_edged = *first == b' ' || *last == b' ';
+    let has_special = |byte: &u8| matches!(byte, b',' | b'"' | b'\r' | b'\n');
+    if !is_edged && !cell.iter().any(has_special) {
+        line.extend_from_slice(cell);
+        return;
     }
-    line.extend_from_slice(b"\r\n");
-    line
+    line.push(b'"');
+    for byte in cell {
+        line.extend(std::iter::repeat_n(*byte, 1 + usize::from(*byte == b'"')));
+    }
+    line.push(b'"');
 }
 
 /// Takes a line apart; `None` if its quotes are open or misplaced.
@@ -457,6 +475,10 @@ const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 /// Makes bytes harmless: control characters, bytes that are no UTF-8, marks that turn the direction
 /// of text, and the beginning of what a spreadsheet would take for a formula.
 fn escaped(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'[' | b']'..=b'~');
+    if bytes.first().is_none_or(|byte| !b"=+-@ ".contains(byte)) && bytes.iter().all(is_plain) {
+        return Cow::Borrowed(bytes);
+    }
     let text = std::str::from_utf8(bytes);
     let begin = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     let is_formula = begin.trim_start_matches(' ').starts_with(FORMULA);

@@ -49,14 +49,15 @@ pub(super) struct Patience {
     pub(super) until: Moment,
 }
 
-/// What a writer knows of the file from the last time.
-pub(super) struct Known {
+/// The file between two times: open, and not locked.
+pub(super) struct Unlocked {
+    file: File,
     identity: (u64, u64),
     length: u64,
     header: Cow<'static, Header>,
 }
 
-/// See the module's documentation.
+/// See the module's documentation. To be given back by [`Table::unlock`].
 pub(super) struct Table {
     file: File,
     identity: (u64, u64),
@@ -66,30 +67,28 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Opens and locks the file, which is made if it is not there.
+    /// Opens and locks the file, which is made if it is not there. `last` is what was given back the
+    /// last time.
     pub(super) fn open(
         path: &Path,
-        known: Option<&Known>,
+        last: Option<Unlocked>,
         patience: Patience,
     ) -> Result<Table, Unfit> {
-        let hindered = |source| Unfit::Hindered("look at it", source);
+        if let Some(last) = last
+            && let Some(table) = Table::open_again(path, last, patience)?
+        {
+            return Ok(table);
+        }
         for _ in 0..REPLACED_MAX {
             let file = open_or_create(path)?;
-            let meta = file.metadata().map_err(hindered)?;
+            let meta = file.metadata().map_err(|error| Unfit::Hindered("look at it", error))?;
+            check(&meta, path)?;
             let identity = (meta.dev(), meta.ino());
-            let known = known.filter(|known| known.identity == identity);
-            if known.is_none() {
-                check(&meta, path)?;
-            }
             lock(&file, patience)?;
-            match fs::symlink_metadata(path) {
-                Ok(named) if (named.dev(), named.ino()) == identity => {
-                    let header = Cow::Borrowed(&Header::ours_shared().0);
-                    let (length, is_empty) = (named.len(), named.len() == 0);
-                    let table = Table { file, identity, header, length, is_empty };
-                    return table.with_header(known);
-                }
-                _ => {}
+            if let Some(length) = length_if_still(path, identity) {
+                let header = Cow::Borrowed(&Header::ours_shared().0);
+                let table = Table { file, identity, header, length, is_empty: length == 0 };
+                return table.with_header();
             }
             // It was rotated or replaced between open and lock: rows would go where nobody looks.
             unlock(&file);
@@ -97,35 +96,58 @@ impl Table {
         Err(Unfit::Hindered("it is replaced again and again", ErrorKind::ResourceBusy.into()))
     }
 
-    fn with_header(mut self, known: Option<&Known>) -> Result<Table, Unfit> {
+    /// Returns `None` if the file is another one by now, or may begin in another way.
+    fn open_again(path: &Path, last: Unlocked, patience: Patience) -> Result<Option<Table>, Unfit> {
+        let Unlocked { file, identity, length: before, header } = last;
+        lock(&file, patience)?;
+        match length_if_still(path, identity) {
+            Some(length) if 0 < before && before <= length => {
+                Ok(Some(Table { file, identity, header, length, is_empty: false }))
+            }
+            _ => {
+                unlock(&file);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets others write. Only to close the file would not do: a process that is being started may
+    /// have a copy of the descriptor until it is executed, and so would have the lock.
+    pub(super) fn unlock(self) -> Unlocked {
+        unlock(&self.file);
+        let Table { file, identity, header, length, .. } = self;
+        Unlocked { file, identity, length, header }
+    }
+
+    /// Reads the header; whoever fails lets others write.
+    fn with_header(mut self) -> Result<Table, Unfit> {
         if self.is_empty {
             return Ok(self);
         }
-        // A file that only grew begins as it did.
-        if let Some(known) = known.filter(|known| 0 < known.length && known.length <= self.length) {
-            self.header = known.header.clone();
-            return Ok(self);
+        match self.read_header() {
+            Ok(()) => Ok(self),
+            Err(unfit) => {
+                drop(self.unlock());
+                Err(unfit)
+            }
         }
+    }
+
+    fn read_header(&mut self) -> Result<(), Unfit> {
         let hindered = |source| Unfit::Hindered("read its header", source);
         let line = first_line(&self.file).map_err(hindered)?;
         let ours = &Header::ours_shared().1;
         if line == *ours {
-            return Ok(self);
+            return Ok(());
         }
         if !line.ends_with(b"\n") && ours.starts_with(&line) {
             // Whoever made the file was killed over its first line.
-            self.cut_to(0).map_err(hindered)?;
-            return Ok(self);
+            return self.cut_to(0).map_err(hindered);
         }
         let header = Header::parse(&line).ok_or(Unfit::Refused("it is no record of ours"))?;
         let is_complete = header.is_complete();
         self.header = Cow::Owned(header);
-        if is_complete { Ok(self) } else { Err(Unfit::Narrow) }
-    }
-
-    /// Returns what is worth to be known the next time.
-    pub(super) fn known(&self) -> Known {
-        Known { identity: self.identity, length: self.length, header: self.header.clone() }
+        if is_complete { Ok(()) } else { Err(Unfit::Narrow) }
     }
 
     pub(super) fn header(&self) -> &Header {
@@ -211,14 +233,6 @@ impl Table {
     }
 }
 
-impl Drop for Table {
-    /// A process that is being started may have a copy of the descriptor until it is executed, and
-    /// so would have the lock.
-    fn drop(&mut self) {
-        unlock(&self.file);
-    }
-}
-
 fn open_or_create(path: &Path) -> Result<File, Unfit> {
     let mut options = OpenOptions::new();
     // O_NONBLOCK: whoever put a FIFO there shall not hold us up.
@@ -249,10 +263,13 @@ fn open_or_create(path: &Path) -> Result<File, Unfit> {
 }
 
 fn check(meta: &Metadata, path: &Path) -> Result<(), Unfit> {
-    let hindered = |source| Unfit::Hindered("look at it", source);
     if !meta.is_file() {
         return Err(Unfit::Refused("it is no regular file"));
     }
+    if [nix::unistd::geteuid().as_raw(), 0].contains(&meta.uid()) {
+        return Ok(());
+    }
+    let hindered = |source| Unfit::Hindered("look at it", source);
     let above = fs::metadata(directory_of(path)).map_err(hindered)?;
     match is_trusted(meta, &above) {
         true => Ok(()),
@@ -313,6 +330,12 @@ fn lock(file: &File, patience: Patience) -> Result<(), Unfit> {
 fn unlock(file: &File) {
     // To close it would do as well, but for copies of the descriptor.
     set_lock(file, libc::F_UNLCK).ok();
+}
+
+/// Returns the length of the file if it is still the one of that name.
+fn length_if_still(path: &Path, identity: (u64, u64)) -> Option<u64> {
+    let named = fs::symlink_metadata(path).ok()?;
+    ((named.dev(), named.ino()) == identity).then(|| named.len())
 }
 
 fn first_line(file: &File) -> io::Result<Vec<u8>> {

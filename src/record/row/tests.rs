@@ -61,7 +61,7 @@ proptest! {
         let middle = seed % names.len();
         names.rotate_left(middle);
         names.insert(middle, "of_the_future".to_owned());
-        let line = csv_line(names.iter().map(|name| Cow::Borrowed(name.as_bytes())));
+        let line = names.join(",").into_bytes();
         let header = Header::parse(&line).expect("a header");
         prop_assert!(header.is_complete());
         let mut row = row;
