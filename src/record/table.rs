@@ -335,7 +335,7 @@ fn unlock(file: &File) {
 /// Returns the length of the file if it is still the one of that name.
 fn length_if_still(path: &Path, identity: (u64, u64)) -> Option<u64> {
     let named = fs::symlink_metadata(path).ok()?;
-    ((named.dev(), named.ino()) == identity).then(|| named.len())
+    ((named.dev(), named.ino()) == identity).then_some(named.len())
 }
 
 fn first_line(file: &File) -> io::Result<Vec<u8>> {

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::shell;
+use crate::model::text::is_direction_mark;
+use crate::record::row::csv::FORMULA;
 
 /// Any bytes, the odd ones more often than in nature.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
