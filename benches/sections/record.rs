@@ -132,12 +132,13 @@ fn try_write(told: &str) -> Option<()> {
     row.set(Column::Command, "x".repeat(210));
     // All begin when the gate is closed.
     std::io::stdin().read_to_end(&mut Vec::new()).ok()?;
+    let last = [row.clone(), row.clone()];
     let runs: usize = rows.parse::<usize>().ok()? / ROWS_OF_RUN;
     for run in 0..runs {
         let writer = Writer::new(Path::new(file), format!("{name}-{run}"), now);
         let mut writer = writer.patient(WITHIN);
         // When it begins, and when it has ended.
-        for rows in [std::slice::from_ref(&row), &[row.clone(), row.clone()]] {
+        for rows in [std::slice::from_ref(&row), &last] {
             match writer.keep(rows) {
                 Ok(Kept::Shared) => {}
                 _ => return None,

@@ -135,11 +135,12 @@ impl Table {
 
     fn read_header(&mut self) -> Result<(), Unfit> {
         let hindered = |source| Unfit::Hindered("read its header", source);
-        let line = first_line(&self.file).map_err(hindered)?;
         let ours = &Header::ours_shared().1;
-        if line == *ours {
+        let mut begin = vec![0; ours.len()];
+        if self.file.read_at(&mut begin, 0).map_err(hindered)? == ours.len() && begin == *ours {
             return Ok(());
         }
+        let line = first_line(&self.file).map_err(hindered)?;
         if !line.ends_with(b"\n") && ours.starts_with(&line) {
             // Whoever made the file was killed over its first line.
             return self.cut_to(0).map_err(hindered);

@@ -115,7 +115,12 @@ impl Writer {
     ///
     /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
     pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, Trouble> {
-        let kind = match network_filesystem(&self.file) {
+        let network = match self.last {
+            // Of the file that is open that is known.
+            Some(_) => None,
+            None => network_filesystem(&self.file),
+        };
+        let kind = match network {
             Some(name) => TroubleKind::Network(name),
             None => match self.share(rows) {
                 Ok(()) => return Ok(Kept::Shared),

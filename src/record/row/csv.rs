@@ -38,7 +38,8 @@ pub(super) fn push_cell(line: &mut Vec<u8>, cell: &[u8]) {
     let (Some(first), Some(last)) = (cell.first(), cell.last()) else { return };
     let is_edged = *first == b' ' || *last == b' ';
     let has_special = |byte: &u8| matches!(byte, b',' | b'"' | b'\r' | b'\n');
-    if !is_edged && !cell.iter().any(has_special) {
+    // Without an early end the compiler looks at many bytes at a time.
+    if !is_edged && !cell.iter().fold(false, |found, byte| found | has_special(byte)) {
         line.extend_from_slice(cell);
         return;
     }
@@ -89,7 +90,8 @@ pub(super) const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', 
 /// of text, and the beginning of what a spreadsheet would take for a formula.
 pub(super) fn escaped(bytes: &[u8]) -> Cow<'_, [u8]> {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'[' | b']'..=b'~');
-    if bytes.first().is_none_or(|byte| !b"=+-@ ".contains(byte)) && bytes.iter().all(is_plain) {
+    let is_all_plain = bytes.iter().fold(true, |plain, byte| plain & is_plain(byte));
+    if bytes.first().is_none_or(|byte| !b"=+-@ ".contains(byte)) && is_all_plain {
         return Cow::Borrowed(bytes);
     }
     let text = std::str::from_utf8(bytes);
