@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod exposition;
+pub mod file_sd;
 pub mod identity;
 pub mod metrics;
 pub mod readings;
