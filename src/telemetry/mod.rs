@@ -7,3 +7,4 @@ pub mod identity;
 pub mod metrics;
 pub mod readings;
 pub mod site;
+pub mod web;
