@@ -252,6 +252,7 @@ pub(super) mod tests {
             ("rate_limit:\n  interval: 1s\n  burst: -1\n", "line 3"),
             ("basic_auth_users: [\n", "line"),
             ("basic_auth_users: 7\n", "line"),
+            ("rate_limit:\nrate_limit:\n", "duplicate"),
         ] {
             let said = refused(text);
             assert!(said.contains(word), "{text}: {said}");

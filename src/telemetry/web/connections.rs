@@ -85,6 +85,16 @@ impl Pulse {
     fn end(&self) {
         lock(&self.heard).is_answering = false;
     }
+
+    async fn is_asked_to_go(&self) {
+        loop {
+            self.leave.notified().await;
+            // It may have begun to ask at that very moment.
+            if !self.heard().is_answering {
+                return;
+            }
+        }
+    }
 }
 
 impl Desk {
@@ -140,9 +150,8 @@ impl Desk {
         let now = Instant::now();
         let open = lock(&self.open);
         let silent = open.values().map(|pulse| (pulse.heard(), pulse));
-        let silent = silent.filter(|(heard, _)| {
-            heard.has_asked && !heard.is_answering && now - heard.at >= self.limits.idle
-        });
+        let silent =
+            silent.filter(|(heard, _)| !heard.is_answering && now - heard.at >= self.limits.idle);
         if let Some((_, pulse)) = silent.min_by_key(|(heard, _)| heard.at) {
             pulse.leave.notify_one();
         }
@@ -162,7 +171,10 @@ impl Desk {
         let desk = Arc::clone(self);
         inside.spawn(async move {
             let _entry = entry;
-            desk.talk(stream, pulse).await;
+            tokio::select! {
+                () = desk.talk(stream, Arc::clone(&pulse)) => {}
+                () = pulse.is_asked_to_go() => {}
+            }
         });
     }
 
@@ -211,12 +223,6 @@ impl Desk {
                 _ = connection.as_mut() => return,
                 () = sleep_until(deadline(pulse.heard(), &limits)) => {
                     if deadline(pulse.heard(), &limits) <= Instant::now() {
-                        return;
-                    }
-                }
-                // It may have begun to ask at that very moment.
-                () = pulse.leave.notified() => {
-                    if !pulse.heard().is_answering {
                         return;
                     }
                 }

@@ -12,10 +12,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio::sync::oneshot;
 
+use crate::model::event::Event;
 use crate::model::process::Pid;
 use crate::model::sample::{HostLoad, TreeSample};
 use crate::model::signal::Signal;
-use crate::model::time::Moment;
+use crate::model::time::{Moment, WallTime};
+use crate::sink::Stamp;
 use crate::sink::stats::Stats;
 use crate::sys::clock;
 use crate::telemetry::exposition::tests::{identity, stats};
@@ -63,6 +65,21 @@ fn busy_site() -> Arc<Site> {
         stats.sampled(at, sample);
     }
     site_of(stats, Duration::from_secs(240))
+}
+
+/// A built-in function that is called ever faster.
+fn probe_site() -> Arc<Site> {
+    let mut stats = stats();
+    let (function, took, is_right) = ("file", Duration::from_millis(70), true);
+    for second in 0..60 {
+        for _ in 0..second {
+            let elapsed = Duration::from_secs(second);
+            let stamp = Stamp { wall: WallTime(elapsed), elapsed };
+            stats.apply(stamp, &Event::Called { function, took, is_right });
+        }
+        stats.remember(Duration::from_secs(second));
+    }
+    site_of(stats, Duration::from_secs(60))
 }
 
 struct Server {
@@ -524,6 +541,16 @@ fn the_page_shows_the_job_in_a_browser() {
 }
 
 #[test]
+fn the_page_shows_calls_and_how_the_run_ended() {
+    let server = serve_site(probe_site(), None, Limits::default());
+    let Some((page, _)) = browse(server.address) else { return };
+    // The sum of 0 to 59, and the one that was there before.
+    for text in ["<li>file <b>1,771</b></li>", "now 59 /s, at most 59 /s", ">ended with 0<"] {
+        assert!(page.contains(text), "{text} is missing in {page}");
+    }
+}
+
+#[test]
 fn the_page_says_when_nobody_answers() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
@@ -536,13 +563,16 @@ fn the_page_says_when_nobody_answers() {
     assert!(page.contains("class=\"charts lost\"") && page.contains(">48213<"), "{page}");
 }
 
-/// For whoever wants to look at the page or measure the server: `CHILDMINDER_TEST_SERVE=PORT`.
+/// For whoever wants to look at the page or measure the server: `CHILDMINDER_TEST_SERVE=PORT` serves
+/// a job there, a built-in function at the next port.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the environment says whether to serve")]
 fn serve_by_hand() {
     let Some(port) = std::env::var_os("CHILDMINDER_TEST_SERVE") else { return };
-    let address = format!("127.0.0.1:{}", port.to_string_lossy());
-    let _server = serve_at(&address, busy_site(), None, Limits::default());
+    let port: u16 = port.to_string_lossy().parse().unwrap();
+    let address = |port: u16| format!("127.0.0.1:{port}");
+    let _job = serve_at(&address(port), busy_site(), None, Limits::default());
+    let _probe = serve_at(&address(port + 1), probe_site(), None, Limits::default());
     loop {
         std::thread::park();
     }
