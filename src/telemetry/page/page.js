@@ -117,11 +117,12 @@ function show(status) {
   say("verdict-label", status.exit_status === null ? "Last verdict" : "Verdict");
   say("verdict-text", status.verdict ?? "none yet");
   say("uptime", span(status.uptime_seconds));
-  const again = status.restarts ? ` (${status.restarts} ${status.restarts === 1 ? "restart" : "restarts"})` : "";
-  say("attempt", status.attempt ? `${status.attempt}${again}` : "–");
+  say("attempt", status.attempt ? `${status.attempt}` : "–");
+  say("restarts", status.restarts === 1 ? "1 restart" : `${status.restarts} restarts`);
   say("processes", status.processes === null ? "–" : `${status.processes}`);
   say("cpu-time", span(status.cpu_seconds));
-  say("stops", status.stops ? `${status.stops}×, ${span(status.stopped_seconds)}` : "never");
+  say("stops", status.stops ? `${status.stops}×` : "never");
+  say("stopped-for", status.stops ? `${span(status.stopped_seconds)} in all` : "");
   say("pid", status.pid === null ? "–" : `${status.pid}`);
   say("run", `run ${status.run_id}`);
   list("signals", status.signals);
@@ -130,6 +131,10 @@ function show(status) {
   byId("calls-section").hidden = !isProbe;
   byId("chart-calls").hidden = !isProbe;
   const [points, now] = [status.history, status.uptime_seconds];
+  // Built-in functions run without a process of their own.
+  const hasTree = points.some((point) => point[2] > 0);
+  byId("chart-cpu").hidden = isProbe && !hasTree;
+  byId("chart-memory").hidden = isProbe && !hasTree;
   draw("chart-cpu", "CPU", rates(points, 1), now, cores, 10);
   draw("chart-memory", "Memory", points.map((point) => [point[0], point[2]]), now, bytes, 1024);
   if (isProbe) draw("chart-calls", "Calls", rates(points, 3), now, perSecond, 10);
