@@ -1,8 +1,8 @@
 //! Announces the job in a file that Prometheus reads (`file_sd_configs`), while it runs.
 //!
-//! All jobs of a host may share the file, so it is changed under a lock and replaced as a whole. Entries
-//! of a childminder that is gone without a goodbye are dropped by the next one. A file that is not
-//! ours to change, because it is no list, stays as it is.
+//! All jobs of a host may share the file, so it is changed under a lock and replaced as a whole.
+//! Entries of a childminder that is gone without a goodbye are dropped by the next one. A file that
+//! is not ours to change, because it is no list, stays as it is.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -95,7 +95,8 @@ impl Announcement {
     ///
     /// # Errors
     ///
-    /// As for [`Announcement::make`]; the entry is dropped then by the next one who announces a job.
+    /// As for [`Announcement::make`]; the entry is dropped then by the next one who announces a
+    /// job.
     pub async fn withdraw(self) -> Result<(), FileSdError> {
         change(&self.path, |list| list.retain(|one| *one != self.entry)).await
     }
@@ -245,7 +246,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("jobs.json");
         // Ours is pid 1's number with another start; the second host's cannot be looked at.
-        let dead = |host: &str, target: &str| json!({ "targets": [target], "labels": { PID: "1", START: "x", HOST: host } });
+        let dead = |host: &str, target: &str| {
+            let labels = json!({ PID: "1", START: "x", HOST: host });
+            json!({ "targets": [target], "labels": labels })
+        };
         let foreign = json!({ "targets": ["by-hand:1"], "labels": {} });
         let before = [foreign, dead("h", "dead:1"), dead("other", "far:1")];
         fs::write(&path, serde_json::to_string(&before).unwrap()).unwrap();

@@ -1,8 +1,8 @@
 //! The file of `--web.config.file`, in the format of the Prometheus exporter toolkit, as what shall
 //! be: checked, with its certificates read.
 //!
-//! What the format knows and we cannot do is an error that names it, as an unknown key is: who asked
-//! for protection and does not get it must hear of it.
+//! What the format knows and we cannot do is an error that names it, as an unknown key is: who
+//! asked for protection and does not get it must hear of it.
 
 use std::collections::BTreeMap;
 use std::fmt;

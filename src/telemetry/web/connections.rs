@@ -1,8 +1,8 @@
 //! Connections from accept(2) to close(2), within the limits.
 //!
-//! At most so many are open; the others wait in the kernel, where they cost us nothing. To take and close
-//! them at once would answer sooner, but a flood would then keep a core busy that is the job's.
-//! If somebody waits, the connection that has been silent longest is closed.
+//! At most so many are open; the others wait in the kernel, where they cost us nothing. To take and
+//! close them at once would answer sooner, but a flood would then keep a core busy that is the
+//! job's. If somebody waits, the connection that has been silent longest is closed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,16 +28,16 @@ use crate::telemetry::web::Limits;
 use crate::telemetry::web::guard::Guard;
 use crate::telemetry::web::routes::{Answer, Routes, plain};
 
-/// Headers of a request, in bytes and in number: Prometheus sends about 400 bytes in 8 of them, a browser
-/// not 4 KiB.
+/// Headers of a request, in bytes and in number: Prometheus sends about 400 bytes in 8 of them, a
+/// browser not 4 KiB.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 
 /// Between two looks for a silent connection while somebody waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long we leave accept(2) alone after it failed: without descriptors or memory it would fail again
-/// at once, and for ever.
+/// How long we leave accept(2) alone after it failed: without descriptors or memory it would fail
+/// again at once, and for ever.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -179,8 +179,8 @@ impl Desk {
     }
 
     async fn talk(self: Arc<Desk>, stream: TcpStream, pulse: Arc<Pulse>) {
-        // An answer is one packet or a few: they are not to wait for more. It may fail, and then does
-        // no harm.
+        // An answer is one packet or a few: they are not to wait for more. It may fail, and then
+        // does no harm.
         stream.set_nodelay(true).ok();
         let tls = match self.guard.protection() {
             Some(protection) => protection.tls.clone(),

@@ -1,8 +1,8 @@
 //! Who is let in: the protection that `--web.config.file` asks for, as the file is now.
 //!
-//! A file that changed is read anew. If it is bad then, nobody is let in until it is mended: the last
-//! good one may be what the change was to end. What is protected at the start stays so: a file that
-//! is empty for a moment, because somebody writes it, opens nothing.
+//! A file that changed is read anew. If it is bad then, nobody is let in until it is mended: the
+//! last good one may be what the change was to end. What is protected at the start stays so: a file
+//! that is empty for a moment, because somebody writes it, opens nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

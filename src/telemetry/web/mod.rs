@@ -1,7 +1,7 @@
 //! The HTTP server: metrics, the page about the job, and whether we live.
 //!
-//! It runs on the telemetry thread and bounds whatever others may do to it: connections, headers, time.
-//! Nothing that a client does reaches the job.
+//! It runs on the telemetry thread and bounds whatever others may do to it: connections, headers,
+//! time. Nothing that a client does reaches the job.
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +41,8 @@ const BACKLOG: u32 = 128;
 struct Limits {
     /// Connections at once.
     connections: usize,
-    /// From the connection to the end of the first request's headers; as long for the handshake of TLS.
+    /// From the connection to the end of the first request's headers; as long for the handshake of
+    /// TLS.
     first_request: Duration,
     /// From the beginning of one request to the end of the next one's headers: the answer must have
     /// been taken by then, too. Longer than the minute between two scrapes.

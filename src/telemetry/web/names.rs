@@ -1,7 +1,7 @@
 //! The names in a client's certificate (RFC 5280, subjectAltName), for `client_allowed_sans`.
 //!
-//! rustls has verified the certificate and gives no access to e-mail and IP names; the few bytes of DER
-//! on the way to the extension are read here. What is not well formed has no names.
+//! rustls has verified the certificate and gives no access to e-mail and IP names; the few bytes of
+//! DER on the way to the extension are read here. What is not well formed has no names.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

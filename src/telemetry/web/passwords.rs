@@ -1,7 +1,7 @@
 //! Names and passwords (RFC 7617), which are kept as bcrypt hashes.
 //!
-//! bcrypt is slow on purpose, and the cores are the job's: one is worked out at a time, on a thread of its
-//! own, a wrong one makes the next wait, and what was found out is remembered.
+//! bcrypt is slow on purpose, and the cores are the job's: one is worked out at a time, on a thread
+//! of its own, a wrong one makes the next wait, and what was found out is remembered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +20,8 @@ use crate::sys::clock;
 /// So many right answers and so many wrong ones are remembered.
 const REMEMBERED_MAX: usize = 64;
 
-/// After a wrong password the next waits so many times as long as it took to find out: guessing takes
-/// a fifth of a core at most.
+/// After a wrong password the next waits so many times as long as it took to find out: guessing
+/// takes a fifth of a core at most.
 const REST_FACTOR: u32 = 4;
 
 const REST_MAX: Duration = Duration::from_secs(1);
