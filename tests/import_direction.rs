@@ -7,16 +7,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name after `crate::`, besides itself.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("plan", &["model"]),
+    ("question", &["model"]),
     ("supervisor", &["model"]),
     ("diagnose", &["model"]),
-    ("cli", &["model", "plan"]),
+    ("cli", &["model", "plan", "question"]),
     ("sys", &["model"]),
     ("observe", &["model"]),
     ("probe", &["model", "plan"]),
     ("sink", &["model", "plan"]),
+    ("fleet", &["model", "question", "sys", "observe"]),
     ("run", &["model", "plan", "supervisor", "diagnose", "sys", "observe", "probe", "sink"]),
 ];
 

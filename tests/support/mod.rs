@@ -49,6 +49,11 @@ pub fn program() -> PathBuf {
     }
 }
 
+/// The second program, which stands beside it.
+pub fn nanny() -> PathBuf {
+    program().with_file_name("nanny")
+}
+
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -121,10 +126,17 @@ impl Place {
         command
     }
 
-    /// A script of sh in this place, to which `$CM` is the program under test.
+    /// nanny with these words.
+    pub fn nanny<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.command(nanny());
+        command.args(words);
+        command
+    }
+
+    /// A script of sh in this place, to which `$CM` and `$NANNY` are the programs under test.
     pub fn shell(&self, script: &str) -> Command {
         let mut command = self.command("sh");
-        command.args(["-c", script]).env("CM", program());
+        command.args(["-c", script]).env("CM", program()).env("NANNY", nanny());
         command
     }
 
