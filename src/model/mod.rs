@@ -10,6 +10,7 @@ pub mod proc_stat;
 pub mod process;
 pub mod sample;
 pub mod scene;
+pub mod shell;
 pub mod signal;
 pub mod text;
 pub mod time;

@@ -1,0 +1,3 @@
+//! The central record: one table of all runs, in a CSV file that they share.
+
+pub mod row;
