@@ -234,6 +234,18 @@ impl Header {
         Column::ALL.iter().all(|column| self.columns.contains(&Some(*column)))
     }
 
+    /// Returns how many columns it has.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Returns where that column stands, from 0.
+    #[must_use]
+    pub fn position(&self, column: Column) -> Option<usize> {
+        self.columns.iter().position(|one| *one == Some(column))
+    }
+
     /// Returns it as a line, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {

@@ -1,0 +1,451 @@
+//! Reads records: one or several, each with the rows that still wait beside it in `FILE.d`.
+//!
+//! Made for millions of rows: the bytes go through a buffer of fixed size, on two threads, and the
+//! visitor sees each row as a slice of it and takes only the cells it needs. So a reader's memory is
+//! what it keeps, not what it reads. A line that is torn or no row is skipped and counted.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+use crate::record::row::{Column, Header, Row};
+
+/// So much is read at a time: it stays in the cache of a core.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A line that is longer is none of ours.
+const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What one thread takes at a time.
+const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// More would only wait for the same memory.
+const THREADS_MAX: usize = 2;
+
+/// So many files of waiting rows are read beside one record.
+const SPOOLED_MAX: usize = 65_000;
+
+/// The record cannot be read.
+#[derive(Debug)]
+pub struct ReadError {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// Where a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u64);
+
+/// So many bits of a place are the offset: 128 TiB.
+const OFFSET_BITS: u32 = 47;
+
+impl Place {
+    fn new(file: usize, offset: u64) -> Place {
+        Place(((file as u64) << OFFSET_BITS) | offset)
+    }
+
+    fn file(self) -> usize {
+        (self.0 >> OFFSET_BITS) as usize
+    }
+
+    fn offset(self) -> u64 {
+        self.0 & ((1 << OFFSET_BITS) - 1)
+    }
+}
+
+/// One row as it stands in the file, with as many cells as its header; valid until the next one.
+pub struct RawRow<'a> {
+    /// Where it is.
+    pub place: Place,
+    line: &'a [u8],
+    source: &'a Source,
+}
+
+impl<'a> RawRow<'a> {
+    /// Returns a cell as it stands in the file: perhaps in quotes, perhaps escaped; empty if the
+    /// file has no such column.
+    #[must_use]
+    pub fn raw(&self, column: Column) -> &'a [u8] {
+        let Some(position) = self.source.positions[column as usize] else { return &[] };
+        cell(self.line, position).unwrap_or(&[])
+    }
+
+    /// Returns whether a cell holds that text.
+    #[must_use]
+    pub fn is(&self, column: Column, text: &str) -> bool {
+        let raw = self.raw(column);
+        if memchr::memchr2(b'\\', b'"', raw).is_none() {
+            return raw == text.as_bytes();
+        }
+        self.row().is_some_and(|row| row.get(column) == text.as_bytes())
+    }
+
+    /// Returns the whole row; `None` if it is none after all.
+    #[must_use]
+    pub fn row(&self) -> Option<Row> {
+        Row::parse(&self.source.header, self.line).ok()
+    }
+
+    /// Returns whether it has as many cells as the header, and its quotes are closed.
+    fn is_whole(&self) -> bool {
+        let width = self.source.header.width();
+        if memchr(b'"', self.line).is_none() {
+            return memchr_iter(b',', self.line).count() + 1 == width;
+        }
+        cell(self.line, width - 1).is_some() && cell(self.line, width).is_none()
+    }
+}
+
+/// Returns the cell at a position, from 0. Quotes only stand around a cell or are doubled, so every
+/// other stretch between quotes is outside.
+fn cell(line: &[u8], position: usize) -> Option<&[u8]> {
+    let mut begin = 0;
+    let mut left = position;
+    let mut is_quoted = false;
+    for at in memchr::memchr2_iter(b',', b'"', line) {
+        if line[at] == b'"' {
+            is_quoted = !is_quoted;
+        } else if !is_quoted {
+            if left == 0 {
+                return Some(&line[begin..at]);
+            }
+            left -= 1;
+            begin = at + 1;
+        }
+    }
+    (left == 0 && !is_quoted).then(|| &line[begin..])
+}
+
+/// A file with rows.
+struct Source {
+    path: PathBuf,
+    file: File,
+    header: Header,
+    /// Of each column, by its number.
+    positions: Vec<Option<usize>>,
+    /// Where the rows begin and, when it was opened, end.
+    begin: u64,
+    end: u64,
+}
+
+/// Records, open for reading.
+pub struct Record {
+    sources: Vec<Source>,
+    /// Files that are no records, and what could not be read of those that are.
+    pub foreign: Vec<ReadError>,
+}
+
+/// How much of the record was no row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Lines.
+    pub lines: u64,
+}
+
+impl Record {
+    /// Opens records, and what waits beside them.
+    ///
+    /// # Errors
+    ///
+    /// One that was named is not there, cannot be read, or is no record. What waits beside it and
+    /// cannot be read is noted in `foreign`.
+    pub fn open(files: &[PathBuf]) -> Result<Record, ReadError> {
+        let mut record = Record { sources: Vec::new(), foreign: Vec::new() };
+        for file in files {
+            let spooled = spooled(file);
+            match Source::open(file) {
+                Ok(source) => record.sources.extend(source),
+                // Nobody could merge yet: all there is waits.
+                Err(error) if error.kind() == ErrorKind::NotFound && !spooled.is_empty() => {}
+                Err(source) => return Err(ReadError { path: file.clone(), source }),
+            }
+            for path in spooled {
+                match Source::open(&path) {
+                    Ok(source) => record.sources.extend(source),
+                    // Merged since we looked; the rows are in the shared file, or will be next time.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(source) => record.foreign.push(ReadError { path, source }),
+                }
+            }
+        }
+        Ok(record)
+    }
+
+    /// Shows every row to `visit`, with a state that `new` makes for each stretch of the record;
+    /// returns those states in the record's order.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read to its end.
+    pub fn scan<S: Send>(
+        &self,
+        new: impl Fn() -> S + Sync,
+        visit: impl Fn(&mut S, &RawRow<'_>) + Sync,
+    ) -> Result<(Vec<S>, Skipped), ReadError> {
+        let segments = self.segments();
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(segments.len()));
+        let work = || {
+            let mut buffer = Vec::new();
+            while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut state = new();
+                let mut see = |row: &RawRow<'_>| visit(&mut state, row);
+                let skipped = self.read(segment, &mut buffer, &mut see);
+                let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                done.push((segment.number, skipped, state));
+            }
+        };
+        let threads = segments.len().min(THREADS_MAX);
+        std::thread::scope(|scope| {
+            // The first of them is ours.
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        done.sort_by_key(|(number, _, _)| *number);
+        let mut skipped = Skipped::default();
+        let mut states = Vec::with_capacity(done.len());
+        for (_, lines, state) in done {
+            skipped.lines += lines?;
+            states.push(state);
+        }
+        Ok((states, skipped))
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        for (file, source) in self.sources.iter().enumerate() {
+            let mut from = source.begin;
+            while from < source.end {
+                let to = (from + SEGMENT_BYTES).min(source.end);
+                segments.push(Segment { number: segments.len(), file, from, to });
+                from = to;
+            }
+        }
+        segments
+    }
+
+    /// Shows the rows that begin in a segment; returns how many lines were none.
+    fn read(
+        &self,
+        segment: &Segment,
+        buffer: &mut Vec<u8>,
+        see: &mut dyn FnMut(&RawRow<'_>),
+    ) -> Result<u64, ReadError> {
+        let source = &self.sources[segment.file];
+        let mut lines = Lines::new(source, segment, buffer);
+        let mut skipped = 0;
+        let failed = |error| ReadError { path: source.path.clone(), source: error };
+        while let Some(chunk) = lines.next_chunk().map_err(failed)? {
+            let mut begin = 0;
+            for end in memchr_iter(b'\n', chunk.bytes) {
+                let place = Place::new(segment.file, chunk.offset + begin as u64);
+                let line = &chunk.bytes[begin..end];
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                begin = end + 1;
+                let row = RawRow { place, line, source };
+                if row.is_whole() {
+                    see(&row);
+                } else {
+                    skipped += u64::from(!line.is_empty());
+                }
+            }
+            // Behind the last line end there is something only where the file ends in a torn row.
+            skipped += u64::from(begin < chunk.bytes.len());
+        }
+        Ok(skipped)
+    }
+
+    /// Reads one row again; `None` if it is not there any more, because the file was changed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn row_at(&self, place: Place) -> Result<Option<Row>, ReadError> {
+        let Some(source) = self.sources.get(place.file()) else { return Ok(None) };
+        let mut text = vec![0; 4096];
+        loop {
+            let count = read_at(&source.file, &mut text, place.offset())
+                .map_err(|error| ReadError { path: source.path.clone(), source: error })?;
+            if let Some(end) = memchr(b'\n', &text[..count]) {
+                return Ok(Row::parse(&source.header, &text[..end]).ok());
+            }
+            if count < text.len() || text.len() >= LINE_BYTES_MAX {
+                return Ok(None);
+            }
+            text.resize(text.len() * 8, 0);
+        }
+    }
+}
+
+/// A part of a file that one thread reads.
+struct Segment {
+    number: usize,
+    file: usize,
+    from: u64,
+    to: u64,
+}
+
+impl Source {
+    /// Opens a file; `None` if it is empty, as a record is before its first row.
+    fn open(path: &Path) -> io::Result<Option<Source>> {
+        let file = File::open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"));
+        }
+        if meta.len() == 0 {
+            return Ok(None);
+        }
+        let mut text = vec![0; CHUNK_BYTES];
+        let count = read_at(&file, &mut text, 0)?;
+        let foreign = || io::Error::new(ErrorKind::InvalidData, "it is no record of childminder");
+        let end = memchr(b'\n', &text[..count]).ok_or_else(foreign)?;
+        let header = Header::parse(&text[..end]).ok_or_else(foreign)?;
+        let positions = Column::ALL.iter().map(|column| header.position(*column)).collect();
+        let (path, begin) = (path.to_owned(), end as u64 + 1);
+        Ok(Some(Source { path, file, header, positions, begin, end: meta.len() }))
+    }
+}
+
+/// The files of rows that wait beside a record, in the order of their names.
+fn spooled(file: &Path) -> Vec<PathBuf> {
+    let mut directory = file.as_os_str().to_owned();
+    directory.push(".d");
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let is_rows = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // `.merging`: its rows may be in the record already, which a reader must allow for anyway.
+        !name.starts_with('.') && (name.ends_with(".csv") || name.ends_with(".merging"))
+    };
+    let mut found: Vec<PathBuf> = paths.filter(is_rows).take(SPOOLED_MAX).collect();
+    found.sort();
+    found
+}
+
+/// Whole lines, a buffer at a time.
+struct Lines<'a> {
+    source: &'a Source,
+    buffer: &'a mut Vec<u8>,
+    /// Where the buffer begins in the file.
+    offset: u64,
+    /// How much of it is filled, and how much of that was given out.
+    filled: usize,
+    given: usize,
+    /// The end of the segment: the last line that begins before it is ours to its end.
+    to: u64,
+    is_over: bool,
+}
+
+struct Chunk<'a> {
+    bytes: &'a [u8],
+    offset: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn new(source: &'a Source, segment: &Segment, buffer: &'a mut Vec<u8>) -> Lines<'a> {
+        buffer.resize(CHUNK_BYTES, 0);
+        // A line that begins before the segment is its predecessor's: its end is looked for from the
+        // byte before.
+        let is_first = segment.from == source.begin;
+        let offset = if is_first { segment.from } else { segment.from - 1 };
+        let mut lines =
+            Lines { source, buffer, offset, filled: 0, given: 0, to: segment.to, is_over: false };
+        if !is_first {
+            lines.skip_line();
+        }
+        lines
+    }
+
+    /// Passes over the rest of a line, however long.
+    fn skip_line(&mut self) {
+        while let Ok(1..) = self.fill() {
+            match memchr(b'\n', &self.buffer[self.given..self.filled]) {
+                Some(end) => {
+                    self.given += end + 1;
+                    return;
+                }
+                None => self.given = self.filled,
+            }
+        }
+        self.is_over = true;
+    }
+
+    /// Moves what was not given out to the front and reads on; returns how much is there now.
+    fn fill(&mut self) -> io::Result<usize> {
+        self.buffer.copy_within(self.given..self.filled, 0);
+        self.offset += self.given as u64;
+        self.filled -= self.given;
+        self.given = 0;
+        let at = self.offset + self.filled as u64;
+        // What was appended since then has no place in this answer.
+        let left = usize::try_from(self.source.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let room = (self.buffer.len() - self.filled).min(left);
+        let target = &mut self.buffer[self.filled..self.filled + room];
+        self.filled += read_at(&self.source.file, target, at)?;
+        Ok(self.filled)
+    }
+
+    /// Returns the next whole lines; at the end of the file what is left, which has no line end.
+    fn next_chunk(&mut self) -> io::Result<Option<Chunk<'_>>> {
+        loop {
+            if self.is_over || self.offset + self.given as u64 >= self.to {
+                return Ok(None);
+            }
+            let before = self.filled - self.given;
+            let filled = self.fill()?;
+            if filled == 0 {
+                return Ok(None);
+            }
+            let is_end = filled == before;
+            let Some(last) = memrchr(b'\n', &self.buffer[..filled]) else {
+                if is_end || filled >= LINE_BYTES_MAX {
+                    // A torn row, or something strange: it is counted as one line.
+                    self.is_over = is_end;
+                    self.given = filled;
+                    return Ok(Some(Chunk { bytes: &self.buffer[..filled], offset: self.offset }));
+                }
+                let longer = self.buffer.len() * 2;
+                self.buffer.resize(longer.max(filled * 2), 0);
+                continue;
+            };
+            self.given = self.end_of_segment(last + 1);
+            return Ok(Some(Chunk { bytes: &self.buffer[..self.given], offset: self.offset }));
+        }
+    }
+
+    /// Returns how much of the whole lines in the buffer belongs to this segment.
+    fn end_of_segment(&self, whole: usize) -> usize {
+        let Ok(inside) = usize::try_from(self.to.saturating_sub(self.offset)) else { return whole };
+        if inside >= whole || inside == 0 {
+            return whole;
+        }
+        // The line that holds the last byte of the segment is ours to its end.
+        let rest = memchr(b'\n', &self.buffer[inside - 1..whole]);
+        rest.map_or(whole, |end| inside + end)
+    }
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests;
