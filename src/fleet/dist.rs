@@ -56,7 +56,7 @@ pub(super) fn answer(dist: &Dist, out: &mut dyn Write, screen: &Screen) -> Resul
         return Ok(NOTHING);
     }
     if dist.percentiles {
-        percentiles(&groups).write(out, screen, |_| None)?;
+        percentiles(&groups, screen).write(out, |_| None)?;
     }
     if dist.plot {
         plot::on_terminal(&groups, out, screen)?;
@@ -205,12 +205,12 @@ fn groups(sources: &[Source]) -> Result<Vec<Group>, Failure> {
     Ok(calls.into_iter().map(group).collect())
 }
 
-fn percentiles(groups: &[Group]) -> Table {
+fn percentiles(groups: &[Group], screen: &Screen) -> Table {
     let numbers = |title| Column::numbers(title, 1);
     let mut columns = vec![Column::words("FUNCTION", 0), Column::words("MACHINE", 0)];
     columns.extend([Column::numbers("N", 9), numbers("MIN ms"), numbers("P5"), numbers("P50")]);
     columns.extend(["P95", "P99", "MAX", "MEAN"].map(numbers));
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns, screen);
     for group in groups {
         let mut cells = vec![group.function.clone(), group.machine.clone()];
         cells.push(group.micros.len().to_string());

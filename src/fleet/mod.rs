@@ -12,8 +12,12 @@ use crate::question::Question;
 use crate::sys::entry::Given;
 
 mod dist;
+mod index;
 mod plot;
+mod presence;
+mod runs;
 mod table;
+mod words;
 
 /// The exit status of an answer that is empty, as grep(1) has it, or of a rerun that failed.
 pub const NOTHING: u8 = 1;
@@ -93,6 +97,7 @@ pub fn answer(
     screen: &Screen,
 ) -> Result<u8, Failure> {
     match question {
+        Question::Runs(runs) => runs::answer(runs, out, screen),
         Question::Dist(dist) => dist::answer(dist, out, screen),
         _ => Err(Failure::Refused("not yet".into())),
     }
@@ -102,4 +107,9 @@ pub fn answer(
 fn note(text: &str) {
     // If standard error is closed, the answer is still right.
     writeln!(io::stderr(), "nanny: {}", Escaped(text)).ok();
+}
+
+/// Returns what makes a noun plural.
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }

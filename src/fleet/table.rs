@@ -42,13 +42,14 @@ impl Column {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
+    screen: Screen,
 }
 
 impl Table {
-    /// An empty one.
+    /// An empty one, for that screen.
     #[must_use]
-    pub fn new(columns: &[Column]) -> Table {
-        Table { columns: columns.to_vec(), rows: Vec::new() }
+    pub fn new(columns: &[Column], screen: &Screen) -> Table {
+        Table { columns: columns.to_vec(), rows: Vec::new(), screen: *screen }
     }
 
     /// Adds a row; what is in it came from strangers.
@@ -56,7 +57,8 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| Escaped(cell.as_ref()).to_string()).collect());
     }
 
-    /// Writes heading and rows; `colour` chooses how a row is shown, by its number.
+    /// Writes heading and rows; `colour` chooses how a row is shown, by its number. Returns the widths
+    /// of the columns, for rows to come.
     ///
     /// # Errors
     ///
@@ -64,19 +66,33 @@ impl Table {
     pub fn write(
         &self,
         out: &mut dyn Write,
-        screen: &Screen,
         colour: impl Fn(usize) -> Option<&'static str>,
-    ) -> io::Result<()> {
-        let widths = self.widths(screen);
+    ) -> io::Result<Vec<usize>> {
+        let widths = self.widths();
         let titles: Vec<&str> = self.columns.iter().map(|column| column.title).collect();
-        let bold = screen.is_coloured.then_some("1");
-        self.write_row(out, &titles, &widths, bold)?;
+        self.write_row(out, &titles, &widths, Some("1"))?;
         for (index, row) in self.rows.iter().enumerate() {
             let cells: Vec<&str> = row.iter().map(String::as_str).collect();
-            let colour = colour(index).filter(|_| screen.is_coloured);
-            self.write_row(out, &cells, &widths, colour)?;
+            self.write_row(out, &cells, &widths, colour(index))?;
         }
-        Ok(())
+        Ok(widths)
+    }
+
+    /// Writes one more row, under columns that are as wide as they are by now.
+    ///
+    /// # Errors
+    ///
+    /// Of `out`.
+    pub fn write_more(
+        &self,
+        out: &mut dyn Write,
+        cells: &[String],
+        widths: &[usize],
+        colour: Option<&str>,
+    ) -> io::Result<()> {
+        let cells: Vec<String> = cells.iter().map(|cell| Escaped(cell).to_string()).collect();
+        let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+        self.write_row(out, &cells, widths, colour)
     }
 
     fn write_row(
@@ -91,29 +107,35 @@ impl Table {
             if *width == 0 {
                 continue;
             }
-            let cell = cut(cell, *width);
+            // Without a terminal a row that is wider than those that were measured stays whole.
+            let cell =
+                if self.screen.width.is_some() { cut(cell, *width) } else { (*cell).to_owned() };
             let room = " ".repeat(width.saturating_sub(cell.width()));
             let gap = if line.is_empty() { "" } else { "  " };
             let parts = if column.is_number { [gap, &room, &cell] } else { [gap, &cell, &room] };
             parts.into_iter().for_each(|part| line.push_str(part));
         }
         let line = line.trim_end();
-        match colour {
+        match colour.filter(|_| self.screen.is_coloured) {
             Some(code) => writeln!(out, "\x1b[{code}m{line}\x1b[0m"),
             None => writeln!(out, "{line}"),
         }
     }
 
     /// Returns the width of each column, 0 for one that is left out.
-    fn widths(&self, screen: &Screen) -> Vec<usize> {
+    fn widths(&self) -> Vec<usize> {
         let widest = |index: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(index));
             cells.map(|cell| cell.width()).max().unwrap_or(0)
         };
         let title = |index: usize| self.columns[index].title.width();
-        let mut widths: Vec<usize> =
-            (0..self.columns.len()).map(|index| widest(index).max(title(index))).collect();
-        let Some(room) = screen.width else { return widths };
+        // A column that says nothing in any row is left out.
+        let whole = |index: usize| match widest(index) {
+            0 => 0,
+            widest => widest.max(title(index)),
+        };
+        let mut widths: Vec<usize> = (0..self.columns.len()).map(whole).collect();
+        let Some(room) = self.screen.width else { return widths };
         let mut by_rank: Vec<usize> = (0..widths.len()).collect();
         by_rank.sort_by_key(|index| self.columns[*index].rank);
         // First the long ones are cut to what still tells something, ...
@@ -133,7 +155,7 @@ impl Table {
             let over = total(&widths).saturating_sub(room);
             widths[*index] = widths[*index].saturating_sub(over).max(NARROWEST.min(widths[*index]));
         }
-        give_back(&mut widths, room, |index| widest(index).max(title(index)), &self.columns);
+        give_back(&mut widths, room, whole, &self.columns);
         widths
     }
 }
@@ -188,12 +210,11 @@ mod tests {
             Column::numbers("WALL", 2),
             Column::words("COMMAND", 0),
         ];
-        let mut table = Table::new(&columns);
+        let mut table = Table::new(&columns, &Screen { width, is_coloured: false });
         table.push(["0191aa", "node7", "1.5", "python3 train.py --epochs 10\n"]);
         table.push(["0191ab", "a-host-with-a-long-name", "1200.0", "日本語"]);
         let mut out = Vec::new();
-        let screen = Screen { width, is_coloured: false };
-        table.write(&mut out, &screen, |_| None).expect("a vector");
+        table.write(&mut out, |_| None).expect("a vector");
         String::from_utf8(out).expect("text").lines().map(str::to_owned).collect()
     }
 
@@ -218,14 +239,14 @@ mod tests {
 
     #[test]
     fn colours_surround_a_row_only_where_they_are_welcome() {
-        let mut table = Table::new(&[Column::words("A", 0)]);
-        table.push(["x"]);
         for (is_coloured, expected) in
             [(true, "\x1b[1mA\x1b[0m\n\x1b[31mx\x1b[0m\n"), (false, "A\nx\n")]
         {
-            let mut out = Vec::new();
             let screen = Screen { width: Some(80), is_coloured };
-            table.write(&mut out, &screen, |_| Some("31")).expect("a vector");
+            let mut table = Table::new(&[Column::words("A", 0)], &screen);
+            table.push(["x"]);
+            let mut out = Vec::new();
+            table.write(&mut out, |_| Some("31")).expect("a vector");
             assert_eq!(String::from_utf8(out).expect("text"), expected);
         }
     }

@@ -47,6 +47,12 @@ pub struct Place(u64);
 const OFFSET_BITS: u32 = 47;
 
 impl Place {
+    /// The place of that number, for tests of what keeps places.
+    #[cfg(test)]
+    pub(crate) fn at(number: u64) -> Place {
+        Place(number)
+    }
+
     fn new(file: usize, offset: u64) -> Place {
         Place(((file as u64) << OFFSET_BITS) | offset)
     }
