@@ -176,6 +176,39 @@ pub fn runs(record: &Record, sieve: &Sieve) -> Result<Vec<Entry>, Failure> {
     Ok(best)
 }
 
+/// Returns the run that failed last, or was lost: the one whose end has the latest time. Rows that
+/// waited elsewhere stand behind later ones.
+///
+/// # Errors
+///
+/// The record cannot be read.
+pub fn last_failed(record: &Record) -> Result<Option<Entry>, Failure> {
+    type Timed = (Vec<u8>, Entry);
+    let visit = |(failed, lost): &mut (Option<Timed>, Vec<Timed>), row: &RawRow<'_>| {
+        let Some(rank @ (Rank::Failed | Rank::Lost)) = rank(row) else { return };
+        let time = row.raw(Column::Time);
+        if rank == Rank::Failed && failed.as_ref().is_some_and(|(latest, _)| time < latest) {
+            return;
+        }
+        let Some(run) = run_of(row) else { return };
+        let timed = (time.to_vec(), Entry { run, place: row.place, rank, is_match: true });
+        if rank == Rank::Failed {
+            *failed = Some(timed);
+        } else {
+            lost.push(timed);
+        }
+    };
+    let (found, skipped) = record.scan(Default::default, visit)?;
+    tell_skipped(skipped);
+    let (failed, lost): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let mut candidates: Vec<Timed> = failed.into_iter().flatten().collect();
+    let mut truly_lost: Vec<Entry> = lost.iter().flatten().map(|(_, entry)| *entry).collect();
+    drop_ended_after_all(record, &mut truly_lost)?;
+    let is_lost = |(_, entry): &Timed| truly_lost.contains(entry);
+    candidates.extend(lost.into_iter().flatten().filter(is_lost));
+    Ok(candidates.into_iter().max_by(|one, other| one.0.cmp(&other.0)).map(|(_, entry)| entry))
+}
+
 /// Keeps for each run the row of the highest rank; of several the last.
 #[must_use]
 pub fn best_of_each(mut entries: Vec<Entry>) -> Vec<Entry> {

@@ -11,12 +11,15 @@ use crate::model::text::Escaped;
 use crate::question::Question;
 use crate::sys::entry::Given;
 
+mod advice;
 mod dist;
 mod index;
 mod plot;
 mod presence;
 mod runs;
+mod story;
 mod table;
+mod why;
 mod words;
 
 /// The exit status of an answer that is empty, as grep(1) has it, or of a rerun that failed.
@@ -98,6 +101,7 @@ pub fn answer(
 ) -> Result<u8, Failure> {
     match question {
         Question::Runs(runs) => runs::answer(runs, out, screen),
+        Question::Why(why) => why::answer(why, out, screen),
         Question::Dist(dist) => dist::answer(dist, out, screen),
         _ => Err(Failure::Refused("not yet".into())),
     }

@@ -139,7 +139,8 @@ impl List<'_> {
     }
 }
 
-fn colour(rank: Rank) -> Option<&'static str> {
+/// Returns how a run of that rank is coloured.
+pub(super) fn colour(rank: Rank) -> Option<&'static str> {
     match rank {
         Rank::Failed => Some("31"),
         Rank::Lost => Some("33"),
