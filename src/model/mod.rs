@@ -8,6 +8,7 @@ pub mod outcome;
 pub mod policy;
 pub mod proc_stat;
 pub mod process;
+pub mod redact;
 pub mod sample;
 pub mod scene;
 pub mod shell;

@@ -246,6 +246,12 @@ impl Header {
         self.columns.iter().position(|one| *one == Some(column))
     }
 
+    /// Returns whether it has every column of the other, so that rows can move here without loss.
+    #[must_use]
+    pub fn covers(&self, other: &Header) -> bool {
+        other.names.iter().all(|name| self.names.contains(name))
+    }
+
     /// Returns it as a line, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
@@ -337,6 +343,15 @@ impl Row {
     /// Fills a cell with what is shown, such as a number.
     pub fn show(&mut self, column: Column, value: impl fmt::Display) {
         self.set(column, value.to_string());
+    }
+
+    /// Fills the cells that are empty with those of another row.
+    pub fn fill(&mut self, base: &Row) {
+        for column in Column::ALL {
+            if self.get(*column).is_empty() && !base.get(*column).is_empty() {
+                self.set(*column, base.get(*column));
+            }
+        }
     }
 
     /// Returns the row as a line under our own header, with its end.

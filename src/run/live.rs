@@ -40,7 +40,7 @@ const CHANGES_MAX: usize = 256;
 
 /// See [`World`].
 pub(super) struct Live {
-    run_id: RunId,
+    pub(super) run_id: RunId,
     program: Program,
     directory: Option<CString>,
     files: Files,

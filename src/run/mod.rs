@@ -6,6 +6,7 @@ mod live;
 mod prepare;
 mod probe;
 mod quarantine;
+mod recording;
 mod senders;
 mod sinks;
 mod witness;
@@ -111,6 +112,8 @@ pub trait World {
 ///
 /// Something could not be prepared; nothing was started, and nothing is left behind.
 pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
+    // Without a directory that can be named the record does without.
+    let began_in = plan.record.as_ref().and_then(|_| std::env::current_dir().ok());
     if let Some(directory) = &plan.working_directory {
         std::env::set_current_dir(directory)
             .map_err(StartError::file("change to working directory", directory))?;
@@ -120,7 +123,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
         Work::Probe(probe) => {
             let word = probe.function.word();
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
-            let mut sinks = Sinks::new(log, &plan.log);
+            let record = recording::sink(plan, run_id(), began_in, log.file());
+            let mut sinks = Sinks::new(log, &plan.log).with_record(record);
             match probe::run(probe, &signals, &mut sinks) {
                 Ok(()) => {
                     sinks.close(true);
@@ -157,7 +161,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             if let Some(file) = log.file() {
                 world.quarantine_beside(file);
             }
-            let mut sinks = Sinks::new(log, &plan.log);
+            let record = recording::sink(plan, world.run_id, began_in, log.file());
+            let mut sinks = Sinks::new(log, &plan.log).with_record(record);
             let outcome = mind(job, &mut world, &mut sinks);
             sinks.close(outcome.verdict.kind == VerdictKind::Success);
             Ok(outcome.exit_status)

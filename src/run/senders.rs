@@ -108,7 +108,7 @@ fn look_up(pid: Pid) -> Looked {
 
 /// Returns the name of a user from /etc/passwd (passwd(5)). Users that only a directory service
 /// knows keep their number: asking one could take for ever.
-fn user_name(uid: u32) -> Option<String> {
+pub(super) fn user_name(uid: u32) -> Option<String> {
     let text = fs::read(PASSWD).ok()?;
     name_in(&String::from_utf8_lossy(&text), uid)
 }

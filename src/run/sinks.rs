@@ -6,8 +6,10 @@ use std::io::{self, IsTerminal};
 use crate::model::event::Event;
 use crate::model::time::Moment;
 use crate::plan::{LogPlan, LogTarget};
+use crate::record::recorder::{Account, DEADLINE};
 use crate::sink::console::Console;
 use crate::sink::log_file::LogFile;
+use crate::sink::record::Record;
 use crate::sink::{Sink, SinkError, Stamp};
 use crate::sys::clock;
 
@@ -17,6 +19,7 @@ pub(super) struct Sinks {
     log: LogFile,
     /// Not where the log itself goes to standard error.
     console: Option<Console>,
+    record: Option<Record>,
     is_log_stdout: bool,
     delete_on_success: bool,
     failures: u64,
@@ -28,18 +31,32 @@ impl Sinks {
             begun: clock::now(),
             log,
             console: (plan.target != LogTarget::Stderr).then_some(Console),
+            record: None,
             is_log_stdout: plan.target == LogTarget::Stdout,
             delete_on_success: plan.delete_on_success,
             failures: 0,
         }
     }
 
+    /// Keeps rows in the central record, too.
+    pub(super) fn with_record(self, record: Option<Record>) -> Sinks {
+        Sinks { record, ..self }
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun }
+    }
+
     pub(super) fn publish(&mut self, event: &Event) {
-        let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
+        let stamp = self.stamp();
         let written = self.log.publish(stamp, event);
         self.note(written);
         if let Some(console) = &mut self.console {
             let written = console.publish(stamp, event);
+            self.note(written);
+        }
+        if let Some(record) = &mut self.record {
+            let written = record.publish(stamp, event);
             self.note(written);
         }
     }
@@ -51,6 +68,10 @@ impl Sinks {
 
     /// The end of the run: with `-d` the log of a full success goes.
     pub(super) fn close(mut self, is_full_success: bool) {
+        if let Some(record) = self.record.take() {
+            let account = record.finish(self.stamp(), DEADLINE);
+            self.tell(account);
+        }
         if self.delete_on_success && is_full_success {
             let deleted = self.log.delete();
             self.note(deleted);
@@ -59,6 +80,28 @@ impl Sinks {
             let text = format!("in all {} lines could not be written", self.failures);
             // Standard error is the last place to complain.
             Console.say(&text).ok();
+        }
+    }
+
+    /// What could be kept nowhere else is kept in the log, and told.
+    fn tell(&mut self, account: Account) {
+        for text in account.apart {
+            self.publish(&Event::Notice { text });
+        }
+        let mut told = None;
+        for (row, reason) in account.lost {
+            let line = row.to_csv_line();
+            let line = String::from_utf8_lossy(&line);
+            let text = format!("row not recorded ({reason}): {}", line.trim_end());
+            // Standard error is the last place to complain.
+            if self.console.is_some() {
+                if told.as_ref() != Some(&reason) {
+                    Console.say(&format!("{reason}; these rows are nowhere else:")).ok();
+                    told = Some(reason);
+                }
+                Console.say(&format!("row: {}", line.trim_end())).ok();
+            }
+            self.publish(&Event::Notice { text });
         }
     }
 
