@@ -12,15 +12,20 @@ use crate::question::Question;
 use crate::sys::entry::Given;
 
 mod advice;
+mod collect;
 mod dist;
 mod index;
+mod jobs;
+mod lock;
 mod plot;
 mod presence;
+mod rerun;
 mod runs;
 mod story;
 mod table;
 mod why;
 mod words;
+mod workers;
 
 /// The exit status of an answer that is empty, as grep(1) has it, or of a rerun that failed.
 pub const NOTHING: u8 = 1;
@@ -95,7 +100,7 @@ impl From<io::Error> for Failure {
 /// There is no answer, or it cannot be written.
 pub fn answer(
     question: &Question,
-    _given: &Given,
+    given: &Given,
     out: &mut dyn Write,
     screen: &Screen,
 ) -> Result<u8, Failure> {
@@ -103,7 +108,8 @@ pub fn answer(
         Question::Runs(runs) => runs::answer(runs, out, screen),
         Question::Why(why) => why::answer(why, out, screen),
         Question::Dist(dist) => dist::answer(dist, out, screen),
-        _ => Err(Failure::Refused("not yet".into())),
+        Question::Rerun(rerun) => rerun::answer(rerun, given, out),
+        Question::Collect(collect) => collect::answer(collect, out, screen),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -133,6 +133,8 @@ fn cell(line: &[u8], position: usize) -> Option<&[u8]> {
 struct Source {
     path: PathBuf,
     file: File,
+    /// Its device and inode.
+    identity: (u64, u64),
     header: Header,
     /// Of each column, by its number.
     positions: Vec<Option<usize>>,
@@ -143,6 +145,7 @@ struct Source {
 
 /// Records, open for reading.
 pub struct Record {
+    files: Vec<PathBuf>,
     sources: Vec<Source>,
     /// Files that are no records, and what could not be read of those that are.
     pub foreign: Vec<ReadError>,
@@ -163,7 +166,8 @@ impl Record {
     /// One that was named is not there, cannot be read, or is no record. What waits beside it and
     /// cannot be read is noted in `foreign`.
     pub fn open(files: &[PathBuf]) -> Result<Record, ReadError> {
-        let mut record = Record { sources: Vec::new(), foreign: Vec::new() };
+        let (sources, foreign) = (Vec::new(), Vec::new());
+        let mut record = Record { files: files.to_vec(), sources, foreign };
         for file in files {
             let spooled = spooled(file);
             match Source::open(file) {
@@ -179,6 +183,22 @@ impl Record {
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(source) => record.foreign.push(ReadError { path, source }),
                 }
+            }
+        }
+        Ok(record)
+    }
+
+    /// Opens the records again, for what was written since.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::open`].
+    pub fn grown(&self) -> Result<Record, ReadError> {
+        let mut record = Record::open(&self.files)?;
+        for source in &mut record.sources {
+            let is_same = |before: &&Source| before.identity == source.identity;
+            if let Some(before) = self.sources.iter().find(is_same) {
+                source.begin = before.end.min(source.end);
             }
         }
         Ok(record)
@@ -316,8 +336,9 @@ impl Source {
         let end = memchr(b'\n', &text[..count]).ok_or_else(foreign)?;
         let header = Header::parse(&text[..end]).ok_or_else(foreign)?;
         let positions = Column::ALL.iter().map(|column| header.position(*column)).collect();
-        let (path, begin) = (path.to_owned(), end as u64 + 1);
-        Ok(Some(Source { path, file, header, positions, begin, end: meta.len() }))
+        let (path, identity) = (path.to_owned(), (meta.dev(), meta.ino()));
+        let (begin, end) = (end as u64 + 1, meta.len());
+        Ok(Some(Source { path, file, identity, header, positions, begin, end }))
     }
 }
 

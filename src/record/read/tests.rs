@@ -89,6 +89,26 @@ fn segments_share_the_lines_of_a_large_file_exactly() {
 }
 
 #[test]
+fn what_was_written_since_is_seen_alone() {
+    let place = tempfile::tempdir().expect("a directory");
+    let line = |number, command| row(number, command).to_csv_line();
+    let main = file(place.path(), "all.csv", &[line(1, "a")]);
+    let before = Record::open(std::slice::from_ref(&main)).expect("a record");
+    file(place.path(), "all.csv.d/1.csv", &[line(2, "b")]);
+    let text = fs::read(&main).expect("ours");
+    fs::write(&main, [text, line(3, "c")].concat()).expect("written");
+    let seen = |record: &Record| {
+        let see = |seen: &mut Vec<Vec<u8>>, row: &RawRow<'_>| {
+            seen.push(row.raw(Column::Command).to_vec());
+        };
+        record.scan(Vec::new, see).expect("read").0.concat()
+    };
+    let grown = before.grown().expect("a record");
+    assert_eq!(seen(&grown), [b"c".to_vec(), b"b".to_vec()]);
+    assert_eq!(seen(&grown.grown().expect("a record")), Vec::<Vec<u8>>::new());
+}
+
+#[test]
 fn columns_are_found_by_their_names() {
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("other.csv");
