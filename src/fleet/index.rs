@@ -4,6 +4,7 @@
 //! one may come after all, from a host that was cut off. So rows have ranks: the real end, then the
 //! lost one, then the start.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -161,14 +162,14 @@ pub fn runs(record: &Record, sieve: &Sieve) -> Result<Vec<Entry>, Failure> {
             return;
         }
         let is_match = sieve.is_outcome(row, rank) && sieve.is_in_time(row);
-        if (is_match || !is_about_ends) && sieve.is_job(row) {
+        if (is_match || !is_about_ends) && sieve.is_job(row) && row.is_whole() {
             let entry = |run| Entry { run, place: row.place, rank, is_match };
             found.extend(run_of(row).map(entry));
         }
     };
     let (found, skipped) = record.scan(Vec::new, visit)?;
     tell_skipped(skipped);
-    let mut best = best_of_each(found.concat());
+    let mut best = best_of_each(joined(found));
     if is_about_ends {
         drop_ended_after_all(record, &mut best)?;
     }
@@ -187,7 +188,8 @@ pub fn last_failed(record: &Record) -> Result<Option<Entry>, Failure> {
     let visit = |(failed, lost): &mut (Option<Timed>, Vec<Timed>), row: &RawRow<'_>| {
         let Some(rank @ (Rank::Failed | Rank::Lost)) = rank(row) else { return };
         let time = row.raw(Column::Time);
-        if rank == Rank::Failed && failed.as_ref().is_some_and(|(latest, _)| time < latest) {
+        let is_older = |(latest, _): &Timed| time < latest.as_slice();
+        if rank == Rank::Failed && failed.as_ref().is_some_and(is_older) || !row.is_whole() {
             return;
         }
         let Some(run) = run_of(row) else { return };
@@ -209,18 +211,21 @@ pub fn last_failed(record: &Record) -> Result<Option<Entry>, Failure> {
     Ok(candidates.into_iter().max_by(|one, other| one.0.cmp(&other.0)).map(|(_, entry)| entry))
 }
 
+/// Joins lists, giving up each as soon as it is copied.
+#[must_use]
+pub fn joined<T>(lists: Vec<Vec<T>>) -> Vec<T> {
+    let mut all = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+    lists.into_iter().for_each(|list| all.extend(list));
+    all
+}
+
 /// Keeps for each run the row of the highest rank; of several the last.
 #[must_use]
 pub fn best_of_each(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.sort_by_key(|entry| (entry.run, entry.rank));
-    let mut best: Vec<Entry> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        match best.last_mut() {
-            Some(last) if last.run == entry.run => *last = entry,
-            _ => best.push(entry),
-        }
-    }
-    best
+    // Of rows of one run the better one stands in front, and those behind it go.
+    entries.sort_unstable_by_key(|entry| (entry.run, Reverse((entry.rank, entry.place))));
+    entries.dedup_by_key(|entry| entry.run);
+    entries
 }
 
 /// Where only some ends were looked at, the real end of a run that was given up for lost may be among

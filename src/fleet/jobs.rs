@@ -1,8 +1,9 @@
 //! The jobs of a record: runs of the same command, in the same directory, of the same name and with
 //! the same files, are runs of the same job. Which of them failed and have not succeeded since?
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 use crate::fleet::Failure;
 use crate::fleet::index::{self, Rank, Sieve};
@@ -19,8 +20,9 @@ const IDENTITY: [Column; 6] = [
     Column::Error,
 ];
 
-/// A job, by a hash of what it is: 128 bits, so that no two are ever alike by chance.
-pub type Identity = [u64; 2];
+/// A job, by a hash of what it is: 64 bits, so that among a million jobs two are alike by chance in one
+/// record of forty million.
+pub type Identity = u64;
 
 /// What happened last to a job.
 #[derive(Clone, Debug, Default)]
@@ -50,29 +52,25 @@ type Order = u64;
 struct Entry {
     run: [u8; 16],
     place: Place,
-    rank: Rank,
-    is_match: bool,
+    /// 0 for a start: few are needed in the end.
     job: Identity,
     order: Order,
+    rank: Rank,
+    is_match: bool,
 }
 
 /// Hashes alike within one run of nanny, and unlike in any other.
-pub struct Identifier([RandomState; 2]);
+pub struct Identifier(RandomState);
 
 impl Identifier {
     /// Makes one.
     #[must_use]
     pub fn new() -> Identifier {
-        Identifier([RandomState::new(), RandomState::new()])
+        Identifier(RandomState::new())
     }
 
     fn of(&self, row: &RawRow<'_>) -> Identity {
-        let cells = IDENTITY.map(|column| row.raw(column));
-        [0, 1].map(|half: usize| {
-            let mut hasher = self.0[half].build_hasher();
-            cells.hash(&mut hasher);
-            hasher.finish()
-        })
+        self.0.hash_one(IDENTITY.map(|column| row.raw(column)))
     }
 }
 
@@ -120,8 +118,8 @@ impl Job {
     }
 }
 
-/// Returns all jobs of a record. Which runs were asked for only tells which failures count: a success
-/// is one whenever it was.
+/// Returns the jobs of a record that failed or have no end, and those that are `wanted` in any case.
+/// Which runs were asked for only tells which failures count: a success is one whenever it was.
 ///
 /// # Errors
 ///
@@ -130,25 +128,64 @@ pub fn jobs(
     record: &Record,
     sieve: &Sieve,
     identifier: &Identifier,
+    wanted: &HashSet<Identity>,
 ) -> Result<HashMap<Identity, Job>, Failure> {
-    let visit = |found: &mut Vec<Entry>, row: &RawRow<'_>| {
-        let (Some(rank), Some(run)) = (index::rank(row), index::run_of(row)) else { return };
+    let visit = |found: &mut Entries, row: &RawRow<'_>| {
+        let Some(rank) = index::rank(row) else { return };
+        let Some(run) = index::run_of(row).filter(|_| row.is_whole()) else { return };
         let is_match = sieve.is_job(row) && sieve.is_in_time(row);
-        let (job, order) = (identifier.of(row), order(row.raw(Column::Time)));
-        found.push(Entry { run, place: row.place, rank, is_match, job, order });
+        let job = if rank == Rank::Started { 0 } else { identifier.of(row) };
+        let order = order(row.raw(Column::Time));
+        found.push(Entry { run, place: row.place, job, order, rank, is_match });
     };
-    let (found, skipped) = record.scan(Vec::new, visit)?;
+    let (found, skipped) = record.scan(Entries::default, visit)?;
     index::tell_skipped(skipped);
-    let mut found = found.concat();
-    // Of each run the row that says most comes last.
-    found.sort_by_key(|entry| (entry.run, entry.rank));
+    let mut found = index::joined(found.into_iter().map(|found| found.list).collect());
+    keep_best(&mut found);
+    for entry in found.iter_mut().filter(|entry| entry.rank == Rank::Started) {
+        entry.job = record.look_at(entry.place, |row| identifier.of(row))?.unwrap_or_default();
+    }
     let mut jobs: HashMap<Identity, Job> = HashMap::new();
-    for (number, entry) in found.iter().enumerate() {
-        if found.get(number + 1).is_none_or(|next| next.run != entry.run) {
-            jobs.entry(entry.job).or_default().add(entry);
+    let has_trouble = |entry: &&Entry| entry.rank != Rank::Succeeded;
+    for entry in found.iter().filter(has_trouble) {
+        jobs.entry(entry.job).or_default().add(entry);
+    }
+    // Of most jobs nothing else is known than that they succeeded: that needs no memory.
+    for entry in found.iter().filter(|entry| entry.rank == Rank::Succeeded) {
+        match jobs.get_mut(&entry.job) {
+            Some(job) => job.add(entry),
+            None if wanted.contains(&entry.job) => jobs.entry(entry.job).or_default().add(entry),
+            None => {}
         }
     }
     Ok(jobs)
+}
+
+/// Rows of runs, of which those are dropped now and then that are known to be superseded.
+#[derive(Default)]
+struct Entries {
+    list: Vec<Entry>,
+    /// How long it may become until then.
+    limit: usize,
+}
+
+impl Entries {
+    fn push(&mut self, entry: Entry) {
+        if self.list.len() >= self.limit.max(SOME) {
+            keep_best(&mut self.list);
+            self.limit = self.list.len() * 2;
+        }
+        self.list.push(entry);
+    }
+}
+
+/// Fewer entries need not be looked through.
+const SOME: usize = 10_000;
+
+/// Keeps of each run the row that says most.
+fn keep_best(entries: &mut Vec<Entry>) {
+    entries.sort_unstable_by_key(|entry| (entry.run, Reverse((entry.rank, entry.place))));
+    entries.dedup_by_key(|entry| entry.run);
 }
 
 /// Reads `2026-11-22T14:05:09.123456Z` as a number that grows with time.
@@ -162,7 +199,7 @@ mod tests {
     use super::*;
 
     fn entry(order: u64, rank: Rank) -> Entry {
-        let (place, job) = (Place::at(order), [0, 0]);
+        let (place, job) = (Place::at(order), 0);
         Entry { run: [0; 16], place, rank, is_match: true, job, order }
     }
 

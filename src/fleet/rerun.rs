@@ -95,7 +95,7 @@ impl Again {
     fn read(record: Record, filter: &Filter, file: &Path) -> Result<Again, Failure> {
         let identifier = Identifier::new();
         let sieve = Sieve::new(filter, clock::wall());
-        let jobs = jobs::jobs(&record, &sieve, &identifier)?;
+        let jobs = jobs::jobs(&record, &sieve, &identifier, &HashSet::new())?;
         let here = Here::look();
         let mut refused = Vec::new();
         let mut places: Vec<(Place, Identity)> = Vec::new();
@@ -135,7 +135,7 @@ impl Again {
     fn news(&mut self, identity: &Identity) -> Result<Option<&'static str>, Failure> {
         let grown = self.record.grown()?;
         let all = Sieve::new(&Filter::default(), clock::wall());
-        for (found, job) in jobs::jobs(&grown, &all, &self.identifier)? {
+        for (found, job) in jobs::jobs(&grown, &all, &self.identifier, &self.pending)? {
             if !self.pending.contains(&found) {
                 continue;
             }
@@ -217,11 +217,9 @@ fn task(row: &Row, file: &Path) -> Result<Task, String> {
     record.push(file);
     words.extend([record, "--".into()]);
     words.extend(command);
-    let line = format!(
-        "cd {} && childminder {}",
-        shell::words(&[directory.clone().into_os_string()]),
-        shell::words(&words)
-    );
+    let line = [vec!["childminder".into()], words.clone()].concat();
+    let directory_word = shell::words(&[directory.clone().into_os_string()]);
+    let line = format!("cd {directory_word} && {}", shell::command(&line));
     Ok(Task { directory, words, line })
 }
 

@@ -11,5 +11,6 @@ pub mod recorder;
 pub mod row;
 pub mod write;
 
+mod cells;
 mod spool;
 mod table;

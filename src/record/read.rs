@@ -4,6 +4,7 @@
 //! visitor sees each row as a slice of it and takes only the cells it needs. So a reader's memory is
 //! what it keeps, not what it reads. A line that is torn or no row is skipped and counted.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memchr::{memchr, memchr_iter, memrchr};
 
+use crate::record::cells;
 use crate::record::row::{Column, Header, Row};
 
 /// So much is read at a time: it stays in the cache of a core.
@@ -72,6 +74,8 @@ pub struct RawRow<'a> {
     pub place: Place,
     line: &'a [u8],
     source: &'a Source,
+    /// Found when somebody looked closer.
+    is_torn: Cell<bool>,
 }
 
 impl<'a> RawRow<'a> {
@@ -80,7 +84,7 @@ impl<'a> RawRow<'a> {
     #[must_use]
     pub fn raw(&self, column: Column) -> &'a [u8] {
         let Some(position) = self.source.positions[column as usize] else { return &[] };
-        cell(self.line, position).unwrap_or(&[])
+        cells::nth(self.line, position).unwrap_or(&[])
     }
 
     /// Returns whether a cell holds that text.
@@ -99,34 +103,20 @@ impl<'a> RawRow<'a> {
         Row::parse(&self.source.header, self.line).ok()
     }
 
-    /// Returns whether it has as many cells as the header, and its quotes are closed.
-    fn is_whole(&self) -> bool {
-        let width = self.source.header.width();
-        if memchr(b'"', self.line).is_none() {
-            return memchr_iter(b',', self.line).count() + 1 == width;
-        }
-        cell(self.line, width - 1).is_some() && cell(self.line, width).is_none()
+    /// Returns whether it has as many cells as the header, and its quotes are closed. To be asked
+    /// about rows that are kept: for all it would take most of the time, so of others only the
+    /// beginning is known to be that of a row.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let is_whole = cells::count(self.line) == Some(self.source.header.width());
+        self.is_torn.set(!is_whole);
+        is_whole
     }
-}
 
-/// Returns the cell at a position, from 0. Quotes only stand around a cell or are doubled, so every
-/// other stretch between quotes is outside.
-fn cell(line: &[u8], position: usize) -> Option<&[u8]> {
-    let mut begin = 0;
-    let mut left = position;
-    let mut is_quoted = false;
-    for at in memchr::memchr2_iter(b',', b'"', line) {
-        if line[at] == b'"' {
-            is_quoted = !is_quoted;
-        } else if !is_quoted {
-            if left == 0 {
-                return Some(&line[begin..at]);
-            }
-            left -= 1;
-            begin = at + 1;
-        }
+    /// Returns whether it begins like a row of a run.
+    fn is_row(&self) -> bool {
+        matches!(self.raw(Column::Event), b"start" | b"attempt" | b"end")
     }
-    (left == 0 && !is_quoted).then(|| &line[begin..])
 }
 
 /// A file with rows.
@@ -276,12 +266,12 @@ impl Record {
                 let line = &chunk.bytes[begin..end];
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 begin = end + 1;
-                let row = RawRow { place, line, source };
-                if row.is_whole() {
+                let row = RawRow { place, line, source, is_torn: Cell::new(false) };
+                let is_row = row.is_row();
+                if is_row {
                     see(&row);
-                } else {
-                    skipped += u64::from(!line.is_empty());
                 }
+                skipped += u64::from(!line.is_empty() && (!is_row || row.is_torn.get()));
             }
             // Behind the last line end there is something only where the file ends in a torn row.
             skipped += u64::from(begin < chunk.bytes.len());
@@ -295,13 +285,28 @@ impl Record {
     ///
     /// The file cannot be read.
     pub fn row_at(&self, place: Place) -> Result<Option<Row>, ReadError> {
+        Ok(self.look_at(place, |row| row.row())?.flatten())
+    }
+
+    /// Looks at one row again; `None` if no line ends there any more.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn look_at<T>(
+        &self,
+        place: Place,
+        look: impl FnOnce(&RawRow<'_>) -> T,
+    ) -> Result<Option<T>, ReadError> {
         let Some(source) = self.sources.get(place.file()) else { return Ok(None) };
         let mut text = vec![0; 4096];
         loop {
             let count = read_at(&source.file, &mut text, place.offset())
                 .map_err(|error| ReadError { path: source.path.clone(), source: error })?;
             if let Some(end) = memchr(b'\n', &text[..count]) {
-                return Ok(Row::parse(&source.header, &text[..end]).ok());
+                let line = &text[..end];
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                return Ok(Some(look(&RawRow { place, line, source, is_torn: Cell::new(false) })));
             }
             if count < text.len() || text.len() >= LINE_BYTES_MAX {
                 return Ok(None);
