@@ -1,5 +1,11 @@
 //! DESIGN, section 8: the central record. "Never loses a row silently, never tears one".
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "tests start programs, read the clock and speak to each other on stdout"
+)]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use childminder::model::shell;
@@ -250,6 +256,25 @@ fn a_row_says_what_was_asked_for_and_what_became_of_it() {
     };
     let total: f64 = end.number(Column::UserSeconds).expect("a number");
     assert!((sum(Column::UserSeconds) - total).abs() < 1e-5);
+}
+
+/// "secrets in the command line redacted by default", and `--redact`.
+#[test]
+fn what_was_hidden_is_nowhere_in_the_record() {
+    let place = Place::new();
+    let options = ["--central-log", "r.csv", "--redact", "geheim*", "--tag", "token=geheim1"];
+    let job = ["sh", "-c", "TOKEN=hush true --password hush", "geheim2", "x=geheim3"];
+    assert_eq!(place.run(options.iter().chain(&job)).code(), 0);
+    let text = place.text("r.csv");
+    assert!(!text.contains("hush") && !text.contains("geheim1"), "{text}");
+    assert!(!text.contains("geheim2") && !text.contains("geheim3"), "{text}");
+    let rows = rows_of(&place.file("r.csv"));
+    assert!(rows.iter().all(|row| row.text(Column::Redacted) == "true"));
+    // The pattern itself is no secret, and a rerun needs it.
+    assert!(rows[0].text(Column::Options).contains("--redact=geheim*"), "{text}");
+    let job = ["--central-log", "s.csv", "--redact", "geheim*", "true"];
+    assert_eq!(place.run_command(place.childminder(job)).code(), 0);
+    assert_eq!(rows_of(&place.file("s.csv"))[0].text(Column::Redacted), "false");
 }
 
 /// "`-f`": rows for the beginning and the end, named after the function.
@@ -686,24 +711,25 @@ fn nasty_text_is_harmless_to_other_readers_and_comes_back() {
     }
 }
 
-/// childminder-record(5) documents every column.
+/// childminder-record(5).
+const MANUAL: &str = include_str!("../deploy/man/childminder-record.5");
+
 #[test]
 fn the_manual_names_every_column() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/man/childminder-record.5");
-    let text = fs::read_to_string(page).expect("the manual page");
-    let named: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix(".B ")).collect();
+    let named: BTreeSet<&str> =
+        MANUAL.lines().filter_map(|line| line.strip_prefix(".B ")).collect();
     for column in Column::ALL {
         assert!(named.contains(column.name()), "the manual does not name {}", column.name());
     }
 }
 
-/// The manual is whole: no warning of the formatter.
+/// No formatter has anything to say about it.
 #[test]
 fn the_manual_is_well_formed() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/man/childminder-record.5");
-    let mut command = Command::new("groff");
-    command.args(["-man", "-Tutf8", "-ww", "-z"]).arg(page);
-    match command.output() {
+    let place = Place::new();
+    place.write("page", MANUAL);
+    let output = place.command("groff").args(["-man", "-Tutf8", "-ww", "-z", "page"]).output();
+    match output {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && said.is_empty(), "{said}");

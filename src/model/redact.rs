@@ -132,7 +132,8 @@ impl Redactor {
             && !value.is_empty()
         {
             let is_hidden = is_secret(name.trim_start_matches('-')) || self.is_hidden(value);
-            let value = if is_hidden { HIDDEN.to_owned() } else { url(value) };
+            // It may be an assignment itself: --env=TOKEN=X.
+            let value = if is_hidden { HIDDEN.to_owned() } else { self.word(value) };
             return format!("{name}={value}");
         }
         url(word)
@@ -371,6 +372,7 @@ mod tests {
             (&["job", "--token", "X", "y"], "job|--token|[hidden]|y"),
             (&["env", "AWS_SECRET_ACCESS_KEY=X"], "env|AWS_SECRET_ACCESS_KEY=[hidden]"),
             (&["TOKEN=X"], "TOKEN=[hidden]"),
+            (&["run", "--env=TOKEN=X", "--tag=a=b"], "run|--env=TOKEN=[hidden]|--tag=a=b"),
             (&["psql", "PGPASSWORD=X"], "psql|PGPASSWORD=[hidden]"),
             (&["job", "-apiKey", "X"], "job|-apiKey|[hidden]"),
             (&["curl", "-H", "Authorization: Bearer X"], "curl|-H|Authorization: [hidden]"),

@@ -5,8 +5,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
-use crate::model::text::is_direction_mark;
+use crate::record::row::csv::{LINE_END, RowError, cells, escaped, push_cell, unescaped};
+
+pub mod csv;
 
 /// The version of the columns below: it grows when a column is added or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -211,8 +214,19 @@ impl Header {
     /// Returns the header that we write.
     #[must_use]
     pub fn ours() -> Header {
-        let names = Column::ALL.iter().map(|column| column.name().to_owned()).collect();
-        Header { names, columns: Column::ALL.iter().copied().map(Some).collect() }
+        Header::ours_shared().0.clone()
+    }
+
+    /// Returns the same, and its line, made once.
+    pub(super) fn ours_shared() -> &'static (Header, Vec<u8>) {
+        static OURS: LazyLock<(Header, Vec<u8>)> = LazyLock::new(|| {
+            let names = Column::ALL.iter().map(|column| column.name().to_owned()).collect();
+            let columns = Column::ALL.iter().copied().map(Some).collect();
+            let header = Header { names, columns };
+            let line = header.to_csv_line();
+            (header, line)
+        });
+        &OURS
     }
 
     /// Reads a header of this or another version; `None` if it is none of a record.
@@ -255,36 +269,17 @@ impl Header {
     /// Returns it as a line, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
-        csv_line(self.names.iter().map(|name| Cow::Borrowed(name.as_bytes())))
-    }
-}
-
-/// A line that is no row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowError {
-    /// Quotes are open or stand where none may.
-    Quotes,
-    /// It has not as many cells as the header: it is torn.
-    Width {
-        /// Those of the header.
-        expected: usize,
-        /// Those of the line.
-        found: usize,
-    },
-}
-
-impl fmt::Display for RowError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RowError::Quotes => f.write_str("quotes are open or misplaced"),
-            RowError::Width { expected, found } => {
-                write!(f, "it has {found} cells in place of {expected}")
+        let mut line = Vec::new();
+        for (index, name) in self.names.iter().enumerate() {
+            if index > 0 {
+                line.push(b',');
             }
+            push_cell(&mut line, name.as_bytes());
         }
+        line.extend_from_slice(LINE_END);
+        line
     }
 }
-
-impl std::error::Error for RowError {}
 
 /// One row. A cell that nothing is known of is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -357,22 +352,36 @@ impl Row {
     /// Returns the row as a line under our own header, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
-        self.to_csv_line_under(&Header::ours())
+        self.to_csv_line_under(&Header::ours_shared().0)
     }
 
     /// Returns the row as a line under that header, with its end. Columns that the header lacks are
     /// left out: see [`Header::is_complete`].
     #[must_use]
     pub fn to_csv_line_under(&self, header: &Header) -> Vec<u8> {
-        let columns = header.columns.iter().zip(&header.names);
-        csv_line(columns.map(|(column, name)| match column {
-            Some(column) if column.form() == Form::Text => escaped(self.get(*column)),
-            Some(column) => Cow::Borrowed(self.get(*column)),
-            None => {
-                let known = self.unknown.iter().find(|(unknown, _)| unknown == name);
-                Cow::Borrowed(known.map_or(&[][..], |(_, cell)| cell))
+        let mut line = Vec::with_capacity(1024);
+        self.push_csv_line(header, &mut line);
+        line
+    }
+
+    /// Appends that line to others.
+    pub fn push_csv_line(&self, header: &Header, line: &mut Vec<u8>) {
+        for (index, (column, name)) in header.columns.iter().zip(&header.names).enumerate() {
+            if index > 0 {
+                line.push(b',');
             }
-        }))
+            match column {
+                Some(column) if column.form() == Form::Text => {
+                    push_cell(line, &escaped(self.get(*column)));
+                }
+                Some(column) => push_cell(line, self.get(*column)),
+                None => {
+                    let known = self.unknown.iter().find(|(unknown, _)| unknown == name);
+                    push_cell(line, known.map_or(&[][..], |(_, cell)| cell));
+                }
+            }
+        }
+        line.extend_from_slice(LINE_END);
     }
 
     /// Reads a line, with or without its end, of a file with that header.
@@ -395,118 +404,6 @@ impl Row {
         }
         Ok(row)
     }
-}
-
-fn csv_line<'a>(cells: impl Iterator<Item = Cow<'a, [u8]>>) -> Vec<u8> {
-    let mut line = Vec::with_capacity(1024);
-    for (index, cell) in cells.enumerate() {
-        if index > 0 {
-            line.push(b',');
-        }
-        let is_edged = [cell.first(), cell.last()].contains(&Some(&b' '));
-        if is_edged || cell.iter().any(|byte| b",\"\r\n".contains(byte)) {
-            line.push(b'"');
-            for byte in cell.iter() {
-                line.extend(std::iter::repeat_n(*byte, 1 + usize::from(*byte == b'"')));
-            }
-            line.push(b'"');
-        } else {
-            line.extend_from_slice(&cell);
-        }
-    }
-    line.extend_from_slice(b"\r\n");
-    line
-}
-
-/// Takes a line apart; `None` if its quotes are open or misplaced.
-fn cells(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let mut rest = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut cells = Vec::new();
-    loop {
-        let mut cell = Vec::new();
-        if let Some(mut inside) = rest.strip_prefix(b"\"") {
-            rest = loop {
-                let end = inside.iter().position(|byte| *byte == b'"')?;
-                cell.extend_from_slice(&inside[..end]);
-                match &inside[end + 1..] {
-                    [b'"', tail @ ..] => {
-                        cell.push(b'"');
-                        inside = tail;
-                    }
-                    tail => break tail,
-                }
-            };
-        } else {
-            let end = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
-            cell.extend_from_slice(&rest[..end]);
-            rest = &rest[end..];
-        }
-        cells.push(cell);
-        match rest {
-            [] => return Some(cells),
-            [b',', tail @ ..] => rest = tail,
-            _ => return None,
-        }
-    }
-}
-
-/// What a spreadsheet takes for the beginning of a formula, also in full width.
-const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
-
-/// Makes bytes harmless: control characters, bytes that are no UTF-8, marks that turn the direction
-/// of text, and the beginning of what a spreadsheet would take for a formula.
-fn escaped(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let text = std::str::from_utf8(bytes);
-    let begin = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-    let is_formula = begin.trim_start_matches(' ').starts_with(FORMULA);
-    let is_odd = |c: char| c == '\\' || c.is_control() || is_direction_mark(c);
-    if text.is_ok_and(|text| !text.contains(is_odd)) && !is_formula {
-        return Cow::Borrowed(bytes);
-    }
-    let mut cell = Vec::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            let mut buffer = [0; 4];
-            let encoded = c.encode_utf8(&mut buffer).as_bytes();
-            let is_first_of_formula = cell.is_empty() && is_formula;
-            match c {
-                '\\' => cell.extend_from_slice(b"\\\\"),
-                '\n' => cell.extend_from_slice(b"\\n"),
-                '\r' => cell.extend_from_slice(b"\\r"),
-                '\t' => cell.extend_from_slice(b"\\t"),
-                c if is_odd(c) || is_first_of_formula => push_hex(&mut cell, encoded),
-                _ => cell.extend_from_slice(encoded),
-            }
-        }
-        push_hex(&mut cell, chunk.invalid());
-    }
-    Cow::Owned(cell)
-}
-
-fn push_hex(cell: &mut Vec<u8>, bytes: &[u8]) {
-    bytes.iter().for_each(|byte| cell.extend_from_slice(format!("\\x{byte:02x}").as_bytes()));
-}
-
-fn unescaped(cell: &[u8]) -> Vec<u8> {
-    let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
-    let mut bytes = Vec::with_capacity(cell.len());
-    let mut rest = cell;
-    while let [first, tail @ ..] = rest {
-        let (byte, length) = match (first, tail) {
-            (b'\\', [b'\\', ..]) => (b'\\', 2),
-            (b'\\', [b'n', ..]) => (b'\n', 2),
-            (b'\\', [b'r', ..]) => (b'\r', 2),
-            (b'\\', [b't', ..]) => (b'\t', 2),
-            (b'\\', [b'x', high, low, ..]) => {
-                hex(&[*high, *low]).map_or((b'\\', 1), |byte| (byte, 4))
-            }
-            _ => (*first, 1),
-        };
-        bytes.push(byte);
-        rest = &rest[length..];
-    }
-    bytes
 }
 
 #[cfg(test)]

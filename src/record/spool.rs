@@ -107,11 +107,12 @@ impl Spool {
         }
     }
 
-    /// Merges some of what is there into the table. What cannot be merged stays for `nanny collect`.
-    pub(super) fn merge_into(&self, table: &mut Table, sync: bool) -> io::Result<()> {
+    /// Merges some of what is there into the table; returns whether there may be more. What cannot be
+    /// merged stays for `nanny collect`.
+    pub(super) fn merge_into(&self, table: &mut Table, sync: bool) -> io::Result<bool> {
         // What was begun comes first, while its rows are near the end.
         let mut entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             other => other?.take(ENTRIES_MAX).flatten().collect::<Vec<_>>(),
         };
         entries.sort_by_key(fs::DirEntry::file_name);
@@ -121,18 +122,18 @@ impl Spool {
         for (name, begun) in begun.take(MERGED_MAX) {
             self.finish(&self.directory.join(name), begun, table, sync)?;
         }
-        let whole = names.iter().filter(|name| is_whole(name));
-        for name in whole.take(MERGED_MAX) {
+        let whole: Vec<&String> = names.iter().filter(|name| is_whole(name)).collect();
+        for name in whole.iter().take(MERGED_MAX) {
             self.merge(&self.directory.join(name), table, sync)?;
         }
         // It stays as long as anything is in it.
         fs::remove_dir(&self.directory).ok();
-        Ok(())
+        Ok(whole.len() > MERGED_MAX)
     }
 
     fn merge(&self, path: &Path, table: &mut Table, sync: bool) -> io::Result<()> {
         let Some(lines) = lines_for(path, table) else { return Ok(()) };
-        let (inode, offset) = table.end()?;
+        let (inode, offset) = table.end();
         let begun = path.with_extension(format!("{inode}.{offset}.merging"));
         // Another user's in a sticky folder is his to merge.
         if fs::rename(path, &begun).is_err() {
@@ -150,7 +151,7 @@ impl Spool {
 
     /// Finishes what a merger began who was killed.
     fn finish(&self, path: &Path, begun: Begun, table: &mut Table, sync: bool) -> io::Result<()> {
-        let (inode, end) = table.end()?;
+        let (inode, end) = table.end();
         let is_findable =
             begun.inode == inode && begun.offset <= end && end - begun.offset <= SEARCHED_BYTES_MAX;
         // The file was rotated since: nobody can say what became of the rows.

@@ -1,5 +1,6 @@
 //! The shared file, open and locked: nobody else writes to it while a [`Table`] exists.
 
+use std::borrow::Cow;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -48,23 +49,46 @@ pub(super) struct Patience {
     pub(super) until: Moment,
 }
 
-/// See the module's documentation.
+/// The file between two times: open, and not locked.
+pub(super) struct Unlocked {
+    file: File,
+    identity: (u64, u64),
+    length: u64,
+    header: Cow<'static, Header>,
+}
+
+/// See the module's documentation. To be given back by [`Table::unlock`].
 pub(super) struct Table {
     file: File,
-    header: Header,
+    identity: (u64, u64),
+    header: Cow<'static, Header>,
     length: u64,
     is_empty: bool,
 }
 
 impl Table {
-    /// Opens and locks the file, which is made if it is not there.
-    pub(super) fn open(path: &Path, patience: Patience) -> Result<Table, Unfit> {
+    /// Opens and locks the file, which is made if it is not there. `last` is what was given back the
+    /// last time.
+    pub(super) fn open(
+        path: &Path,
+        last: Option<Unlocked>,
+        patience: Patience,
+    ) -> Result<Table, Unfit> {
+        if let Some(last) = last
+            && let Some(table) = Table::open_again(path, last, patience)?
+        {
+            return Ok(table);
+        }
         for _ in 0..REPLACED_MAX {
             let file = open_or_create(path)?;
-            check(&file, path)?;
+            let meta = file.metadata().map_err(|error| Unfit::Hindered("look at it", error))?;
+            check(&meta, path)?;
+            let identity = (meta.dev(), meta.ino());
             lock(&file, patience)?;
-            if is_still(&file, path) {
-                return Table::read(file);
+            if let Some(length) = length_if_still(path, identity) {
+                let header = Cow::Borrowed(&Header::ours_shared().0);
+                let table = Table { file, identity, header, length, is_empty: length == 0 };
+                return table.with_header();
             }
             // It was rotated or replaced between open and lock: rows would go where nobody looks.
             unlock(&file);
@@ -72,26 +96,59 @@ impl Table {
         Err(Unfit::Hindered("it is replaced again and again", ErrorKind::ResourceBusy.into()))
     }
 
-    fn read(file: File) -> Result<Table, Unfit> {
-        let mut table = Table { file, header: Header::ours(), length: 0, is_empty: true };
+    /// Returns `None` if the file is another one by now, or may begin in another way.
+    fn open_again(path: &Path, last: Unlocked, patience: Patience) -> Result<Option<Table>, Unfit> {
+        let Unlocked { file, identity, length: before, header } = last;
+        lock(&file, patience)?;
+        match length_if_still(path, identity) {
+            Some(length) if 0 < before && before <= length => {
+                Ok(Some(Table { file, identity, header, length, is_empty: false }))
+            }
+            _ => {
+                unlock(&file);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets others write. Only to close the file would not do: a process that is being started may
+    /// have a copy of the descriptor until it is executed, and so would have the lock.
+    pub(super) fn unlock(self) -> Unlocked {
+        unlock(&self.file);
+        let Table { file, identity, header, length, .. } = self;
+        Unlocked { file, identity, length, header }
+    }
+
+    /// Reads the header; whoever fails lets others write.
+    fn with_header(mut self) -> Result<Table, Unfit> {
+        if self.is_empty {
+            return Ok(self);
+        }
+        match self.read_header() {
+            Ok(()) => Ok(self),
+            Err(unfit) => {
+                drop(self.unlock());
+                Err(unfit)
+            }
+        }
+    }
+
+    fn read_header(&mut self) -> Result<(), Unfit> {
         let hindered = |source| Unfit::Hindered("read its header", source);
-        table.length = table.file.metadata().map_err(hindered)?.len();
-        if table.length == 0 {
-            return Ok(table);
+        let ours = &Header::ours_shared().1;
+        let mut begin = vec![0; ours.len()];
+        if self.file.read_at(&mut begin, 0).map_err(hindered)? == ours.len() && begin == *ours {
+            return Ok(());
         }
-        table.is_empty = false;
-        let line = first_line(&table.file).map_err(hindered)?;
-        let ours = table.header.to_csv_line();
-        if line == ours {
-            return Ok(table);
-        }
+        let line = first_line(&self.file).map_err(hindered)?;
         if !line.ends_with(b"\n") && ours.starts_with(&line) {
             // Whoever made the file was killed over its first line.
-            table.cut_to(0).map_err(hindered)?;
-            return Ok(table);
+            return self.cut_to(0).map_err(hindered);
         }
-        table.header = Header::parse(&line).ok_or(Unfit::Refused("it is no record of ours"))?;
-        if table.header.is_complete() { Ok(table) } else { Err(Unfit::Narrow) }
+        let header = Header::parse(&line).ok_or(Unfit::Refused("it is no record of ours"))?;
+        let is_complete = header.is_complete();
+        self.header = Cow::Owned(header);
+        if is_complete { Ok(()) } else { Err(Unfit::Narrow) }
     }
 
     pub(super) fn header(&self) -> &Header {
@@ -99,8 +156,8 @@ impl Table {
     }
 
     /// Returns where the next row begins, and in which file that is.
-    pub(super) fn end(&self) -> io::Result<(u64, u64)> {
-        Ok((self.file.metadata()?.ino(), self.length))
+    pub(super) fn end(&self) -> (u64, u64) {
+        (self.identity.1, self.length)
     }
 
     /// Returns the torn last line, if there is one: a writer was killed in the middle of it, or the
@@ -139,8 +196,8 @@ impl Table {
     /// Appends whole lines by one write(2), or nothing.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let bytes = match self.is_empty {
-            true => [&self.header.to_csv_line(), lines].concat(),
-            false => lines.to_vec(),
+            true => Cow::Owned([&self.header.to_csv_line(), lines].concat()),
+            false => Cow::Borrowed(lines),
         };
         let written = loop {
             match (&self.file).write(&bytes) {
@@ -177,14 +234,6 @@ impl Table {
     }
 }
 
-impl Drop for Table {
-    /// A process that is being started may have a copy of the descriptor until it is executed, and
-    /// so would have the lock.
-    fn drop(&mut self) {
-        unlock(&self.file);
-    }
-}
-
 fn open_or_create(path: &Path) -> Result<File, Unfit> {
     let mut options = OpenOptions::new();
     // O_NONBLOCK: whoever put a FIFO there shall not hold us up.
@@ -214,14 +263,16 @@ fn open_or_create(path: &Path) -> Result<File, Unfit> {
     Err(Unfit::Hindered("it comes and goes", ErrorKind::ResourceBusy.into()))
 }
 
-fn check(file: &File, path: &Path) -> Result<(), Unfit> {
-    let hindered = |source| Unfit::Hindered("look at it", source);
-    let meta = file.metadata().map_err(hindered)?;
+fn check(meta: &Metadata, path: &Path) -> Result<(), Unfit> {
     if !meta.is_file() {
         return Err(Unfit::Refused("it is no regular file"));
     }
+    if [nix::unistd::geteuid().as_raw(), 0].contains(&meta.uid()) {
+        return Ok(());
+    }
+    let hindered = |source| Unfit::Hindered("look at it", source);
     let above = fs::metadata(directory_of(path)).map_err(hindered)?;
-    match is_trusted(&meta, &above) {
+    match is_trusted(meta, &above) {
         true => Ok(()),
         false => Err(Unfit::Refused("it is another user's, in a directory that all may write to")),
     }
@@ -282,11 +333,10 @@ fn unlock(file: &File) {
     set_lock(file, libc::F_UNLCK).ok();
 }
 
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
+/// Returns the length of the file if it is still the one of that name.
+fn length_if_still(path: &Path, identity: (u64, u64)) -> Option<u64> {
+    let named = fs::symlink_metadata(path).ok()?;
+    ((named.dev(), named.ino()) == identity).then_some(named.len())
 }
 
 fn first_line(file: &File) -> io::Result<Vec<u8>> {

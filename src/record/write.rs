@@ -9,7 +9,7 @@ use crate::model::text::Escaped;
 use crate::model::time::Moment;
 use crate::record::row::Row;
 use crate::record::spool::Spool;
-use crate::record::table::{Patience, Table, Unfit, network_filesystem};
+use crate::record::table::{Patience, Table, Unfit, Unlocked, network_filesystem};
 
 /// So long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -18,6 +18,10 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Writer {
     file: PathBuf,
     spool: Spool,
+    /// The shared file, still open.
+    last: Option<Unlocked>,
+    /// Whether somebody's rows, or ours, may wait in the folder.
+    shall_merge: bool,
     /// Unlike that of any other writer: the run and our pid.
     name: String,
     /// How many files of our own were made.
@@ -80,7 +84,17 @@ impl Writer {
     pub fn new(file: &Path, name: String, now: fn() -> Moment) -> Writer {
         let spool = Spool::beside(file);
         let file = file.to_owned();
-        Writer { file, spool, name, count: 0, sync: false, now, patience: LOCK_PATIENCE }
+        Writer {
+            file,
+            spool,
+            last: None,
+            shall_merge: true,
+            name,
+            count: 0,
+            sync: false,
+            now,
+            patience: LOCK_PATIENCE,
+        }
     }
 
     /// With `--central-sync` rows are on the disk when they are said to be kept.
@@ -101,7 +115,12 @@ impl Writer {
     ///
     /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
     pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, Trouble> {
-        let kind = match network_filesystem(&self.file) {
+        let network = match self.last {
+            // Of the file that is open that is known.
+            Some(_) => None,
+            None => network_filesystem(&self.file),
+        };
+        let kind = match network {
             Some(name) => TroubleKind::Network(name),
             None => match self.share(rows) {
                 Ok(()) => return Ok(Kept::Shared),
@@ -113,6 +132,7 @@ impl Writer {
             },
         };
         let name = self.next_name();
+        self.shall_merge = true;
         match self.spool.keep(&name, rows, self.sync) {
             Ok(path) => Ok(Kept::Apart(path, self.trouble(kind))),
             Err(error) => Err(self.trouble(TroubleKind::Both(Box::new(kind), error))),
@@ -130,19 +150,31 @@ impl Writer {
 
     fn share(&mut self, rows: &[Row]) -> Result<(), Unfit> {
         let patience = Patience { now: self.now, until: (self.now)() + self.patience };
-        let mut table = match Table::open(&self.file, patience) {
+        let (mut table, is_first) = match Table::open(&self.file, self.last.take(), patience) {
             Err(Unfit::Narrow) => {
                 let sibling = self.spool.sibling();
                 let sibling = sibling.map_err(|error| Unfit::Hindered("go beside it", error))?;
-                Table::open(&sibling, patience)?
+                (Table::open(&sibling, None, patience)?, false)
             }
-            other => other?,
+            other => (other?, true),
         };
-        self.mend(&mut table)?;
-        let lines: Vec<Vec<u8>> =
-            rows.iter().map(|row| row.to_csv_line_under(table.header())).collect();
+        let written = self.write(&mut table, rows);
+        if written.is_ok() && self.shall_merge {
+            // Our own rows are safe; others' will have to wait for somebody luckier.
+            self.shall_merge = self.spool.merge_into(&mut table, self.sync).unwrap_or(true);
+        }
+        let last = table.unlock();
+        // A sibling is for this time only: the first file may be rotated.
+        self.last = (written.is_ok() && is_first).then_some(last);
+        written
+    }
+
+    fn write(&mut self, table: &mut Table, rows: &[Row]) -> Result<(), Unfit> {
+        self.mend(table)?;
+        let mut lines = Vec::with_capacity(1024 * rows.len());
+        rows.iter().for_each(|row| row.push_csv_line(table.header(), &mut lines));
         let before = table.length();
-        table.append(&lines.concat()).map_err(|error| Unfit::Hindered("write to it", error))?;
+        table.append(&lines).map_err(|error| Unfit::Hindered("write to it", error))?;
         if self.sync
             && let Err(error) = table.sync()
         {
@@ -151,8 +183,6 @@ impl Writer {
             table.cut_to(before).map_err(failed)?;
             return Err(Unfit::Hindered("sync it", error));
         }
-        // Our own rows are safe; others' will have to wait for somebody luckier.
-        self.spool.merge_into(&mut table, self.sync).ok();
         Ok(())
     }
 

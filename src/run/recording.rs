@@ -86,11 +86,11 @@ impl Known {
         let tags = naming.tags.iter().map(|(key, value)| OsString::from(format!("{key}={value}")));
         let tags = self.redactor.command(&tags.collect::<Vec<_>>());
         row.set(Column::Tags, cut(shell::words(&tags.words)));
-        let options = self.redactor.command(&options::of_plan(plan));
-        row.set(Column::Options, cut(shell::words(&options.words)));
+        let (options, has_hidden) = self.options();
+        row.set(Column::Options, cut(shell::words(&options)));
         let command = self.redactor.command(&command);
         row.set(Column::Command, cut(shell::command(&command.words)));
-        row.show(Column::Redacted, command.has_hidden || options.has_hidden);
+        row.show(Column::Redacted, command.has_hidden || has_hidden);
         row.set(Column::WorkingDirectory, bytes(self.began_in.as_os_str()));
         if let Work::Job(job) = &plan.work {
             for (column, file) in [
@@ -103,6 +103,28 @@ impl Known {
             row.show(Column::Append, job.append);
         }
         self.log.iter().for_each(|log| row.set(Column::LogFile, bytes(log.as_os_str())));
+    }
+}
+
+impl Known {
+    /// A pattern of `--redact` matches itself. It is needed for a rerun, and hidden only if it is the
+    /// very secret.
+    fn options(&self) -> (Vec<OsString>, bool) {
+        let is_pattern = |word: &OsString| {
+            let bytes = word.as_bytes();
+            bytes.starts_with(b"--redact=") && bytes.iter().any(|byte| b"*?".contains(byte))
+        };
+        let mut has_hidden = false;
+        let words = options::of_plan(&self.plan).into_iter().map(|word| {
+            if is_pattern(&word) {
+                return word;
+            }
+            let redacted = self.redactor.command(std::slice::from_ref(&word));
+            has_hidden |= redacted.has_hidden;
+            redacted.words.into_iter().next().unwrap_or(word)
+        });
+        let words = words.collect();
+        (words, has_hidden)
     }
 }
 
