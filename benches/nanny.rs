@@ -6,6 +6,7 @@
 //! a million runs, with the file in the page cache.
 
 #![expect(clippy::disallowed_methods, reason = "it starts nanny")]
+#![expect(clippy::zombie_processes, reason = "wait::take reaps it, with its usage")]
 #![expect(clippy::disallowed_macros, reason = "it prints its table")]
 
 use std::fs::{self, File};
@@ -37,7 +38,7 @@ const BEGIN_MS: u64 = 1_795_000_000_000;
 
 fn row(number: u64, event: RowEvent) -> Row {
     let at = BEGIN_MS + number * STEP_MS;
-    let is_failed = number % FAILED_EVERY == 0;
+    let is_failed = number.is_multiple_of(FAILED_EVERY);
     let mut row = Row::default();
     row.set(Column::Schema, "1");
     let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xffff_ffff_ffff;

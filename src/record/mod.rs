@@ -12,5 +12,6 @@ pub mod row;
 pub mod write;
 
 mod cells;
+mod lines;
 mod spool;
 mod table;

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use crate::record::row::csv::{LINE_END, RowError, cells, escaped, push_cell, unescaped};
 
 pub mod csv;
+mod positions;
 
 /// The version of the columns below: it grows when a column is added or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -246,18 +247,6 @@ impl Header {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         Column::ALL.iter().all(|column| self.columns.contains(&Some(*column)))
-    }
-
-    /// Returns how many columns it has.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Returns where that column stands, from 0.
-    #[must_use]
-    pub fn position(&self, column: Column) -> Option<usize> {
-        self.columns.iter().position(|one| *one == Some(column))
     }
 
     /// Returns whether it has every column of the other, so that rows can move here without loss.

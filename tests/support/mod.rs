@@ -230,8 +230,12 @@ impl Place {
     }
 
     pub fn start_command(&self, mut command: Command) -> Running<'_> {
+        self.start_command_of(&mut command)
+    }
+
+    pub fn start_command_of(&self, command: &mut Command) -> Running<'_> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running { place: self, child: Some(command.spawn().expect("childminder starts")) }
+        Running { place: self, child: Some(command.spawn().expect("it starts")) }
     }
 
     /// The paths of the logs in the default directory, in the order of their names.
@@ -368,6 +372,11 @@ impl Running<'_> {
         let child = self.child.take().expect("it runs");
         let output = output_of(child);
         Done::new(self.place, output)
+    }
+
+    /// The same where there are several logs.
+    pub fn end_without_log(mut self) -> Done {
+        Done::without_log(output_of(self.child.take().expect("it runs")))
     }
 }
 

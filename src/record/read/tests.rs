@@ -1,5 +1,6 @@
 use super::*;
-use crate::record::row::RowEvent;
+use crate::record::lines::CHUNK_BYTES;
+use crate::record::row::{Header, RowEvent};
 
 fn row(number: usize, command: &str) -> Row {
     let mut row = Row::default();
