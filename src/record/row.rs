@@ -215,19 +215,22 @@ impl Header {
     /// Returns the header that we write.
     #[must_use]
     pub fn ours() -> Header {
-        Header::ours_shared().0.clone()
+        Header::ours_shared().clone()
     }
 
-    /// Returns the same, and its line, made once.
-    pub(super) fn ours_shared() -> &'static (Header, Vec<u8>) {
-        static OURS: LazyLock<(Header, Vec<u8>)> = LazyLock::new(|| {
+    /// Returns the same, made once.
+    pub(super) fn ours_shared() -> &'static Header {
+        static OURS: LazyLock<Header> = LazyLock::new(|| {
             let names = Column::ALL.iter().map(|column| column.name().to_owned()).collect();
-            let columns = Column::ALL.iter().copied().map(Some).collect();
-            let header = Header { names, columns };
-            let line = header.to_csv_line();
-            (header, line)
+            Header { names, columns: Column::ALL.iter().copied().map(Some).collect() }
         });
         &OURS
+    }
+
+    /// Returns its line, made once.
+    pub(super) fn our_line() -> &'static [u8] {
+        static LINE: LazyLock<Vec<u8>> = LazyLock::new(|| Header::ours_shared().to_csv_line());
+        &LINE
     }
 
     /// Reads a header of this or another version; `None` if it is none of a record.
@@ -341,7 +344,7 @@ impl Row {
     /// Returns the row as a line under our own header, with its end.
     #[must_use]
     pub fn to_csv_line(&self) -> Vec<u8> {
-        self.to_csv_line_under(&Header::ours_shared().0)
+        self.to_csv_line_under(Header::ours_shared())
     }
 
     /// Returns the row as a line under that header, with its end. Columns that the header lacks are

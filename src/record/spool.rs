@@ -40,6 +40,11 @@ impl Spool {
         Spool { directory: directory.into() }
     }
 
+    /// Returns whether it is there; whatever comes a moment later is for the next one.
+    pub(super) fn exists(&self) -> bool {
+        nix::unistd::access(&self.directory, nix::unistd::AccessFlags::F_OK).is_ok()
+    }
+
     /// Returns the shared file for rows with columns that the first one lacks.
     pub(super) fn sibling(&self) -> io::Result<PathBuf> {
         self.make()?;

@@ -26,6 +26,10 @@ const TORN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Between two tries for the lock at the most: who holds it has done in a fraction of this.
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 
+/// So many tries are made at once, with a pause of about a microsecond: the lock is held for a few.
+const SPINS: u32 = 4;
+const SPIN: u32 = 30;
+
 /// So many tries only let others run before they wait longer and longer.
 const YIELDS: u32 = 16;
 
@@ -86,7 +90,7 @@ impl Table {
             let identity = (meta.dev(), meta.ino());
             lock(&file, patience)?;
             if let Some(length) = length_if_still(path, identity) {
-                let header = Cow::Borrowed(&Header::ours_shared().0);
+                let header = Cow::Borrowed(Header::ours_shared());
                 let table = Table { file, identity, header, length, is_empty: length == 0 };
                 return table.with_header();
             }
@@ -135,9 +139,9 @@ impl Table {
 
     fn read_header(&mut self) -> Result<(), Unfit> {
         let hindered = |source| Unfit::Hindered("read its header", source);
-        let ours = &Header::ours_shared().1;
+        let ours = Header::our_line();
         let mut begin = vec![0; ours.len()];
-        if self.file.read_at(&mut begin, 0).map_err(hindered)? == ours.len() && begin == *ours {
+        if self.file.read_at(&mut begin, 0).map_err(hindered)? == ours.len() && begin == ours {
             return Ok(());
         }
         let line = first_line(&self.file).map_err(hindered)?;
@@ -151,6 +155,12 @@ impl Table {
         if is_complete { Ok(()) } else { Err(Unfit::Narrow) }
     }
 
+    /// Returns whether the header is ours, in our order.
+    pub(super) fn has_our_header(&self) -> bool {
+        matches!(self.header, Cow::Borrowed(_))
+    }
+
+    /// Returns the header.
     pub(super) fn header(&self) -> &Header {
         &self.header
     }
@@ -319,7 +329,9 @@ fn lock(file: &File, patience: Patience) -> Result<(), Unfit> {
             return Err(Unfit::Hindered("lock it", ErrorKind::TimedOut.into()));
         }
         tries += 1;
-        if tries < YIELDS {
+        if tries < SPINS {
+            (0..SPIN).for_each(|_| std::hint::spin_loop());
+        } else if tries < YIELDS {
             std::thread::yield_now();
         } else {
             std::thread::park_timeout(pause);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::text::Escaped;
 use crate::model::time::Moment;
-use crate::record::row::Row;
+use crate::record::row::{Header, Row};
 use crate::record::spool::Spool;
 use crate::record::table::{Patience, Table, Unfit, Unlocked, network_filesystem};
 
@@ -149,6 +149,10 @@ impl Writer {
     }
 
     fn share(&mut self, rows: &[Row]) -> Result<(), Unfit> {
+        // What can be done before the lock is not done while others wait for it.
+        let lines = lines_under(Header::ours_shared(), rows);
+        let shall_merge = self.shall_merge && self.spool.exists();
+        self.shall_merge = shall_merge;
         let patience = Patience { now: self.now, until: (self.now)() + self.patience };
         let (mut table, is_first) = match Table::open(&self.file, self.last.take(), patience) {
             Err(Unfit::Narrow) => {
@@ -158,8 +162,14 @@ impl Writer {
             }
             other => (other?, true),
         };
-        let written = self.write(&mut table, rows);
-        if written.is_ok() && self.shall_merge {
+        let written = match table.has_our_header() {
+            true => self.write(&mut table, &lines),
+            false => {
+                let lines = lines_under(table.header(), rows);
+                self.write(&mut table, &lines)
+            }
+        };
+        if written.is_ok() && shall_merge {
             // Our own rows are safe; others' will have to wait for somebody luckier.
             self.shall_merge = self.spool.merge_into(&mut table, self.sync).unwrap_or(true);
         }
@@ -169,12 +179,10 @@ impl Writer {
         written
     }
 
-    fn write(&mut self, table: &mut Table, rows: &[Row]) -> Result<(), Unfit> {
+    fn write(&mut self, table: &mut Table, lines: &[u8]) -> Result<(), Unfit> {
         self.mend(table)?;
-        let mut lines = Vec::with_capacity(1024 * rows.len());
-        rows.iter().for_each(|row| row.push_csv_line(table.header(), &mut lines));
         let before = table.length();
-        table.append(&lines).map_err(|error| Unfit::Hindered("write to it", error))?;
+        table.append(lines).map_err(|error| Unfit::Hindered("write to it", error))?;
         if self.sync
             && let Err(error) = table.sync()
         {
@@ -201,4 +209,10 @@ impl Writer {
         self.spool.keep_torn(&name, &torn, self.sync).map_err(failed)?;
         table.cut_to(table.length() - torn.len() as u64).map_err(failed)
     }
+}
+
+fn lines_under(header: &Header, rows: &[Row]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(1024 * rows.len());
+    rows.iter().for_each(|row| row.push_csv_line(header, &mut lines));
+    lines
 }
