@@ -46,12 +46,16 @@ fn carry_out(arguments: Vec<OsString>, given: &Given) -> u8 {
 
 fn answer(question: &Question, given: &Given) -> u8 {
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout());
-    let answered = fleet::answer(question, given, &mut out, &screen());
-    match answered.and_then(|status| out.flush().map(|()| status).map_err(fleet::Failure::Write)) {
+    let status = match fleet::answer(question, given, &mut out, &screen()) {
         Ok(status) => status,
         // Whoever read our answer, such as head(1), has enough of it.
-        Err(error) if error.is_closed_pipe() => 0,
-        Err(error) => fail(&error, ""),
+        Err(error) if error.is_closed_pipe() => return 0,
+        Err(error) => return fail(&error, ""),
+    };
+    match out.flush().map_err(fleet::Failure::Write) {
+        Err(error) if !error.is_closed_pipe() => fail(&error, ""),
+        // What was done is told by the status also if nobody reads the rest.
+        _ => status,
     }
 }
 

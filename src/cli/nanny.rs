@@ -50,7 +50,8 @@ enum Command {
     Runs(RunsTyped),
     /// Tell why a run failed, as far as the record and its log know
     Why {
-        /// The id of the run or its beginning [default: the run that failed last]
+        /// The beginning of its id, or of the part that `runs` shows [default: the run that failed
+        /// last]
         run: Option<String>,
     },
     /// Run again what failed and has not succeeded since

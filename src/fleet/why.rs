@@ -33,21 +33,21 @@ pub(super) fn answer(why: &Why, out: &mut dyn Write, screen: &Screen) -> Result<
     };
     let rows = rows_of(&record, &wanted)?;
     let Some(run) = Run::of(rows) else {
-        note(&format!("no run has an id that begins or ends in '{wanted}'"));
+        note(&format!("no run has an id like '{wanted}'"));
         return Ok(NOTHING);
     };
     PostMortem { run: &run, screen }.write(out)?;
     Ok(0)
 }
 
-/// Returns the rows of the one run whose id begins or ends like that, in the order of the record.
+/// Returns the rows of the one run that is meant, in the order of the record.
 fn rows_of(record: &Record, wanted: &str) -> Result<Vec<Row>, Failure> {
     if wanted.len() < ID_BYTES_MIN {
         return Err(Failure::Refused(format!("'{wanted}' is too short for the id of a run")));
     }
     let visit = |found: &mut Vec<(Vec<u8>, Place)>, row: &RawRow<'_>| {
         let id = row.raw(Column::RunId);
-        if id.starts_with(wanted.as_bytes()) || id.ends_with(wanted.as_bytes()) {
+        if is_meant(id, wanted.as_bytes()) && row.is_whole() {
             found.push((id.to_vec(), row.place));
         }
     };
@@ -68,6 +68,12 @@ fn rows_of(record: &Record, wanted: &str) -> Result<Vec<Row>, Failure> {
         rows.extend(record.row_at(*place)?);
     }
     Ok(rows)
+}
+
+/// Returns whether an id begins like that, or its last group, which is what `runs` shows.
+fn is_meant(id: &[u8], wanted: &[u8]) -> bool {
+    let last = id.iter().rposition(|byte| *byte == b'-').map_or(0, |hyphen| hyphen + 1);
+    id.starts_with(wanted) || id[last..].starts_with(wanted)
 }
 
 /// All that the record has about a run.
@@ -330,5 +336,22 @@ impl PostMortem<'_> {
             story.words.iter().try_for_each(|line| writeln!(out, "  {}", Escaped(line)))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_by_the_beginning_of_its_id_or_of_its_last_group() {
+        let id = b"01a204e0-2768-7f0c-8f43-9fa94d990baf";
+        for wanted in ["01a2", "01a204e0-2768", "9fa9", "9fa94d990baf"] {
+            assert!(is_meant(id, wanted.as_bytes()), "{wanted}");
+        }
+        for wanted in ["0baf", "2768", "9fa94d990baf0", "ffff"] {
+            assert!(!is_meant(id, wanted.as_bytes()), "{wanted}");
+        }
+        assert!(is_meant(b"odd", b"od"));
     }
 }
