@@ -299,3 +299,37 @@ pub(super) enum StragglerPolicy {
     Wait,
     Kill,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The manual page as it comes out of the table above.
+    fn manual() -> String {
+        let mut page = Vec::new();
+        let command = Typed::command().version(env!("CARGO_PKG_VERSION"));
+        let man = clap_mangen::Man::new(command).date("").manual("childminder manual");
+        man.render(&mut page).expect("written to memory");
+        let page = String::from_utf8(page).expect("it is text");
+        let more = include_str!("manual_more.roff");
+        let (head, authors) = page.split_once(".SH VERSION").expect("a section that clap writes");
+        format!("{head}{more}.SH VERSION{authors}")
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "UPDATE_GOLDEN is for whoever tests")]
+    fn the_manual_page_is_made_of_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/man/childminder.1");
+        let found = include_str!("../../deploy/man/childminder.1");
+        if found != manual() && std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, manual()).expect("the page can be written");
+            return;
+        }
+        assert!(
+            found == manual(),
+            "deploy/man/childminder.1 is old: UPDATE_GOLDEN=1 writes it anew"
+        );
+    }
+}
