@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::model::percent::decoded;
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
 
 /// Returns the plan that the variables ask for; `None` if nothing shall be sent.
@@ -149,23 +150,6 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             Vec::new()
         })
     }
-}
-
-/// Replaces `%XX` by the byte.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte == b'%' {
-            let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &rest[2..];
-        } else {
-            bytes.push(*byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
