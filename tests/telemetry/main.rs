@@ -1,0 +1,14 @@
+//! README: telemetry "never changes the job and its exit status". The real program tells receivers of
+//! the tests' own, hostile ones, and the real ones.
+
+#[path = "../support/collector.rs"]
+mod collector;
+#[path = "../support/peers.rs"]
+mod peers;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod hostile;
+mod otlp;
+mod pushgateway;
+mod textfile;
