@@ -11,6 +11,7 @@ pub mod supervisor;
 pub mod cli;
 pub mod observe;
 pub mod probe;
+pub mod record;
 pub mod sink;
 #[expect(unsafe_code, reason = "the one gate to the kernel: thin, typed, checked")]
 pub mod sys;

@@ -62,6 +62,11 @@ impl Running {
         self.child.id().cast_signed()
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self, within: Duration) -> Fallible<ExitStatus> {
         let deadline = Instant::now() + within;

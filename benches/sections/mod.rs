@@ -5,6 +5,7 @@ mod exit_latency;
 mod idle;
 mod jobs_per_second;
 mod probes;
+pub mod record;
 mod signals;
 mod slow_down;
 mod start_up;
@@ -24,13 +25,14 @@ pub struct Section {
 }
 
 /// All of them, in the order of the table.
-pub const SECTIONS: [Section; 8] = [
+pub const SECTIONS: [Section; 9] = [
     Section { name: "start-up", title: start_up::TITLE, run: start_up::run },
     Section { name: "idle", title: idle::TITLE, run: idle::run },
     Section { name: "exit-latency", title: exit_latency::TITLE, run: exit_latency::run },
     Section { name: "signals", title: signals::TITLE, run: signals::run },
     Section { name: "probes", title: probes::TITLE, run: probes::run },
     Section { name: "jobs-per-second", title: jobs_per_second::TITLE, run: jobs_per_second::run },
+    Section { name: "record", title: record::TITLE, run: record::run },
     Section { name: "slow-down", title: slow_down::TITLE, run: slow_down::run },
     Section { name: "counts", title: counts::TITLE, run: counts::run },
 ];

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::process::{Descendant, Pid};
-use crate::model::sample::{FileUse, TreeSample};
+use crate::model::sample::{FileUse, Peaks, TreeSample};
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::text::Escaped;
 use crate::model::usage::ResourceUsage;
@@ -85,6 +85,8 @@ pub enum Event {
         pid: Option<Pid>,
         #[serde(flatten)]
         usage: ResourceUsage,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peaks: Option<Peaks>,
     },
     OrphanEnded {
         pid: Pid,
@@ -279,10 +281,10 @@ impl fmt::Display for Event {
                 f,
                 "child {pid} is gone and its status with it (waitid(2): no child to wait for)"
             ),
-            Event::Usage { pid: Some(pid), usage } => {
+            Event::Usage { pid: Some(pid), usage, .. } => {
                 write!(f, "child {pid} rusage info -- {usage}")
             }
-            Event::Usage { pid: None, usage } => write!(f, "rusage info -- {usage}"),
+            Event::Usage { pid: None, usage, .. } => write!(f, "rusage info -- {usage}"),
             Event::OrphanEnded { pid, end, .. } => {
                 write!(f, "orphan {pid} {end} (a descendant whose parent had gone)")
             }

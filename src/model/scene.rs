@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::model::event::Event;
 use crate::model::outcome::Termination;
 use crate::model::process::Pid;
+use crate::model::sample::Peaks;
 use crate::model::signal::Signal;
 use crate::model::text::Escaped;
 
@@ -38,6 +39,8 @@ pub struct Scene {
     pub fault_line: Option<String>,
     /// Places it may have been writing to that have no room left.
     pub full: Vec<PathBuf>,
+    /// The highest values that were sampled.
+    pub peaks: Option<Peaks>,
     /// What is told in the log in any case.
     pub inventory: Vec<Event>,
     /// What is told in the log if the attempt failed.

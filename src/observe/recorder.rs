@@ -67,6 +67,12 @@ impl Recorder {
         self.recent.back().copied()
     }
 
+    /// Returns the highest values; `None` before the first sample.
+    #[must_use]
+    pub fn peaks(&self) -> Option<Peaks> {
+        (self.samples > 0).then_some(self.peaks)
+    }
+
     /// Returns all that is known.
     #[must_use]
     pub fn seen(&self) -> Seen {

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::model::process::{Pid, ProcessKey};
-use crate::model::sample::{Seen, TreeSample};
+use crate::model::sample::{Peaks, Seen, TreeSample};
 use crate::model::time::Moment;
 use crate::observe::files::Files;
 use crate::observe::members::Row;
@@ -122,6 +122,12 @@ impl Watch {
     #[must_use]
     pub fn latest(&self) -> Option<TreeSample> {
         lock(&self.shared.recorder).latest()
+    }
+
+    /// Returns the highest values until now; `None` before the first sample.
+    #[must_use]
+    pub fn peaks(&self) -> Option<Peaks> {
+        lock(&self.shared.recorder).peaks()
     }
 
     /// Returns all that was seen until now.

@@ -9,6 +9,7 @@ mod live;
 mod prepare;
 mod probe;
 mod quarantine;
+mod recording;
 mod senders;
 mod sinks;
 mod telemetry;
@@ -115,6 +116,8 @@ pub trait World {
 ///
 /// Something could not be prepared; nothing was started, and nothing is left behind.
 pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
+    // Without a directory that can be named the record does without.
+    let began_in = plan.record.as_ref().and_then(|_| std::env::current_dir().ok());
     if let Some(directory) = &plan.working_directory {
         std::env::set_current_dir(directory)
             .map_err(StartError::file("change to working directory", directory))?;
@@ -124,8 +127,11 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
         Work::Probe(probe) => {
             let word = probe.function.word();
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
-            let told = telemetry::prepare(plan, run_id());
-            let mut sinks = Sinks::new(log, &plan.log).with_telemetry(told);
+            let run_id = run_id();
+            let told = telemetry::prepare(plan, run_id);
+            let ids = (run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
+            let record = recording::sink(plan, ids, began_in, log.file());
+            let mut sinks = Sinks::new(log, &plan.log).with_record(record).with_telemetry(told);
             match probe::run(probe, &signals, &mut sinks) {
                 Ok(()) => {
                     sinks.close((0, true), &signals);
@@ -164,7 +170,9 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             }
             let told = telemetry::prepare(plan, world.run_id);
             world.telemetry.clone_from(&told);
-            let mut sinks = Sinks::new(log, &plan.log).with_telemetry(told);
+            let ids = (world.run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
+            let record = recording::sink(plan, ids, began_in, log.file());
+            let mut sinks = Sinks::new(log, &plan.log).with_record(record).with_telemetry(told);
             let outcome = mind(job, &mut world, &mut sinks);
             let is_full_success = outcome.verdict.kind == VerdictKind::Success;
             sinks.close((outcome.exit_status, is_full_success), &world.signals);

@@ -53,7 +53,7 @@ pub(super) fn run(plan: &ProbePlan, signals: &SignalFd, sinks: &mut Sinks) -> Re
     result?;
     let calls = watch.calls;
     sinks.publish(&Event::Calls { count: calls });
-    sinks.publish(&Event::Usage { pid: None, usage: wait::own_usage() });
+    sinks.publish(&Event::Usage { pid: None, usage: wait::own_usage(), peaks: None });
     Ok(())
 }
 

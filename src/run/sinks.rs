@@ -6,9 +6,11 @@ use std::io::{self, IsTerminal};
 use crate::model::event::Event;
 use crate::model::time::Moment;
 use crate::plan::{LogPlan, LogTarget};
+use crate::record::recorder::{Account, DEADLINE};
 use crate::run::telemetry::Shared;
 use crate::sink::console::Console;
 use crate::sink::log_file::LogFile;
+use crate::sink::record::Record;
 use crate::sink::{Sink, SinkError, Stamp};
 use crate::sys::clock;
 use crate::sys::signals::SignalFd;
@@ -20,6 +22,7 @@ pub(super) struct Sinks {
     /// Not where the log itself goes to standard error.
     console: Option<Console>,
     telemetry: Option<Shared>,
+    record: Option<Record>,
     is_log_stdout: bool,
     delete_on_success: bool,
     failures: u64,
@@ -32,6 +35,7 @@ impl Sinks {
             log,
             console: (plan.target != LogTarget::Stderr).then_some(Console),
             telemetry: None,
+            record: None,
             is_log_stdout: plan.target == LogTarget::Stdout,
             delete_on_success: plan.delete_on_success,
             failures: 0,
@@ -43,8 +47,17 @@ impl Sinks {
         Sinks { telemetry, ..self }
     }
 
+    /// Keeps rows in the central record, too.
+    pub(super) fn with_record(self, record: Option<Record>) -> Sinks {
+        Sinks { record, ..self }
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun }
+    }
+
     pub(super) fn publish(&mut self, event: &Event) {
-        let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
+        let stamp = self.stamp();
         let written = self.log.publish(stamp, event);
         self.note(written);
         if let Some(console) = &mut self.console {
@@ -53,6 +66,10 @@ impl Sinks {
         }
         if let Some(telemetry) = &self.telemetry {
             telemetry.borrow_mut().publish(stamp, event);
+        }
+        if let Some(record) = &mut self.record {
+            let written = record.publish(stamp, event);
+            self.note(written);
         }
     }
 
@@ -63,11 +80,18 @@ impl Sinks {
 
     /// The end of the run, whose exit status is fixed: with `-d` the log of a full success goes.
     pub(super) fn close(mut self, (exit_status, is_full_success): (u8, bool), signals: &SignalFd) {
-        if let Some(telemetry) = self.telemetry.take() {
+        let telemetry = self.telemetry.take();
+        if let Some(telemetry) = &telemetry {
             telemetry.borrow_mut().finish(exit_status);
-            if let Some(text) = telemetry.borrow_mut().await_flush(signals) {
-                self.publish(&Event::Notice { text });
-            }
+        }
+        // While that is on its way.
+        if let Some(record) = self.record.take() {
+            let account = record.finish(self.stamp(), DEADLINE);
+            self.tell(account);
+        }
+        let lost = telemetry.and_then(|told| told.borrow_mut().await_flush(signals));
+        if let Some(text) = lost {
+            self.publish(&Event::Notice { text });
         }
         if self.delete_on_success && is_full_success {
             let deleted = self.log.delete();
@@ -77,6 +101,28 @@ impl Sinks {
             let text = format!("in all {} lines could not be written", self.failures);
             // Standard error is the last place to complain.
             Console.say(&text).ok();
+        }
+    }
+
+    /// What could be kept nowhere else is kept in the log, and told.
+    fn tell(&mut self, account: Account) {
+        for text in account.apart {
+            self.publish(&Event::Notice { text });
+        }
+        let mut told = None;
+        for (row, reason) in account.lost {
+            let line = row.to_csv_line();
+            let line = String::from_utf8_lossy(&line);
+            let text = format!("row not recorded ({reason}): {}", line.trim_end());
+            // Standard error is the last place to complain.
+            if self.console.is_some() {
+                if told.as_ref() != Some(&reason) {
+                    Console.say(&format!("{reason}; these rows are nowhere else:")).ok();
+                    told = Some(reason);
+                }
+                Console.say(&format!("row: {}", line.trim_end())).ok();
+            }
+            self.publish(&Event::Notice { text });
         }
     }
 

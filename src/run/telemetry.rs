@@ -1,6 +1,7 @@
 //! Telemetry of a run, as the supervising thread has it: the numbers, the spans, and the way to the
 //! thread that tells others of them.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -10,9 +11,10 @@ use std::time::Duration;
 use nix::unistd::{getpid, getuid};
 
 use crate::model::event::Event;
-use crate::model::process::{Pid, RunId};
+use crate::model::process::{Pid, RunId, Sender};
+use crate::model::redact::Redactor;
 use crate::model::sample::TreeSample;
-use crate::model::signal::Signal;
+use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
 use crate::run::senders::user_name;
@@ -40,6 +42,7 @@ pub(super) struct Told {
     begun: Moment,
     traces: Option<Traces>,
     thread: Option<Telemetry>,
+    redactor: Redactor,
     has_failed: bool,
 }
 
@@ -61,7 +64,13 @@ pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
     let identity = Identity::new(facts, asked);
     let stamp = Stamp { wall: clock::wall(), elapsed: Duration::ZERO };
     let resource = otlp::resource(&identity, asked.otlp.as_ref());
-    let traces = Traces::begin(asked, &identity, resource, stamp);
+    let mut traces = Traces::begin(asked, &identity, resource, stamp);
+    let redactor = Redactor::new(&plan.naming.redact);
+    if let (true, Some(traces), Work::Job(job)) = (asked.record_arguments, &mut traces, &plan.work)
+    {
+        let words = redactor.command(&job.command).words;
+        traces.set_arguments(words.iter().map(|w| w.to_string_lossy().into_owned()).collect());
+    }
     let stats = Arc::new(Mutex::new(Stats::new(stamp.wall.0)));
     let begun = clock::now();
     let ourselves = Pid(getpid().as_raw());
@@ -73,11 +82,40 @@ pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
         begun,
         traces,
         thread: None,
+        redactor,
         has_failed: false,
     })))
 }
 
 impl Told {
+    /// Returns the id of the trace, if there is one.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        self.traces.as_ref().map(Traces::trace_id)
+    }
+
+    /// Hides secrets in what leaves the machine.
+    fn hidden<'a>(&self, event: &'a Event) -> Cow<'a, Event> {
+        let mut event = Cow::Borrowed(event);
+        match event.as_ref() {
+            Event::Started { .. } | Event::Received(_) | Event::Judged(_) => {}
+            Event::StartFailed { .. } => {}
+            _ => return event,
+        }
+        let hide = |text: &mut String| *text = self.redactor.text(text);
+        match event.to_mut() {
+            Event::Started { command, .. } => hide(command),
+            Event::StartFailed { failure, .. } => hide(&mut failure.step),
+            Event::Received(SignalInfo { sender: Sender::Process(sender), .. }) => {
+                sender.command.iter_mut().for_each(hide);
+            }
+            Event::Judged(verdict) => {
+                verdict.evidence.iter_mut().for_each(|one| hide(&mut one.fact));
+            }
+            _ => {}
+        }
+        event
+    }
+
     /// Begins an attempt, and returns what the job finds in its environment, or finds no more.
     pub(super) fn begin_attempt(&mut self, attempt: u32) -> Vec<(String, Option<String>)> {
         let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
@@ -97,6 +135,8 @@ impl Told {
 
     /// Takes in an event. With the first one about the job the thread starts: the job has begun.
     pub(super) fn publish(&mut self, stamp: Stamp, event: &Event) {
+        let hidden = self.hidden(event);
+        let event = &*hidden;
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).apply(stamp, event);
         let context = self.traces.as_ref().map(Traces::context);
         if let Some(traces) = &mut self.traces {

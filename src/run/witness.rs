@@ -222,6 +222,7 @@ impl Witness {
         let mut scene = Scene { deaths, ..Scene::default() };
         let has_failed = end != Termination::Exited(0);
         scene.memory.own = self.own_counter(has_failed);
+        scene.peaks = self.watch.as_ref().and_then(Watch::peaks);
         self.files = self.watch.as_ref().map(Watch::files).unwrap_or_default();
         if self.plan.files {
             scene.inventory = self.inventory();

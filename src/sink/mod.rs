@@ -13,6 +13,7 @@ use crate::model::time::WallTime;
 
 pub mod console;
 pub mod log_file;
+pub mod record;
 pub mod stats;
 
 /// When an event became true.

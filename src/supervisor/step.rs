@@ -4,6 +4,7 @@ use crate::model::event::Event;
 use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::process::Pid;
+use crate::model::sample::Peaks;
 use crate::model::scene::{Death, Scene};
 use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
@@ -49,7 +50,7 @@ impl Supervisor {
                 self.attempt_over(now, job, AttemptEnd::NotStarted(failure), Scene::default());
             }
             (State::Running(job), Input::JobEnded(end, usage, scene)) => {
-                self.job_ended(job.pid, end, usage);
+                self.job_ended(job.pid, end, (usage, scene.peaks));
                 let mut scene = *scene;
                 std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
                 self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
@@ -122,7 +123,12 @@ impl Supervisor {
         self.state = State::Running(Box::new(Job::new(pid, now, self.policy.timeout)));
     }
 
-    fn job_ended(&mut self, pid: Pid, end: Termination, usage: ResourceUsage) {
+    fn job_ended(
+        &mut self,
+        pid: Pid,
+        end: Termination,
+        (usage, peaks): (ResourceUsage, Option<Peaks>),
+    ) {
         match end {
             Termination::Exited(status) => self.publish(Event::Exited { pid, status }),
             Termination::Signaled { signal, core_dumped } => {
@@ -132,7 +138,7 @@ impl Supervisor {
                 }
             }
         }
-        self.publish(Event::Usage { pid: Some(pid), usage });
+        self.publish(Event::Usage { pid: Some(pid), usage, peaks });
     }
 
     fn attempt_over(&mut self, now: Moment, job: Box<Job>, end: AttemptEnd, mut scene: Scene) {

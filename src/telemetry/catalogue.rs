@@ -171,10 +171,10 @@ pub const FAMILIES: &[Family] = &[
     }).otlp("childminder.tree.threads", "{thread}", &[]).summed(),
     gauge("childminder_tree_resident_memory_bytes", "Resident memory of all processes of the job in the last sample.", |all| {
         maybe(all.stats.tree.map(|tree| tree.rss_bytes as f64))
-    }).otlp("childminder.tree.memory.usage", "By", &[]).summed(),
+    }).otlp("childminder.tree.resident_memory", "By", &[]).summed(),
     counter("childminder_tree_cpu_seconds_total", "CPU time of all processes of the job, ended ones too, as sampled.", |all| {
         one(seconds(all.stats.tree_cpu()))
-    }).otlp("childminder.tree.cpu.time", "s", &[]),
+    }).otlp("childminder.tree.cpu", "s", &[]),
     gauge("childminder_host_pressure_at_death_ratio", "Share of time in which some task of the host waited, in the ten seconds before the last failure.", |all| {
         let load = all.stats.load_at_death.unwrap_or_default();
         let shares = [("cpu", load.cpu_pressure), ("memory", load.memory_pressure), ("io", load.io_pressure)];
@@ -247,4 +247,73 @@ fn operations(word: &str) -> f64 {
 
 fn pipelines(counts: [u64; 3]) -> Vec<Point> {
     each(PIPELINES.into_iter().zip(counts.map(|count| count as f64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table as README has it.
+    fn table() -> String {
+        let mut out =
+            String::from("| metric | type | labels | in OTLP | says |\n|---|---|---|---|---|\n");
+        for family in FAMILIES {
+            let labels = family.labels.join(", ");
+            let otlp = family.otlp.map_or(String::new(), |otlp| match otlp.constant {
+                Some((key, value)) => format!("`{}` ({key}={value})", otlp.name),
+                None => format!("`{}`", otlp.name),
+            });
+            let (name, kind, help) = (family.name, family.kind.word(), family.help);
+            out += &format!("| `{name}` | {kind} | {labels} | {otlp} | {help} |\n");
+        }
+        out
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "UPDATE_GOLDEN is for whoever tests")]
+    fn the_table_in_readme_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = include_str!("../../README.md");
+        let (begin, end) = ("<!-- metrics: begin -->\n", "<!-- metrics: end -->");
+        let (before, rest) = readme.split_once(begin).expect("the mark in README");
+        let (found, after) = rest.split_once(end).expect("the second mark in README");
+        if found != table() && std::env::var_os("UPDATE_GOLDEN").is_some() {
+            let text = format!("{before}{begin}{}{end}{after}", table());
+            std::fs::write(path, text).expect("README can be written");
+            return;
+        }
+        assert_eq!(found, table(), "UPDATE_GOLDEN=1 writes it anew");
+    }
+
+    /// As a Collector and Prometheus translate a name: dots become underscores, then come the unit
+    /// and `_total`.
+    fn translated(otlp: &Otlp, kind: Kind) -> String {
+        let unit = match otlp.unit {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            "1" => "_ratio",
+            _ => "",
+        };
+        let total = if kind == Kind::Counter { "_total" } else { "" };
+        format!("{}{unit}{total}", otlp.name.replace('.', "_"))
+    }
+
+    #[test]
+    fn own_names_are_the_same_by_way_of_a_collector() {
+        let own = FAMILIES
+            .iter()
+            .filter(|family| family.otlp.is_some_and(|otlp| otlp.name.starts_with("childminder.")));
+        for family in own {
+            let otlp = family.otlp.expect("it has one");
+            assert_eq!(translated(&otlp, family.kind), family.name);
+        }
+    }
+
+    #[test]
+    fn no_two_metrics_have_one_name() {
+        let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FAMILIES.len());
+    }
 }

@@ -1,0 +1,395 @@
+//! The shared file, open and locked: nobody else writes to it while a [`Table`] exists.
+
+use std::borrow::Cow;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::statfs::statfs;
+
+use crate::model::time::Moment;
+use crate::record::row::Header;
+
+/// So often a file is opened again that was replaced just then.
+const REPLACED_MAX: u32 = 20;
+
+/// The longest header that is read.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// A last line that is longer is none of ours.
+const TORN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Between two tries for the lock at the most: who holds it has done in a fraction of this.
+const PAUSE_MAX: Duration = Duration::from_millis(5);
+
+/// So many tries are made at once, with a pause of about a microsecond: the lock is held for a few.
+const SPINS: u32 = 4;
+const SPIN: u32 = 30;
+
+/// So many tries only let others run before they wait longer and longer.
+const YIELDS: u32 = 16;
+
+/// Why rows cannot be written there.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    /// Something is in the way: the rows go into a file of their own.
+    Hindered(&'static str, io::Error),
+    /// It lacks columns of ours, which would be lost.
+    Narrow,
+    /// It is not ours to write to, nor is what is beside it.
+    Refused(&'static str),
+}
+
+/// What the lock is waited for with.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// CLOCK_MONOTONIC.
+    pub(super) now: fn() -> Moment,
+    /// How long.
+    pub(super) until: Moment,
+}
+
+/// The file between two times: open, and not locked.
+pub(super) struct Unlocked {
+    file: File,
+    identity: (u64, u64),
+    length: u64,
+    header: Cow<'static, Header>,
+}
+
+/// See the module's documentation. To be given back by [`Table::unlock`].
+pub(super) struct Table {
+    file: File,
+    identity: (u64, u64),
+    header: Cow<'static, Header>,
+    length: u64,
+    is_empty: bool,
+}
+
+impl Table {
+    /// Opens and locks the file, which is made if it is not there. `last` is what was given back the
+    /// last time.
+    pub(super) fn open(
+        path: &Path,
+        last: Option<Unlocked>,
+        patience: Patience,
+    ) -> Result<Table, Unfit> {
+        if let Some(last) = last
+            && let Some(table) = Table::open_again(path, last, patience)?
+        {
+            return Ok(table);
+        }
+        for _ in 0..REPLACED_MAX {
+            let file = open_or_create(path)?;
+            let meta = file.metadata().map_err(|error| Unfit::Hindered("look at it", error))?;
+            check(&meta, path)?;
+            let identity = (meta.dev(), meta.ino());
+            lock(&file, patience)?;
+            if let Some(length) = length_if_still(path, identity) {
+                let header = Cow::Borrowed(Header::ours_shared());
+                let table = Table { file, identity, header, length, is_empty: length == 0 };
+                return table.with_header();
+            }
+            // It was rotated or replaced between open and lock: rows would go where nobody looks.
+            unlock(&file);
+        }
+        Err(Unfit::Hindered("it is replaced again and again", ErrorKind::ResourceBusy.into()))
+    }
+
+    /// Returns `None` if the file is another one by now, or may begin in another way.
+    fn open_again(path: &Path, last: Unlocked, patience: Patience) -> Result<Option<Table>, Unfit> {
+        let Unlocked { file, identity, length: before, header } = last;
+        lock(&file, patience)?;
+        match length_if_still(path, identity) {
+            Some(length) if 0 < before && before <= length => {
+                Ok(Some(Table { file, identity, header, length, is_empty: false }))
+            }
+            _ => {
+                unlock(&file);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets others write. Only to close the file would not do: a process that is being started may
+    /// have a copy of the descriptor until it is executed, and so would have the lock.
+    pub(super) fn unlock(self) -> Unlocked {
+        unlock(&self.file);
+        let Table { file, identity, header, length, .. } = self;
+        Unlocked { file, identity, length, header }
+    }
+
+    /// Reads the header; whoever fails lets others write.
+    fn with_header(mut self) -> Result<Table, Unfit> {
+        if self.is_empty {
+            return Ok(self);
+        }
+        match self.read_header() {
+            Ok(()) => Ok(self),
+            Err(unfit) => {
+                drop(self.unlock());
+                Err(unfit)
+            }
+        }
+    }
+
+    fn read_header(&mut self) -> Result<(), Unfit> {
+        let hindered = |source| Unfit::Hindered("read its header", source);
+        let ours = Header::our_line();
+        let mut begin = vec![0; ours.len()];
+        if self.file.read_at(&mut begin, 0).map_err(hindered)? == ours.len() && begin == ours {
+            return Ok(());
+        }
+        let line = first_line(&self.file).map_err(hindered)?;
+        if !line.ends_with(b"\n") && ours.starts_with(&line) {
+            // Whoever made the file was killed over its first line.
+            return self.cut_to(0).map_err(hindered);
+        }
+        let header = Header::parse(&line).ok_or(Unfit::Refused("it is no record of ours"))?;
+        let is_complete = header.is_complete();
+        self.header = Cow::Owned(header);
+        if is_complete { Ok(()) } else { Err(Unfit::Narrow) }
+    }
+
+    /// Returns whether the header is ours, in our order.
+    pub(super) fn has_our_header(&self) -> bool {
+        matches!(self.header, Cow::Borrowed(_))
+    }
+
+    /// Returns the header.
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Returns where the next row begins, and in which file that is.
+    pub(super) fn end(&self) -> (u64, u64) {
+        (self.identity.1, self.length)
+    }
+
+    /// Returns the torn last line, if there is one: a writer was killed in the middle of it, or the
+    /// machine was.
+    pub(super) fn torn(&self) -> io::Result<Vec<u8>> {
+        if self.length == 0 {
+            return Ok(Vec::new());
+        }
+        let mut begin = self.length;
+        let mut tail = Vec::new();
+        while begin > 0 && self.length - begin < TORN_BYTES_MAX {
+            let step = if begin == self.length { 1 } else { begin.min(4096) };
+            let mut chunk = vec![0; usize::try_from(step).unwrap_or(1)];
+            self.file.read_exact_at(&mut chunk, begin - step)?;
+            if let Some(end) = chunk.iter().rposition(|byte| *byte == b'\n') {
+                return Ok([&chunk[end + 1..], &tail].concat());
+            }
+            begin -= step;
+            tail = [chunk, tail].concat();
+        }
+        // Without a line end anywhere it would have no header; so it is something strange.
+        Err(ErrorKind::InvalidData.into())
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Takes away what is behind that length.
+    pub(super) fn cut_to(&mut self, length: u64) -> io::Result<()> {
+        self.length = length;
+        self.is_empty = length == 0;
+        self.file.set_len(length)
+    }
+
+    /// Appends whole lines by one write(2), or nothing.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let bytes = match self.is_empty {
+            true => Cow::Owned([&self.header.to_csv_line(), lines].concat()),
+            false => Cow::Borrowed(lines),
+        };
+        let written = loop {
+            match (&self.file).write(&bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        match written {
+            Ok(count) if count == bytes.len() => {
+                self.length += bytes.len() as u64;
+                self.is_empty = false;
+                Ok(())
+            }
+            Ok(_) => {
+                // If this fails as well, the next writer mends it.
+                self.file.set_len(self.length)?;
+                Err(ErrorKind::StorageFull.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the bytes from there to the end.
+    pub(super) fn since(&self, offset: u64) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    /// Waits until all is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn open_or_create(path: &Path) -> Result<File, Unfit> {
+    let mut options = OpenOptions::new();
+    // O_NONBLOCK: whoever put a FIFO there shall not hold us up.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    // Shared by a group or by all as the umask says: that is what it is for.
+    options.read(true).append(true).custom_flags(flags).mode(0o666);
+    for _ in 0..REPLACED_MAX {
+        // First without O_CREAT, which follows a link to nowhere and is refused where
+        // fs.protected_regular guards files of others.
+        let opened = match options.create_new(false).open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                options.create_new(true).open(path)
+            }
+            other => other,
+        };
+        return match opened {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+            Err(error) => Err(match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+                Errno::ELOOP => Unfit::Refused("it is a symbolic link"),
+                Errno::EISDIR => Unfit::Refused("it is a directory"),
+                Errno::ENXIO => Unfit::Refused("it is no regular file"),
+                _ => Unfit::Hindered("open it", error),
+            }),
+        };
+    }
+    Err(Unfit::Hindered("it comes and goes", ErrorKind::ResourceBusy.into()))
+}
+
+fn check(meta: &Metadata, path: &Path) -> Result<(), Unfit> {
+    if !meta.is_file() {
+        return Err(Unfit::Refused("it is no regular file"));
+    }
+    if [nix::unistd::geteuid().as_raw(), 0].contains(&meta.uid()) {
+        return Ok(());
+    }
+    let hindered = |source| Unfit::Hindered("look at it", source);
+    let above = fs::metadata(directory_of(path)).map_err(hindered)?;
+    match is_trusted(meta, &above) {
+        true => Ok(()),
+        false => Err(Unfit::Refused("it is another user's, in a directory that all may write to")),
+    }
+}
+
+/// Where everybody may make files, only those of ours, of root and of the directory's owner are what
+/// they seem to be.
+pub(super) fn is_trusted(meta: &Metadata, directory: &Metadata) -> bool {
+    let is_for_all = directory.mode() & 0o002 != 0;
+    let owners = [nix::unistd::geteuid().as_raw(), 0, directory.uid()];
+    !is_for_all || owners.contains(&meta.uid())
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
+fn set_lock(file: &File, kind: libc::c_int) -> Result<(), Errno> {
+    let lock = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        // To the end, wherever that will be.
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| ())
+}
+
+/// Waits for the lock. fcntl(2) can wait by itself, but not until a deadline.
+fn lock(file: &File, patience: Patience) -> Result<(), Unfit> {
+    let mut tries = 0;
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match set_lock(file, libc::F_WRLCK) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => {}
+            Err(error) => return Err(Unfit::Hindered("lock it", error.into())),
+        }
+        if (patience.now)() >= patience.until {
+            return Err(Unfit::Hindered("lock it", ErrorKind::TimedOut.into()));
+        }
+        tries += 1;
+        if tries < SPINS {
+            (0..SPIN).for_each(|_| std::hint::spin_loop());
+        } else if tries < YIELDS {
+            std::thread::yield_now();
+        } else {
+            std::thread::park_timeout(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+fn unlock(file: &File) {
+    // To close it would do as well, but for copies of the descriptor.
+    set_lock(file, libc::F_UNLCK).ok();
+}
+
+/// Returns the length of the file if it is still the one of that name.
+fn length_if_still(path: &Path, identity: (u64, u64)) -> Option<u64> {
+    let named = fs::symlink_metadata(path).ok()?;
+    ((named.dev(), named.ino()) == identity).then_some(named.len())
+}
+
+fn first_line(file: &File) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; 4096];
+    loop {
+        let count = file.read_at(&mut text, 0)?;
+        if let Some(end) = text[..count].iter().position(|byte| *byte == b'\n') {
+            text.truncate(end + 1);
+            return Ok(text);
+        }
+        if count < text.len() || text.len() >= HEADER_BYTES_MAX {
+            // No line at all: a header that was torn, or something strange.
+            text.truncate(count);
+            return Ok(text);
+        }
+        text.resize(HEADER_BYTES_MAX, 0);
+    }
+}
+
+/// Filesystems on which locks and appends of several hosts cannot be relied on, by the magic numbers
+/// of statfs(2) and of their own sources.
+const NETWORK: [(i64, &str); 14] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x4750_4653, "GPFS"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x1983_0326, "BeeGFS"),
+    (0xaad7_aaea, "PanFS"),
+    (0x7461_636f, "OCFS2"),
+];
+
+/// Returns the name of the network filesystem that the directory of a file is on.
+pub(super) fn network_filesystem(path: &Path) -> Option<&'static str> {
+    // Its type is another one with each C library; the magic numbers have 32 bits.
+    let kind = statfs(directory_of(path)).ok()?.filesystem_type().0 as i64 & 0xffff_ffff;
+    NETWORK.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
+}

@@ -1,0 +1,218 @@
+//! Keeps rows where they belong or, failing that, where they are found again.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::text::Escaped;
+use crate::model::time::Moment;
+use crate::record::row::{Header, Row};
+use crate::record::spool::Spool;
+use crate::record::table::{Patience, Table, Unfit, Unlocked, network_filesystem};
+
+/// So long the lock is waited for.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Keeps the rows of one run.
+pub struct Writer {
+    file: PathBuf,
+    spool: Spool,
+    /// The shared file, still open.
+    last: Option<Unlocked>,
+    /// Whether somebody's rows, or ours, may wait in the folder.
+    shall_merge: bool,
+    /// Unlike that of any other writer: the run and our pid.
+    name: String,
+    /// How many files of our own were made.
+    count: u32,
+    sync: bool,
+    now: fn() -> Moment,
+    patience: Duration,
+}
+
+/// Where rows are now.
+#[derive(Debug)]
+pub enum Kept {
+    /// In the shared file.
+    Shared,
+    /// In a file of their own, because of that.
+    Apart(PathBuf, Trouble),
+}
+
+/// Why rows are not in the shared file.
+#[derive(Debug)]
+pub struct Trouble {
+    file: PathBuf,
+    kind: TroubleKind,
+}
+
+#[derive(Debug)]
+enum TroubleKind {
+    Refused(&'static str),
+    Network(&'static str),
+    Failed(&'static str, io::Error),
+    /// Nor could they be kept in `FILE.d`.
+    Both(Box<TroubleKind>, io::Error),
+}
+
+impl fmt::Display for TroubleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TroubleKind::Refused(reason) => f.write_str(reason),
+            TroubleKind::Network(name) => write!(f, "it is on a network filesystem ({name})"),
+            TroubleKind::Failed(action, source) => write!(f, "could not {action}: {source}"),
+            TroubleKind::Both(first, second) => {
+                write!(f, "{first}; and no file can be made in the folder beside it: {second}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "central log '{}': {}", Escaped(&self.file.to_string_lossy()), self.kind)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl Writer {
+    /// Prepares to write; opens nothing. `name` must be unlike that of any other writer, and `now` is
+    /// CLOCK_MONOTONIC.
+    #[must_use]
+    pub fn new(file: &Path, name: String, now: fn() -> Moment) -> Writer {
+        let spool = Spool::beside(file);
+        let file = file.to_owned();
+        Writer {
+            file,
+            spool,
+            last: None,
+            shall_merge: true,
+            name,
+            count: 0,
+            sync: false,
+            now,
+            patience: LOCK_PATIENCE,
+        }
+    }
+
+    /// With `--central-sync` rows are on the disk when they are said to be kept.
+    #[must_use]
+    pub fn synced(self, sync: bool) -> Writer {
+        Writer { sync, ..self }
+    }
+
+    /// Waits another time for the lock.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Writer {
+        Writer { patience, ..self }
+    }
+
+    /// Keeps rows: all of them in one place, and each whole.
+    ///
+    /// # Errors
+    ///
+    /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
+    pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, Trouble> {
+        let network = match self.last {
+            // Of the file that is open that is known.
+            Some(_) => None,
+            None => network_filesystem(&self.file),
+        };
+        let kind = match network {
+            Some(name) => TroubleKind::Network(name),
+            None => match self.share(rows) {
+                Ok(()) => return Ok(Kept::Shared),
+                Err(Unfit::Refused(reason)) => {
+                    return Err(self.trouble(TroubleKind::Refused(reason)));
+                }
+                Err(Unfit::Narrow) => TroubleKind::Refused("it lacks columns, as does the next"),
+                Err(Unfit::Hindered(action, source)) => TroubleKind::Failed(action, source),
+            },
+        };
+        let name = self.next_name();
+        self.shall_merge = true;
+        match self.spool.keep(&name, rows, self.sync) {
+            Ok(path) => Ok(Kept::Apart(path, self.trouble(kind))),
+            Err(error) => Err(self.trouble(TroubleKind::Both(Box::new(kind), error))),
+        }
+    }
+
+    fn trouble(&self, kind: TroubleKind) -> Trouble {
+        Trouble { file: self.file.clone(), kind }
+    }
+
+    fn next_name(&mut self) -> String {
+        self.count += 1;
+        format!("{}-{}", self.name, self.count)
+    }
+
+    fn share(&mut self, rows: &[Row]) -> Result<(), Unfit> {
+        // What can be done before the lock is not done while others wait for it.
+        let lines = lines_under(Header::ours_shared(), rows);
+        let shall_merge = self.shall_merge && self.spool.exists();
+        self.shall_merge = shall_merge;
+        let patience = Patience { now: self.now, until: (self.now)() + self.patience };
+        let (mut table, is_first) = match Table::open(&self.file, self.last.take(), patience) {
+            Err(Unfit::Narrow) => {
+                let sibling = self.spool.sibling();
+                let sibling = sibling.map_err(|error| Unfit::Hindered("go beside it", error))?;
+                (Table::open(&sibling, None, patience)?, false)
+            }
+            other => (other?, true),
+        };
+        let written = match table.has_our_header() {
+            true => self.write(&mut table, &lines),
+            false => {
+                let lines = lines_under(table.header(), rows);
+                self.write(&mut table, &lines)
+            }
+        };
+        if written.is_ok() && shall_merge {
+            // Our own rows are safe; others' will have to wait for somebody luckier.
+            self.shall_merge = self.spool.merge_into(&mut table, self.sync).unwrap_or(true);
+        }
+        let last = table.unlock();
+        // A sibling is for this time only: the first file may be rotated.
+        self.last = (written.is_ok() && is_first).then_some(last);
+        written
+    }
+
+    fn write(&mut self, table: &mut Table, lines: &[u8]) -> Result<(), Unfit> {
+        self.mend(table)?;
+        let before = table.length();
+        table.append(lines).map_err(|error| Unfit::Hindered("write to it", error))?;
+        if self.sync
+            && let Err(error) = table.sync()
+        {
+            // They are to be in one place, not in two.
+            let failed = |_| Unfit::Refused("its rows may not be on the disk");
+            table.cut_to(before).map_err(failed)?;
+            return Err(Unfit::Hindered("sync it", error));
+        }
+        Ok(())
+    }
+
+    /// Takes care of a torn last line, so that our rows begin on a line of their own.
+    fn mend(&mut self, table: &mut Table) -> Result<(), Unfit> {
+        let failed = |error| Unfit::Hindered("mend its last line", error);
+        let torn = table.torn().map_err(failed)?;
+        if torn.is_empty() {
+            return Ok(());
+        }
+        if torn.ends_with(b"\r") {
+            // Only half of its end is missing.
+            return table.append(b"\n").map_err(failed);
+        }
+        let name = self.next_name();
+        self.spool.keep_torn(&name, &torn, self.sync).map_err(failed)?;
+        table.cut_to(table.length() - torn.len() as u64).map_err(failed)
+    }
+}
+
+fn lines_under(header: &Header, rows: &[Row]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(1024 * rows.len());
+    rows.iter().for_each(|row| row.push_csv_line(header, &mut lines));
+    lines
+}
