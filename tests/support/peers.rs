@@ -50,13 +50,16 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
+    }
+
     /// Waits until it has said where it listens, as the programs of Prometheus do.
     pub fn address(&mut self) -> String {
         let mut found = None;
         wait_until("it listens", || {
             let text = self.says();
-            let gone = self.child.try_wait().expect("our child");
-            assert!(gone.is_none(), "it ended: {text}");
+            assert!(!self.has_ended(), "it ended: {text}");
             let words = text.split_ascii_whitespace();
             let address = words.filter_map(|word| word.strip_prefix("address=127.0.0.1:")).next();
             found = address.map(|port| format!("127.0.0.1:{port}"));

@@ -8,7 +8,9 @@ mod peers;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deploy;
 mod hostile;
 mod otlp;
 mod pushgateway;
+mod rotel;
 mod textfile;
