@@ -178,6 +178,14 @@ pub struct WebPlan {
     pub file_sd: Option<PathBuf>,
 }
 
+impl WebPlan {
+    /// Whether anything is to be served.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        !self.listen.is_empty() || self.systemd_socket
+    }
+}
+
 impl Default for WebPlan {
     fn default() -> WebPlan {
         WebPlan {

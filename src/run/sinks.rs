@@ -64,8 +64,14 @@ impl Sinks {
             let written = console.publish(stamp, event);
             self.note(written);
         }
-        if let Some(telemetry) = &self.telemetry {
-            telemetry.borrow_mut().publish(stamp, event);
+        let news = self.telemetry.as_ref().map(|telemetry| {
+            let mut telemetry = telemetry.borrow_mut();
+            telemetry.publish(stamp, event);
+            telemetry.take_news()
+        });
+        for text in news.unwrap_or_default() {
+            let written = self.log.publish(stamp, &Event::Notice { text });
+            self.note(written);
         }
         if let Some(record) = &mut self.record {
             let written = record.publish(stamp, event);

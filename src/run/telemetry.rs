@@ -22,7 +22,7 @@ use crate::sink::Stamp;
 use crate::sink::console::Console;
 use crate::sink::stats::Stats;
 use crate::sys::signals::SignalFd;
-use crate::sys::{clock, environment, poll};
+use crate::sys::{activation, clock, environment, poll};
 use crate::telemetry::identity::{Facts, Identity};
 use crate::telemetry::site::Site;
 use crate::telemetry::traces::Traces;
@@ -49,6 +49,9 @@ pub(super) struct Told {
 /// Prepares what was asked for; no thread is started before the job.
 pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
     let asked = plan.telemetry.as_deref()?;
+    if asked.web.systemd_socket {
+        activation::seal();
+    }
     let program = match &plan.work {
         Work::Job(job) => job.command.first().cloned().unwrap_or_default(),
         Work::Probe(probe) => probe.function.word().into(),
@@ -122,6 +125,9 @@ impl Told {
         let traces = self.traces.as_mut();
         let mut variables =
             traces.map(|traces| traces.begin_attempt(attempt, stamp)).unwrap_or_default();
+        if self.plan.web.systemd_socket {
+            variables.extend(activation::VARIABLES.map(|name| (name.to_owned(), None)));
+        }
         if self.plan.strip_environment {
             let names = environment::entries().filter_map(|entry| {
                 let name = entry.split(|byte| *byte == b'=').next()?;
@@ -159,6 +165,11 @@ impl Told {
         }
     }
 
+    /// Takes what the log shall tell of telemetry.
+    pub(super) fn take_news(&self) -> Vec<String> {
+        self.thread.as_ref().map(Telemetry::take_news).unwrap_or_default()
+    }
+
     fn start(&mut self, stamp: Stamp) {
         let begin = Begin {
             plan: self.plan.clone(),
@@ -178,11 +189,8 @@ impl Told {
 
     /// What the observing thread calls with each sample.
     pub(super) fn on_sample(&self) -> impl Fn(&TreeSample) + Send + Sync + use<> {
-        let (stats, begun) = (Arc::clone(&self.stats), self.begun);
-        move |sample| {
-            let elapsed = clock::now() - begun;
-            stats.lock().unwrap_or_else(PoisonError::into_inner).sampled(elapsed, *sample);
-        }
+        let stats = Arc::clone(&self.stats);
+        move |sample| stats.lock().unwrap_or_else(PoisonError::into_inner).sampled(*sample)
     }
 
     /// The run is over, and its exit status fixed: begins to send what is left.

@@ -265,10 +265,9 @@ impl Stats {
     }
 
     /// Takes in a sample of the tree.
-    pub fn sampled(&mut self, elapsed: Duration, sample: TreeSample) {
+    pub fn sampled(&mut self, sample: TreeSample) {
         self.generation += 1;
         self.tree = Some(sample);
-        self.remember(elapsed);
     }
 
     /// The run is over.
@@ -430,13 +429,13 @@ mod tests {
             host: HostLoad::default(),
         };
         let mut stats = Stats::default();
-        stats.sampled(Duration::ZERO, sample(10));
+        stats.sampled(sample(10));
         stats.apply(stamp(1), &Event::Exited { pid: PID, status: 1 });
         assert_eq!(stats.tree_cpu(), Duration::from_secs(10));
-        stats.sampled(Duration::ZERO, sample(2));
+        stats.sampled(sample(2));
         assert_eq!(stats.tree_cpu(), Duration::from_secs(12));
         for _ in 0..HISTORY_MAX * 2 {
-            stats.sampled(Duration::ZERO, sample(2));
+            stats.remember(Duration::ZERO);
         }
         assert_eq!(stats.history.len(), HISTORY_MAX);
     }

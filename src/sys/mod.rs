@@ -6,6 +6,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
+pub mod activation;
 pub mod cgroup;
 pub mod clock;
 pub mod entry;

@@ -7,6 +7,7 @@
 pub mod catalogue;
 pub mod client;
 pub mod exposition;
+pub mod file_sd;
 pub mod identity;
 pub mod instruments;
 pub mod logs;
@@ -18,10 +19,12 @@ pub mod site;
 pub mod textfile;
 pub mod traces;
 pub mod warn;
+pub mod web;
 
+use std::error::Error;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -34,6 +37,7 @@ use crate::model::event::Event;
 use crate::plan::TelemetryPlan;
 use crate::sink::Stamp;
 use crate::sink::stats::{Ended, Outcome};
+use crate::telemetry::file_sd::{Announcement, FileSdError, Target};
 use crate::telemetry::metrics::PIPELINES;
 use crate::telemetry::otlp::{By, Exports};
 use crate::telemetry::site::Site;
@@ -46,6 +50,9 @@ const EVENTS_MAX: usize = 4096;
 
 /// How often the text file is brought up to date; node_exporter is scraped about as often.
 const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
+
+/// How often the charts of the page get a point.
+const HISTORY_EVERY: Duration = Duration::from_secs(2);
 
 /// The place of log records in [`metrics::Health`].
 const LOGS: usize = 2;
@@ -62,7 +69,11 @@ pub struct Telemetry {
     dropped: Arc<AtomicU64>,
     done: Arc<EventFd>,
     site: Arc<Site>,
+    news: News,
 }
+
+/// What the log shall tell of the thread's doings.
+type News = Arc<Mutex<Vec<String>>>;
 
 /// All that the thread works with.
 pub struct Begin {
@@ -89,6 +100,8 @@ impl Telemetry {
         let done = Arc::new(EventFd::from_value_and_flags(0, flags)?);
         let (notes, received) = mpsc::channel(EVENTS_MAX);
         let (dropped, site) = (Arc::new(AtomicU64::new(0)), Arc::clone(&begin.site));
+        let news = News::default();
+        let told = Arc::clone(&news);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(2)
@@ -97,11 +110,11 @@ impl Telemetry {
         std::thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
             // A panic in here ends this thread and not the program; then, too, nobody waits for it.
             let _announce = Announce(signal);
-            runtime.block_on(run(begin, received, &theirs));
+            runtime.block_on(run(begin, received, &theirs, &told));
             // A name that is still looked up must not hold us up.
             runtime.shutdown_background();
         })?;
-        Ok(Telemetry { notes, dropped, done, site })
+        Ok(Telemetry { notes, dropped, done, site, news })
     }
 
     /// Passes an event on; if the queue is full it is dropped and counted.
@@ -110,6 +123,12 @@ impl Telemetry {
         if self.notes.try_send(note).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Takes what there is to tell in the log.
+    #[must_use]
+    pub fn take_news(&self) -> Vec<String> {
+        std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks for the final flush.
@@ -157,7 +176,7 @@ impl Drop for Announce {
     }
 }
 
-async fn run(begin: Begin, mut notes: Receiver<Note>, dropped: &AtomicU64) {
+async fn run(begin: Begin, mut notes: Receiver<Note>, dropped: &AtomicU64, news: &News) {
     let warnings = Arc::new(Warnings::new(begin.say));
     let Begin { plan, site, spans, began: (stamp, context), .. } = begin;
     if let Some(otlp) = &plan.otlp {
@@ -180,8 +199,68 @@ async fn run(begin: Begin, mut notes: Receiver<Note>, dropped: &AtomicU64) {
         warnings,
         plan,
     };
+    let served = Served::begin(&worker, news).await;
     worker.work(&mut notes, dropped).await;
+    served.end(&worker.warnings).await;
     worker.flush().await;
+}
+
+/// The server of the metrics, if there is one, and what leads Prometheus to it.
+struct Served {
+    announcement: Option<Announcement>,
+}
+
+impl Served {
+    async fn begin(worker: &Worker, news: &News) -> Served {
+        let plan = &worker.plan.web;
+        if !plan.is_asked() {
+            return Served { announcement: None };
+        }
+        let (mut web, troubles) = web::bind(plan).await;
+        troubles
+            .iter()
+            .for_each(|text| worker.warnings.always(&format!("{text}; the job goes on")));
+        let warnings = Arc::clone(&worker.warnings);
+        web.on_trouble(move |text| warnings.always(text));
+        let addresses = web.addresses();
+        let scheme = if web.is_tls() { "https" } else { "http" };
+        for address in &addresses {
+            let text = format!("metrics at {scheme}://{address}{}", plan.metrics_path);
+            // Nobody can know which port was free.
+            if plan.listen.iter().any(|asked| asked.ends_with(":0")) {
+                worker.warnings.always(&text);
+            }
+            news.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        }
+        let target = Target {
+            addresses: &addresses,
+            metrics_path: &plan.metrics_path,
+            is_tls: web.is_tls(),
+            identity: &worker.site.identity,
+        };
+        let mut announcement = None;
+        if let (Some(file), false) = (&plan.file_sd, addresses.is_empty()) {
+            match Announcement::make(file, &target).await {
+                Ok(made) => announcement = Some(made),
+                Err(error) => tell_file_sd(&worker.warnings, &error),
+            }
+        }
+        // It ends with the runtime.
+        drop(tokio::spawn(web.serve(Arc::clone(&worker.site))));
+        Served { announcement }
+    }
+
+    async fn end(self, warnings: &Warnings) {
+        let Some(announcement) = self.announcement else { return };
+        if let Err(error) = announcement.withdraw().await {
+            tell_file_sd(warnings, &error);
+        }
+    }
+}
+
+fn tell_file_sd(warnings: &Warnings, error: &FileSdError) {
+    let reason = error.source().map(ToString::to_string).unwrap_or_default();
+    warnings.once("file_sd", &format!("{error}: {reason}"));
 }
 
 /// What the thread does between the first event and the last.
@@ -209,6 +288,7 @@ impl Worker {
         let mut metrics = every(sent(1).map(|otlp| otlp.metric_interval));
         let mut records = every(sent(2).map(|otlp| otlp.log_delay));
         let mut files = every(self.textfile.as_ref().map(|_| TEXTFILE_EVERY));
+        let mut history = every(self.plan.web.is_asked().then_some(HISTORY_EVERY));
         loop {
             // What is sent is never waited for here: events must be taken out of their queue.
             tokio::select! {
@@ -230,6 +310,7 @@ impl Worker {
                     drop(tokio::spawn(async move { exports.send_records(By::NextTick).await }));
                 }
                 _ = files.tick() => self.write_file().await,
+                _ = history.tick() => self.site.remember(),
             }
             let lost = dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {

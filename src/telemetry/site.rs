@@ -115,6 +115,11 @@ impl Site {
         bytes
     }
 
+    /// Adds a point to the charts of the page.
+    pub fn remember(&self) {
+        lock(&self.stats).remember((self.now)() - self.begun);
+    }
+
     /// Sets the trace that exemplars lead to.
     pub fn set_exemplar(&self, exemplar: Exemplar) {
         lock(&self.state).exemplar = Some(exemplar);
@@ -155,6 +160,9 @@ impl Site {
             attempt: stats.attempt,
             restarts: stats.restarts,
             uptime_seconds: elapsed.as_secs_f64(),
+            stops: stats.stops,
+            stopped_seconds: stats.stopped.as_secs_f64(),
+            exit_status: stats.ended.map(|ended| ended.exit_status),
             verdict: stats.verdict.as_ref().map(ToString::to_string),
             signals: stats.received.iter().map(|(signal, n)| (signal.to_string(), *n)).collect(),
             calls: stats
@@ -191,6 +199,9 @@ struct Status<'a> {
     attempt: u32,
     restarts: u64,
     uptime_seconds: f64,
+    stops: u64,
+    stopped_seconds: f64,
+    exit_status: Option<u8>,
     verdict: Option<String>,
     signals: Vec<(String, u64)>,
     calls: Vec<(String, u64)>,
@@ -237,5 +248,7 @@ mod tests {
         assert_eq!(status["attempt"], 2);
         assert_eq!(status["calls"][0][0], "file");
         assert_eq!(status["uptime_seconds"], 10.0);
+        assert_eq!(status["exit_status"], 0);
+        assert_eq!(status["stops"], 0);
     }
 }

@@ -1,0 +1,178 @@
+//! The HTTP server: metrics, the page about the job, and whether we live.
+//!
+//! It runs on the telemetry thread and bounds whatever others may do to it: connections, headers,
+//! time. Nothing that a client does reaches the job.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::plan::WebPlan;
+use crate::sys::activation;
+use crate::telemetry::site::Site;
+
+mod config;
+mod connections;
+mod guard;
+mod names;
+mod negotiation;
+mod passwords;
+mod routes;
+mod tls;
+
+use connections::Desk;
+use guard::Guard;
+use routes::Routes;
+
+/// A name server that does not answer must not keep us from the other addresses for long.
+const LOOKUP_MAX: Duration = Duration::from_secs(5);
+
+/// What waits while all places are taken; the kernel turns away the rest.
+const BACKLOG: u32 = 128;
+
+/// What a client may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at once.
+    connections: usize,
+    /// From the connection to the end of the first request's headers; as long for the handshake of
+    /// TLS.
+    first_request: Duration,
+    /// From the beginning of one request to the end of the next one's headers: the answer must have
+    /// been taken by then, too. Longer than the minute between two scrapes.
+    next_request: Duration,
+    /// For one answer, of which the password may take the most.
+    answer: Duration,
+    /// A connection that has asked nothing for so long may be closed for another.
+    idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 64,
+            first_request: Duration::from_secs(5),
+            next_request: Duration::from_secs(75),
+            answer: Duration::from_secs(10),
+            idle: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Open ports, and who may come in.
+pub struct Web {
+    listeners: Vec<TcpListener>,
+    guard: Guard,
+    metrics_path: String,
+    limits: Limits,
+}
+
+/// Opens the ports. What cannot be had is told in a line each; the job runs in any case.
+///
+/// A port is not opened if the file that is to protect it cannot be used.
+pub async fn bind(plan: &WebPlan) -> (Web, Vec<String>) {
+    let mut web = Web {
+        listeners: Vec::new(),
+        guard: Guard::unprotected(),
+        metrics_path: plan.metrics_path.clone(),
+        limits: Limits::default(),
+    };
+    let mut warnings = Vec::new();
+    let inherited = if plan.systemd_socket { activation::listeners() } else { Vec::new() };
+    if let Some(path) = &plan.config {
+        match Guard::new(path.clone()) {
+            Ok(guard) => web.guard = guard,
+            Err(error) => {
+                let path = path.display();
+                warnings.push(format!("metrics are not served: --web.config.file {path}: {error}"));
+                return (web, warnings);
+            }
+        }
+    }
+    if plan.systemd_socket && inherited.is_empty() {
+        warnings.push("--web.systemd-socket: no socket was passed".to_owned());
+    }
+    for socket in inherited {
+        match adopt(socket) {
+            Ok(listener) => web.listeners.push(listener),
+            Err(error) => warnings.push(format!("serve on the socket of systemd: {error}")),
+        }
+    }
+    for address in &plan.listen {
+        match listen(address).await {
+            Ok(listener) => web.listeners.push(listener),
+            Err(error) => warnings.push(format!("serve metrics at {address}: {error}")),
+        }
+    }
+    (web, warnings)
+}
+
+fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    let socket = std::net::TcpListener::from(socket);
+    // One that is not of the internet has no such address.
+    socket.local_addr()?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// Listens at the first address of the name that can be had.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let found = timeout(LOOKUP_MAX, lookup_host(address)).await;
+    let found = found.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for address in found {
+        result = listen_at(address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The port of the run before may have connections that the kernel still remembers.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl Web {
+    /// Returns where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.guard.is_tls()
+    }
+
+    /// Who shall hear, in a line each, of what goes wrong while it serves.
+    pub fn on_trouble(&mut self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        self.guard.complain = Box::new(tell);
+    }
+
+    /// Serves for ever; whoever drops this closes all ports and connections.
+    pub async fn serve(self, site: Arc<Site>) {
+        let routes = Routes::new(site, &self.metrics_path);
+        let desk = Arc::new(Desk::new(routes, self.guard, self.limits));
+        let mut doors = JoinSet::new();
+        for listener in self.listeners {
+            doors.spawn(Arc::clone(&desk).keep_open(listener));
+        }
+        while doors.join_next().await.is_some() {}
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

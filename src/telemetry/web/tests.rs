@@ -1,0 +1,584 @@
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio::sync::oneshot;
+
+use crate::model::event::Event;
+use crate::model::process::Pid;
+use crate::model::sample::{HostLoad, TreeSample};
+use crate::model::signal::Signal;
+use crate::model::time::{Moment, WallTime};
+use crate::sink::Stamp;
+use crate::sink::stats::Stats;
+use crate::sys::clock;
+use crate::telemetry::exposition::tests::{identity, stats};
+use crate::telemetry::web::config::tests::hash;
+use crate::telemetry::web::passwords::tests::basic;
+
+use super::*;
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn site_of(stats: Stats, ran_for: Duration) -> Arc<Site> {
+    let begun = Moment(clock::now().0.saturating_sub(ran_for));
+    let stats = Arc::new(Mutex::new(stats));
+    Arc::new(Site::new(identity(), Pid(1), (clock::now, begun), stats))
+}
+
+pub(in crate::telemetry) fn site() -> Arc<Site> {
+    site_of(stats(), Duration::from_secs(10))
+}
+
+/// A job with a past: it works in waves and its memory grows.
+fn busy_site() -> Arc<Site> {
+    let verdict = stats().verdict;
+    let mut stats = Stats::default();
+    (stats.attempt, stats.restarts, stats.child) = (2, 1, Some(Pid(48_213)));
+    stats.received.extend([(Signal::HUP, 2), (Signal::TERM, 1)]);
+    (stats.stops, stats.stopped) = (1, Duration::from_secs(75));
+    stats.verdict = verdict;
+    let mut cpu = 0.0;
+    for second in 0..240_u32 {
+        let phase = f64::from(second) / 18.0;
+        cpu += 1.2 + phase.sin() + 0.1 * (phase * 7.0).cos();
+        let at = Duration::from_secs(u64::from(second));
+        let sample = TreeSample {
+            at: Moment(at),
+            processes: 5,
+            threads: 12,
+            cpu: Duration::from_secs_f64(cpu),
+            rss_bytes: 300_000_000 + u64::from(second % 90) * 9_000_000,
+            open_fds: 40,
+            io: None,
+            host: HostLoad::default(),
+        };
+        stats.sampled(sample);
+        stats.remember(at);
+    }
+    site_of(stats, Duration::from_secs(240))
+}
+
+/// A built-in function that is called ever faster.
+fn probe_site() -> Arc<Site> {
+    let mut stats = stats();
+    let (function, took, is_right) = ("file", Duration::from_millis(70), true);
+    for second in 0..60 {
+        for _ in 0..second {
+            let elapsed = Duration::from_secs(second);
+            let stamp = Stamp { wall: WallTime(elapsed), elapsed };
+            stats.apply(stamp, &Event::Called { function, took, is_right });
+        }
+        stats.remember(Duration::from_secs(second));
+    }
+    site_of(stats, Duration::from_secs(60))
+}
+
+struct Server {
+    address: SocketAddr,
+    troubles: Arc<Mutex<Vec<String>>>,
+    _end: oneshot::Sender<()>,
+}
+
+/// Serves on a thread of its own until the answer is dropped.
+fn serve_site(site: Arc<Site>, config: Option<&Path>, limits: Limits) -> Server {
+    serve_at("127.0.0.1:0", site, config, limits)
+}
+
+fn serve_at(address: &str, site: Arc<Site>, config: Option<&Path>, limits: Limits) -> Server {
+    let config = config.map(Path::to_owned);
+    let plan = WebPlan { listen: vec![address.into()], config, ..WebPlan::default() };
+    let (end, ended) = oneshot::channel::<()>();
+    let (send, receive) = mpsc::channel();
+    let troubles = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&troubles);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let (mut web, warnings) = bind(&plan).await;
+            assert!(warnings.is_empty(), "{warnings:?}");
+            web.limits = limits;
+            web.on_trouble(move |text| told.lock().unwrap().push(text.to_owned()));
+            send.send(web.addresses()[0]).unwrap();
+            // As the telemetry thread does, so it must be fit for that.
+            let serving = tokio::spawn(web.serve(site));
+            ended.await.ok();
+            serving.abort();
+        });
+    });
+    Server { address: receive.recv_timeout(PATIENCE).unwrap(), troubles, _end: end }
+}
+
+fn serve(limits: Limits) -> Server {
+    serve_site(site(), None, limits)
+}
+
+impl Server {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends the bytes and reads until the server closes.
+    fn ask(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // It may close before it has read everything.
+        stream.write_all(bytes).ok();
+        rest(&mut stream)
+    }
+
+    fn get(&self, path: &str, headers: &str) -> String {
+        self.ask(format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").as_bytes())
+    }
+
+    /// With short deadlines a busy machine may miss one: who is alive answers the next time.
+    fn is_alive(&self) -> bool {
+        let begun = clock::now();
+        let asks = std::iter::repeat_with(|| self.get("/healthz", ""));
+        asks.take_while(|_| clock::now() - begun < PATIENCE)
+            .any(|answer| answer.ends_with("\r\n\r\nok\n"))
+    }
+}
+
+fn rest(stream: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Err(error) if is_timeout(&error) => panic!("it was not closed: {bytes:?}"),
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Asks and keeps the connection; returns whether an answer came.
+fn answers(stream: &mut TcpStream) -> bool {
+    let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n");
+    let mut text = Vec::new();
+    let mut byte = [0; 1];
+    while asked.is_ok() && !text.ends_with(b"\r\n\r\nok\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => text.push(byte[0]),
+            Err(error) if is_timeout(&error) => panic!("neither answered nor closed: {text:?}"),
+            _ => return false,
+        }
+    }
+    asked.is_ok()
+}
+
+fn quick() -> Limits {
+    let soon = Duration::from_millis(150);
+    Limits { first_request: soon, next_request: soon, ..Limits::default() }
+}
+
+#[test]
+fn a_connection_serves_request_after_request() {
+    let server = serve(Limits::default());
+    let mut stream = server.connect();
+    assert!(answers(&mut stream) && answers(&mut stream));
+    let two = server.ask(
+        b"GET /metrics HTTP/1.1\r\n\r\nGET /status.json HTTP/1.1\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(two.matches("HTTP/1.1 200 OK").count(), 2, "{two}");
+    assert!(two.contains("\nchildminder_build_info{") && two.contains("\"attempt\":2"));
+}
+
+#[test]
+fn head_tells_the_length_and_nothing_more() {
+    let server = serve(Limits::default());
+    let answer = server.ask(b"HEAD /metrics HTTP/1.1\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let length = answer.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    assert!(length.parse::<u32>().unwrap() > 1_000);
+}
+
+#[test]
+fn headers_are_bounded() {
+    let server = serve(Limits::default());
+    let long = server.get("/healthz", &format!("X: {}\r\n", "x".repeat(20 * 1024)));
+    let many = server.get("/healthz", &"X: y\r\n".repeat(100));
+    for answer in [long, many] {
+        // The rest of the request may be met with a reset, which takes the answer with it.
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    assert!(server.is_alive());
+}
+
+#[test]
+fn who_sends_too_slowly_is_left() {
+    let server = serve(quick());
+    assert_eq!(server.ask(b"GET /healthz HT"), "", "who stops in the middle");
+    assert_eq!(server.ask(b""), "", "who says nothing");
+    let mut stream = server.connect();
+    stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    let begun = clock::now();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nX: ").unwrap();
+    while stream.write_all(b"x").is_ok() {
+        // The wait for an answer is the pace.
+        match stream.read(&mut [0]) {
+            Err(error) if is_timeout(&error) => {}
+            _ => break,
+        }
+        assert!(clock::now() - begun < PATIENCE, "who sends byte by byte");
+    }
+    let server = serve(Limits { next_request: quick().next_request, ..Limits::default() });
+    let mut stream = server.connect();
+    assert!(answers(&mut stream));
+    assert_eq!(rest(&mut stream), "", "who keeps a connection for nothing");
+}
+
+#[test]
+fn who_does_not_take_the_answers_is_left() {
+    let server = serve(Limits { next_request: Duration::from_millis(300), ..Limits::default() });
+    let mut stream = server.connect();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let error = loop {
+        if let Err(error) = stream.write_all(&b"GET /metrics HTTP/1.1\r\n\r\n".repeat(100)) {
+            break error;
+        }
+    };
+    assert!(!is_timeout(&error), "{error}");
+    assert!(server.is_alive());
+}
+
+#[test]
+fn who_comes_when_all_places_are_taken_waits() {
+    let hour = Duration::from_secs(3_600);
+    let server = serve(Limits { connections: 2, idle: hour, ..Limits::default() });
+    let (mut first, mut second) = (server.connect(), server.connect());
+    assert!(answers(&mut first) && answers(&mut second));
+    let mut third = server.connect();
+    third.write_all(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    third.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(is_timeout(&third.read(&mut [0]).unwrap_err()), "there was no place");
+    assert!(answers(&mut second), "who has a place keeps it");
+    drop(first);
+    third.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(rest(&mut third).ends_with("ok\n"));
+}
+
+#[test]
+fn who_has_been_silent_longest_makes_room() {
+    let server = serve(Limits { connections: 2, idle: Duration::ZERO, ..Limits::default() });
+    let (mut first, mut second) = (server.connect(), server.connect());
+    assert!(answers(&mut first) && answers(&mut second));
+    let mut third = server.connect();
+    assert!(answers(&mut third));
+    assert_eq!(rest(&mut first), "");
+    assert!(answers(&mut second));
+}
+
+#[test]
+fn a_flood_of_connections_passes() {
+    let server = serve(Limits { connections: 4, ..quick() });
+    let flood: Vec<_> = (0..100).filter_map(|_| TcpStream::connect(server.address).ok()).collect();
+    assert!(flood.len() > 50);
+    assert!(server.is_alive());
+}
+
+#[test]
+fn no_bytes_stop_the_server() {
+    let server = serve(quick());
+    for round in 0..200 {
+        let mut bytes = clock::random::<256>().to_vec();
+        // Some get further if they begin well.
+        if round % 2 == 0 {
+            bytes.splice(..0, b"GET / HTTP/1.1\r\nAccept: ".iter().copied());
+        }
+        if round % 4 == 0 {
+            bytes.extend_from_slice(b"\r\n\r\n");
+        }
+        server.ask(&bytes);
+    }
+    assert!(server.is_alive());
+}
+
+#[test]
+fn passwords_are_asked_for_and_a_changed_file_counts_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("web.yml");
+    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
+    let users = |name: &str| format!("{headers}basic_auth_users:\n  {name}: {}\n", hash());
+    fs::write(&path, users("alice")).unwrap();
+    let server = serve_site(site(), Some(&path), Limits::default());
+    let ask = |name: &str, password: &str| {
+        let line = format!("Authorization: {}\r\n", basic(name, password));
+        let answer = server.get("/metrics", &line);
+        assert!(answer.contains("\r\nx-frame-options: deny\r\n") || answer.contains(" 500 "));
+        answer[9..12].to_owned()
+    };
+    assert_eq!(ask("alice", "secret"), "200");
+    assert_eq!(ask("alice", "wrong"), "401");
+    assert_eq!(ask("eve", "secret"), "401");
+    let answer = server.get("/healthz", "");
+    assert!(answer.contains("\r\nwww-authenticate: Basic realm="), "{answer}");
+    fs::write(&path, users("caroline")).unwrap();
+    assert_eq!([ask("alice", "secret"), ask("caroline", "secret")], ["401", "200"]);
+    fs::write(&path, "nonsense: 1\n").unwrap();
+    assert_eq!(ask("caroline", "secret"), "500");
+    assert_eq!(ask("caroline", "secret"), "500");
+    let troubles = server.troubles.lock().unwrap();
+    assert!(troubles.len() == 1 && troubles[0].contains("nonsense"), "{troubles:?}");
+}
+
+#[test]
+fn too_many_requests_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("web.yml");
+    fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 2\n").unwrap();
+    let server = serve_site(site(), Some(&path), Limits::default());
+    let codes: Vec<String> = (0..3).map(|_| server.get("/", "")[9..12].to_owned()).collect();
+    assert_eq!(codes, ["200", "200", "429"]);
+}
+
+/// An authority, and in the directory a certificate of it for the server and one for a client.
+struct Certificates {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    place: tempfile::TempDir,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("ca.pem"), authority.pem()).unwrap();
+        let all = Certificates { authority, place };
+        all.issue("server", "localhost");
+        all.issue("client", "prometheus.example");
+        all
+    }
+
+    fn issue(&self, file: &str, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        let path = |ending: &str| self.place.path().join(format!("{file}.{ending}"));
+        fs::write(path("key"), key.serialize_pem()).unwrap();
+        fs::write(path("pem"), certificate.pem()).unwrap();
+    }
+
+    fn config(&self, more: &str) -> std::path::PathBuf {
+        let path = self.place.path().join("web.yml");
+        let text =
+            "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n".to_owned();
+        fs::write(&path, text + more).unwrap();
+        path
+    }
+
+    fn client(&self, with_certificate: bool) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        if !with_certificate {
+            return Arc::new(builder.with_no_client_auth());
+        }
+        let chain = CertificateDer::from_pem_file(self.place.path().join("client.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.place.path().join("client.key")).unwrap();
+        Arc::new(builder.with_client_auth_cert(vec![chain], key).unwrap())
+    }
+
+    /// What the server says, or nothing if there was no TLS with it.
+    fn ask(&self, server: &Server, with_certificate: bool) -> String {
+        let name = "localhost".try_into().unwrap();
+        let client = ClientConnection::new(self.client(with_certificate), name).unwrap();
+        let mut stream = StreamOwned::new(client, server.connect());
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").ok();
+        rest(&mut stream)
+    }
+}
+
+#[test]
+fn tls_is_spoken_and_nothing_else() {
+    let certificates = Certificates::new();
+    let server = serve_site(site(), Some(&certificates.config("")), Limits::default());
+    assert!(certificates.ask(&server, false).ends_with("ok\n"));
+    assert!(!server.get("/healthz", "").contains("HTTP"));
+    // A new certificate counts at once; one that does not fit its key closes the door.
+    certificates.issue("server", "localhost");
+    assert!(certificates.ask(&server, false).ends_with("ok\n"));
+    fs::write(certificates.place.path().join("server.key"), "none").unwrap();
+    assert_eq!(certificates.ask(&server, false), "");
+    assert_eq!(server.get("/healthz", ""), "");
+    certificates.issue("server", "localhost");
+    assert!(certificates.ask(&server, false).ends_with("ok\n"));
+    certificates.config("  unknown: 1\n");
+    assert_eq!(certificates.ask(&server, false), "");
+    fs::write(certificates.place.path().join("web.yml"), "").unwrap();
+    assert_eq!(server.get("/healthz", ""), "", "an empty file opens nothing");
+}
+
+#[test]
+fn certificates_of_clients_are_verified() {
+    let certificates = Certificates::new();
+    let verify = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
+    let server = serve_site(site(), Some(&certificates.config(verify)), Limits::default());
+    let asked = || (certificates.ask(&server, true), certificates.ask(&server, false));
+    let (with, without) = asked();
+    assert!(with.ends_with("ok\n") && without.is_empty(), "{with} {without}");
+    certificates.config(&format!("{verify}  client_allowed_sans: [prometheus.example]\n"));
+    assert!(asked().0.ends_with("ok\n"));
+    certificates.config(&format!("{verify}  client_allowed_sans: [other.example]\n"));
+    assert_eq!(asked().0, "", "another name");
+    fs::write(certificates.place.path().join("ca.pem"), Certificates::new().authority.pem())
+        .unwrap();
+    certificates.config(verify);
+    assert_eq!(asked().0, "", "another authority");
+    certificates.config("");
+    assert_eq!(asked().0, "", "the demand cannot be dropped while we run");
+}
+
+#[test]
+fn certificates_may_be_asked_for_without_being_verified() {
+    let certificates = Certificates::new();
+    let server = |kind: &str| {
+        let config = certificates.config(&format!("  client_auth_type: {kind}\n"));
+        serve_site(site(), Some(&config), Limits::default())
+    };
+    let any = server("RequireAnyClientCert");
+    assert!(certificates.ask(&any, true).ends_with("ok\n"));
+    assert_eq!(certificates.ask(&any, false), "");
+    let request = server("RequestClientCert");
+    assert!(certificates.ask(&request, true).ends_with("ok\n"));
+    assert!(certificates.ask(&request, false).ends_with("ok\n"));
+}
+
+fn bound(plan: WebPlan) -> (Vec<SocketAddr>, Vec<String>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (web, warnings) = bind(&plan).await;
+        (web.addresses(), warnings)
+    })
+}
+
+#[test]
+fn what_should_be_protected_is_not_served_without() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("web.yml");
+    for text in [None, Some("basic_auth_users: [1\n"), Some("tls_server_config:\n  key_file: k\n")]
+    {
+        if let Some(text) = text {
+            fs::write(&path, text).unwrap();
+        }
+        let config = Some(path.clone());
+        let (addresses, warnings) =
+            bound(WebPlan { listen: vec!["127.0.0.1:0".into()], config, ..WebPlan::default() });
+        assert!(addresses.is_empty() && warnings.len() == 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("metrics are not served: --web.config.file /"));
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_told_and_the_others_serve() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().map(|address| (taken, address.to_string())).unwrap();
+    let listen = vec![taken.1.clone(), "192.0.2.1:0".into(), "127.0.0.1:0".into()];
+    let (addresses, warnings) = bound(WebPlan { listen, ..WebPlan::default() });
+    assert_eq!(addresses.len(), 1);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with(&format!("serve metrics at {}: ", taken.1)));
+    let (addresses, warnings) = bound(WebPlan { systemd_socket: true, ..WebPlan::default() });
+    assert!(addresses.is_empty());
+    assert_eq!(warnings, ["--web.systemd-socket: no socket was passed"]);
+}
+
+#[test]
+fn a_socket_of_systemd_is_served() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        assert_eq!(adopt(socket.into()).unwrap().local_addr().unwrap(), address);
+        let place = tempfile::tempdir().unwrap();
+        let local = std::os::unix::net::UnixListener::bind(place.path().join("s")).unwrap();
+        assert!(adopt(local.into()).is_err(), "Prometheus cannot reach it");
+    });
+}
+
+/// What a browser makes of the page: its text, and what it complained of.
+#[expect(clippy::disallowed_methods, reason = "a browser of the test's own")]
+fn browse(address: SocketAddr) -> Option<(String, String)> {
+    let place = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new("chromium")
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args(["--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", place.path().display()))
+        .arg(format!("http://{address}/"))
+        .env("HOME", place.path())
+        .output()
+        .inspect_err(|error| assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"))
+        .ok()?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some((text(&output.stdout), text(&output.stderr)))
+}
+
+#[test]
+#[expect(clippy::disallowed_macros, reason = "who runs the tests must see it")]
+fn the_page_shows_the_job_in_a_browser() {
+    let server = serve_site(busy_site(), None, Limits::default());
+    let Some((page, log)) = browse(server.address) else {
+        eprintln!("\nSKIPPED: chromium is not installed, so the page was not looked at\n");
+        return;
+    };
+    for text in ["data-state=\"running\">running<", ">48213<", ">1 restart<", "SIGHUP", "live<"] {
+        assert!(page.contains(text), "{text} is missing in {page}\n{log}");
+    }
+    assert!(page.contains("class=\"line\" d=\"M0.0 "), "no chart: {page}");
+    let complaints: Vec<_> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
+fn the_page_shows_calls_and_how_the_run_ended() {
+    let server = serve_site(probe_site(), None, Limits::default());
+    let Some((page, _)) = browse(server.address) else { return };
+    // The sum of 0 to 59, and the one that was there before.
+    for text in ["<li>file <b>1,771</b></li>", "now 59 /s, at most 59 /s", ">ended with 0<"] {
+        assert!(page.contains(text), "{text} is missing in {page}");
+    }
+}
+
+#[test]
+fn the_page_says_when_nobody_answers() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("web.yml");
+    // Page, script, style and one look.
+    fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 4\n").unwrap();
+    let server = serve_site(busy_site(), Some(&path), Limits::default());
+    // That it is skipped without a browser is told by the test above.
+    let Some((page, _)) = browse(server.address) else { return };
+    assert!(page.contains(">no answer since "), "{page}");
+    assert!(page.contains("class=\"charts lost\"") && page.contains(">48213<"), "{page}");
+}
+
+/// For whoever wants to look at the page or measure the server: `CHILDMINDER_TEST_SERVE=PORT`
+/// serves a job there, a built-in function at the next port.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the environment says whether to serve")]
+fn serve_by_hand() {
+    let Some(port) = std::env::var_os("CHILDMINDER_TEST_SERVE") else { return };
+    let port: u16 = port.to_string_lossy().parse().unwrap();
+    let address = |port: u16| format!("127.0.0.1:{port}");
+    let _job = serve_at(&address(port), busy_site(), None, Limits::default());
+    let _probe = serve_at(&address(port + 1), probe_site(), None, Limits::default());
+    loop {
+        std::thread::park();
+    }
+}
