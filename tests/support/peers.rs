@@ -61,7 +61,11 @@ impl Daemon {
             let text = self.says();
             assert!(!self.has_ended(), "it ended: {text}");
             let words = text.split_ascii_whitespace();
-            let address = words.filter_map(|word| word.strip_prefix("address=127.0.0.1:")).next();
+            // Prometheus tells first what it was asked for, which is any port.
+            let mut addresses = words
+                .filter_map(|word| word.strip_prefix("address=127.0.0.1:"))
+                .filter(|port| *port != "0");
+            let address = addresses.next();
             found = address.map(|port| format!("127.0.0.1:{port}"));
             found.is_some()
         });
@@ -96,6 +100,12 @@ pub fn ask(address: &str, request: &str, body: &str) -> (String, String) {
 
 pub fn get(address: &str, path: &str) -> String {
     ask(address, &format!("GET {path}"), "").1
+}
+
+/// The same in a form of our choice.
+pub fn get_as(address: &str, path: &str, form: &str) -> String {
+    let request = format!("GET {path} HTTP/1.0\r\nAccept: {form}\r\nX-Rest:");
+    ask(address, &request, "").1
 }
 
 /// The value of the first series that begins with the name and has all these words.

@@ -13,4 +13,5 @@ mod hostile;
 mod otlp;
 mod pushgateway;
 mod rotel;
+mod scrape;
 mod textfile;
