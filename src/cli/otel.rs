@@ -1,6 +1,6 @@
 //! The `OTEL_*` variables, as the OpenTelemetry specification has them.
 //!
-//! Endpoints, headers, time limits and compression the exporters read themselves. A bad value is
+//! Endpoints, headers and compression the exporters read themselves. A bad value is
 //! warned of and passed over, as the specification demands: it never keeps the job from starting.
 
 use std::time::Duration;
@@ -113,13 +113,21 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             client_key: self.of_signal(signal, "CLIENT_KEY").map(Into::into),
             client_certificate: self.of_signal(signal, "CLIENT_CERTIFICATE").map(Into::into),
         };
-        Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials })
+        let timeout = self.timeout(signal);
+        Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials, timeout })
     }
 
     /// The variable for one signal, or else the one for all.
     fn of_signal(&self, signal: &str, what: &str) -> Option<String> {
         let of_signal = self.text(&format!("OTEL_EXPORTER_OTLP_{signal}_{what}"));
         of_signal.or_else(|| self.text(&format!("OTEL_EXPORTER_OTLP_{what}")))
+    }
+
+    fn timeout(&mut self, signal: &str) -> Duration {
+        let names = [format!("{signal}_TIMEOUT"), "TIMEOUT".to_owned()];
+        let mut names = names.map(|name| format!("OTEL_EXPORTER_OTLP_{name}")).into_iter();
+        let name = names.find(|name| self.text(name).is_some()).unwrap_or_default();
+        self.span(&name, 10_000)
     }
 
     fn protocol(&mut self, signal: &str) -> Protocol {
@@ -190,9 +198,13 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/a"),
             ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/b"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "50"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "70"),
         ])
         .unwrap();
         let [traces, metrics, logs] = plan.pipelines.map(Option::unwrap);
+        let millis = [&traces, &metrics, &logs].map(|one| one.timeout.as_millis());
+        assert_eq!(millis, [50, 70, 70]);
         assert_eq!((traces.protocol, logs.protocol), (Protocol::Grpc, Protocol::HttpProtobuf));
         assert_eq!(traces.credentials.certificate, Some("/b".into()));
         assert_eq!(metrics.credentials.certificate, Some("/a".into()));

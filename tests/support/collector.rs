@@ -331,13 +331,13 @@ impl Seen {
 
     /// The last value of a series that has these attributes.
     pub fn value(&self, name: &str, attributes: &[(&str, &str)]) -> Option<f64> {
-        let points = self.points(name).into_iter().filter(|(point, _)| {
+        let mut points = self.points(name).into_iter().filter(|(point, _)| {
             let has = |(key, value): &(&str, &str)| {
                 attribute(&point.attributes, key).as_deref() == Some(*value)
             };
             attributes.iter().all(has)
         });
-        points.last().map(|(point, _)| match point.value {
+        points.next_back().map(|(point, _)| match point.value {
             Some(number_data_point::Value::AsDouble(value)) => value,
             Some(number_data_point::Value::AsInt(value)) => value as f64,
             None => f64::NAN,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::collector::{Collector, Wire, hex};
+use crate::hostile::Hostile;
 use crate::peers::{Daemon, get, get_as, promtool, tool, value};
 use crate::support::{Place, Running, skip, wait_until};
 
@@ -158,4 +159,28 @@ fn a_client_that_hangs_does_not_hold_up_the_end() {
     let began = std::time::Instant::now();
     assert_eq!(running.end().code(), 0);
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+/// OTEL_EXPORTER_OTLP_TIMEOUT, and the form for one signal: an export that hangs makes room for the
+/// next one, and all that is told by the metrics themselves.
+#[test]
+fn an_export_is_given_up_after_its_time() {
+    for wire in [Wire::Http, Wire::Grpc] {
+        let (place, receiver) = (Place::new(), Hostile::hung());
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", receiver.address)),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", wire.word().to_owned()),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "10".to_owned()),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "50".to_owned()),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000".to_owned()),
+        ];
+        let (running, address) = serving(&place, &variables);
+        // So many would take longer with any other limit.
+        wait_until("exports are given up", || {
+            let failures = "childminder_telemetry_export_failures_total";
+            value(&get(&address, "/metrics"), failures, &["metrics"]) >= Some(5.0)
+        });
+        place.write("go", "");
+        assert_eq!(running.end().code(), 0);
+    }
 }
