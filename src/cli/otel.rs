@@ -69,7 +69,11 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     }
 
     fn warn(&mut self, name: &str, value: &str, what: &str) {
-        self.warnings.push(format!("{name}={value}: {what}"));
+        let text = format!("{name}={value}: {what}");
+        // One variable may be read for three signals.
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
     }
 
     /// A number of milliseconds.
@@ -108,26 +112,46 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         if !is_sent {
             return None;
         }
-        let credentials = Credentials {
-            certificate: self.of_signal(signal, "CERTIFICATE").map(Into::into),
-            client_key: self.of_signal(signal, "CLIENT_KEY").map(Into::into),
-            client_certificate: self.of_signal(signal, "CLIENT_CERTIFICATE").map(Into::into),
-        };
+        let credentials = self.credentials(signal);
         let timeout = self.timeout(signal);
         Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials, timeout })
     }
 
-    /// The variable for one signal, or else the one for all.
+    /// The value for one signal, or else the one for all.
     fn of_signal(&self, signal: &str, what: &str) -> Option<String> {
-        let of_signal = self.text(&format!("OTEL_EXPORTER_OTLP_{signal}_{what}"));
-        of_signal.or_else(|| self.text(&format!("OTEL_EXPORTER_OTLP_{what}")))
+        self.text(&self.name(signal, what))
+    }
+
+    /// The variable for one signal, if it is set, or else the one for all.
+    fn name(&self, signal: &str, what: &str) -> String {
+        let of_signal = format!("OTEL_EXPORTER_OTLP_{signal}_{what}");
+        match self.text(&of_signal) {
+            Some(_) => of_signal,
+            None => format!("OTEL_EXPORTER_OTLP_{what}"),
+        }
     }
 
     fn timeout(&mut self, signal: &str) -> Duration {
-        let names = [format!("{signal}_TIMEOUT"), "TIMEOUT".to_owned()];
-        let mut names = names.map(|name| format!("OTEL_EXPORTER_OTLP_{name}")).into_iter();
-        let name = names.find(|name| self.text(name).is_some()).unwrap_or_default();
+        let name = self.name(signal, "TIMEOUT");
         self.span(&name, 10_000)
+    }
+
+    fn credentials(&mut self, signal: &str) -> Credentials {
+        let mut file = |what: &str| self.of_signal(signal, what).map(Into::into);
+        let credentials = Credentials {
+            certificate: file("CERTIFICATE"),
+            client_key: file("CLIENT_KEY"),
+            client_certificate: file("CLIENT_CERTIFICATE"),
+        };
+        let halves = [
+            ("CLIENT_KEY", &credentials.client_key),
+            ("CLIENT_CERTIFICATE", &credentials.client_certificate),
+        ];
+        if let [(what, Some(path)), (other, None)] | [(other, None), (what, Some(path))] = halves {
+            let (name, path) = (self.name(signal, what), path.display().to_string());
+            self.warn(&name, &path, &format!("of no use without {other}; it is passed over"));
+        }
+        credentials
     }
 
     fn protocol(&mut self, signal: &str) -> Protocol {
@@ -135,7 +159,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             None | Some("http/protobuf") => Protocol::HttpProtobuf,
             Some("grpc") => Protocol::Grpc,
             Some(other) => {
-                let name = format!("OTEL_EXPORTER_OTLP_{signal}_PROTOCOL");
+                let name = self.name(signal, "PROTOCOL");
                 self.warn(&name, other, "grpc and http/protobuf are known; the latter is taken");
                 Protocol::HttpProtobuf
             }
@@ -217,14 +241,15 @@ mod tests {
             ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
             ("OTEL_METRIC_EXPORT_INTERVAL", "250"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c"),
         ])
         .unwrap();
         assert_eq!(plan.span_delay, Duration::from_secs(5));
         assert_eq!(plan.metric_interval, Duration::from_millis(250));
         assert!(plan.attributes.is_empty());
-        // The protocol is warned of for each of three signals.
-        assert_eq!(plan.warnings.len(), 5, "{:?}", plan.warnings);
+        // Each once, though some are read for three signals.
+        assert_eq!(plan.warnings.len(), 4, "{:?}", plan.warnings);
     }
 
     #[test]

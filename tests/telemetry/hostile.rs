@@ -287,3 +287,28 @@ fn variables_that_make_no_sense_change_nothing_for_the_job() {
         }
     }
 }
+
+/// What makes no sense is told once, whichever signals it is for, and passed over.
+#[test]
+fn values_that_make_no_sense_are_told_once() {
+    let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+    let endpoint = format!("http://{}", collector.address);
+    let mut command = telling(&place, &endpoint, Wire::Http, &JOB);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/no/key"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "-1"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "x"),
+    ];
+    command.envs(variables);
+    let done = place.run_command(command);
+    assert_eq!(done.code(), 3, "{done:?}");
+    let said = troubles(&done);
+    for (name, value) in variables {
+        let begin = format!("childminder: {name}={value}: ");
+        assert_eq!(said.iter().filter(|line| line.starts_with(&begin)).count(), 1, "{said:#?}");
+    }
+    assert_eq!(said.len(), variables.len(), "{said:#?}");
+    assert_eq!(collector.seen().spans.len(), 2);
+}

@@ -447,6 +447,36 @@ fn an_endpoint_without_a_scheme_may_be_insecure() {
     assert_eq!(seen.spans.len(), 2);
 }
 
+/// PEERS, T33: secrets in argv end up in logs and labels. "--record-args: Put the job's arguments into
+/// spans, with secrets hidden"
+#[test]
+fn secrets_in_the_arguments_do_not_leave_the_machine() {
+    for (options, is_told) in [(&[][..], false), (&["--record-args"], true)] {
+        for logs in ["otlp", "none"] {
+            let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+            let mut command = place.childminder(options);
+            // The second attempt cannot be started.
+            command.args(RESTARTS).args(["-t", "1", "./job", "plainword", "--password=hunter2"]);
+            command.envs(collector.variables()).env("OTEL_LOGS_EXPORTER", logs);
+            let job = "#!/bin/sh\nrm job\n(kill -USR1 $PPID)\n: word; exit 3\n";
+            place.executable("job", job);
+            let done = place.run_command(command);
+            assert_eq!(done.code(), 127, "{done:?}");
+            let seen = collector.seen();
+            assert_eq!(seen.spans.len(), 3, "{done:?}");
+            let everything = format!("{:?}", *seen);
+            let given: Vec<_> = seen.spans("job")[0]
+                .attributes
+                .iter()
+                .filter(|pair| pair.key == "process.command_args")
+                .collect();
+            assert_eq!(given.len(), usize::from(is_told), "{given:?}");
+            // The sentences of the log name the command, hidden words and all.
+            assert!(!everything.contains("hunter2") && everything.contains("[hidden]"));
+        }
+    }
+}
+
 /// "--otel-env-strip: Keep the OTEL_* variables, which may hold secrets, from the job"
 #[test]
 fn the_variables_with_secrets_can_be_kept_from_the_job() {
