@@ -137,7 +137,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     }
 
     fn credentials(&mut self, signal: &str) -> Credentials {
-        let mut file = |what: &str| self.of_signal(signal, what).map(Into::into);
+        let file = |what: &str| self.of_signal(signal, what).map(Into::into);
         let credentials = Credentials {
             certificate: file("CERTIFICATE"),
             client_key: file("CLIENT_KEY"),

@@ -312,3 +312,22 @@ fn values_that_make_no_sense_are_told_once() {
     assert_eq!(said.len(), variables.len(), "{said:#?}");
     assert_eq!(collector.seen().spans.len(), 2);
 }
+
+/// What is secret in an endpoint or a header is in no message and in no file.
+#[test]
+fn secrets_of_endpoints_and_headers_are_never_told() {
+    let answering_500 = Hostile::answering_500();
+    for wire in [Wire::Http, Wire::Grpc] {
+        for address in [nobody().to_string(), answering_500.address.to_string(), "[".to_owned()] {
+            let run = Place::new();
+            let endpoint = format!("http://user:cret-pass@{address}");
+            let mut command = telling(&run, &endpoint, wire, &JOB);
+            command.env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer cret-pass");
+            let done = run.run_command(command);
+            assert_eq!(done.code(), 3, "{done:?}");
+            assert_eq!(troubles(&done).len(), 3, "{done:?}");
+            let everything = format!("{done:?}{:?}", run.contents());
+            assert!(!everything.contains("cret-pass"), "{everything}");
+        }
+    }
+}
