@@ -6,6 +6,7 @@ pub mod model;
 
 pub mod diagnose;
 pub mod plan;
+pub mod question;
 pub mod supervisor;
 
 pub mod cli;
@@ -16,6 +17,7 @@ pub mod sink;
 #[expect(unsafe_code, reason = "the one gate to the kernel: thin, typed, checked")]
 pub mod sys;
 
+pub mod fleet;
 pub mod telemetry;
 
 pub mod run;

@@ -7,18 +7,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name after `crate::`, besides itself.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("plan", &["model"]),
+    ("question", &["model"]),
     ("supervisor", &["model"]),
     ("diagnose", &["model"]),
-    ("cli", &["model", "plan"]),
+    ("cli", &["model", "plan", "question"]),
     ("sys", &["model"]),
     ("observe", &["model"]),
     ("probe", &["model", "plan"]),
     ("record", &["model", "plan"]),
     ("sink", &["model", "plan", "record"]),
     ("telemetry", &["model", "plan", "sys", "observe", "probe", "sink"]),
+    ("fleet", &["model", "question", "sys", "observe", "record"]),
     (
         "run",
         &[

@@ -9,6 +9,7 @@ pub mod record;
 mod signals;
 mod slow_down;
 mod start_up;
+mod telemetry;
 
 use crate::Fallible;
 use crate::harness::report::Line;
@@ -25,7 +26,7 @@ pub struct Section {
 }
 
 /// All of them, in the order of the table.
-pub const SECTIONS: [Section; 9] = [
+pub const SECTIONS: [Section; 10] = [
     Section { name: "start-up", title: start_up::TITLE, run: start_up::run },
     Section { name: "idle", title: idle::TITLE, run: idle::run },
     Section { name: "exit-latency", title: exit_latency::TITLE, run: exit_latency::run },
@@ -34,5 +35,6 @@ pub const SECTIONS: [Section; 9] = [
     Section { name: "jobs-per-second", title: jobs_per_second::TITLE, run: jobs_per_second::run },
     Section { name: "record", title: record::TITLE, run: record::run },
     Section { name: "slow-down", title: slow_down::TITLE, run: slow_down::run },
+    Section { name: "telemetry", title: telemetry::TITLE, run: telemetry::run },
     Section { name: "counts", title: counts::TITLE, run: counts::run },
 ];

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::model::policy::{Backoff, Cause, Forward};
 use crate::model::signal::Signal;
+use crate::question::Since;
 
 /// No span that a user means is longer: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
@@ -157,6 +158,43 @@ pub(super) fn web_path(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads a count that is at least one.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("'{text}' is no number of one or more")),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// Reads a span (`2h`, `7d`), a date or a date and time in UTC.
+pub(super) fn since(text: &str) -> Result<Since, String> {
+    if let Some(instant) = instant(text) {
+        return Ok(Since::At(instant));
+    }
+    let wrong =
+        format!("'{text}' is neither a span (2h, 7d) nor a date (2026-11-22, 2026-11-22T14:00)");
+    duration(text).map(Since::Ago).map_err(|_| wrong)
+}
+
+/// Completes a date, or a date and time, to RFC 3339 with microseconds.
+fn instant(text: &str) -> Option<String> {
+    const WHOLE: &str = "0000-00-00T00:00:00.000000";
+    let text = text.strip_suffix('Z').unwrap_or(text).replace(' ', "T");
+    let fits = |(given, form): (u8, u8)| match form {
+        b'0' => given.is_ascii_digit(),
+        form => given == form,
+    };
+    let is_whole = matches!(text.len(), 10 | 13 | 16 | 19 | 21..=26);
+    if !is_whole || !text.bytes().zip(WHOLE.bytes()).all(fits) {
+        return None;
+    }
+    let number = |at: std::ops::Range<usize>| text.get(at).and_then(|digits| digits.parse().ok());
+    let at_most = |at, limit: u32| number(at).unwrap_or(0) <= limit;
+    let is_date = (1..=12).contains(&number(5..7)?) && (1..=31).contains(&number(8..10)?);
+    let is_time = at_most(11..13, 23) && at_most(14..16, 59) && at_most(17..19, 60);
+    (is_date && is_time).then(|| format!("{text}{}Z", &WHOLE[text.len()..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +269,19 @@ mod tests {
             // Only that they return at all.
             let answers = (duration(&text).is_ok(), backoff(&text).is_ok(), forward(&text).is_ok(), cause(&text).is_ok());
             prop_assert!(matches!(answers, (_, _, _, _)));
+        }
+    }
+
+    #[test]
+    fn dates_are_completed_so_that_they_compare_as_texts() {
+        let at = |text: &str| since(text).map_err(|_| ());
+        let whole = |text: &str| Ok(Since::At(text.to_owned()));
+        assert_eq!(at("2026-11-22"), whole("2026-11-22T00:00:00.000000Z"));
+        assert_eq!(at("2026-11-22 14:05"), whole("2026-11-22T14:05:00.000000Z"));
+        assert_eq!(at("2026-11-22T14:05:09.25Z"), whole("2026-11-22T14:05:09.250000Z"));
+        assert_eq!(at("2h"), Ok(Since::Ago(Duration::from_secs(7200))));
+        for wrong in ["2026-13-01", "2026-11-32", "2026-11-22T24:00", "22.11.2026", "", "now"] {
+            assert_eq!(at(wrong), Err(()), "{wrong}");
         }
     }
 }

@@ -56,6 +56,34 @@ impl WallTime {
         let (year, month, day, hour, minute, second, micros) = self.civil();
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
     }
+
+    /// Reads what [`WallTime::rfc3339`] shows, and nothing else.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<WallTime> {
+        let bytes = text.as_bytes();
+        let number = |from: usize, width: usize| {
+            let digits = text.get(from..from + width)?;
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| digits.parse::<u64>().ok())?
+        };
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.')];
+        if bytes.len() != 27
+            || marks.iter().any(|(at, mark)| bytes[*at] != *mark)
+            || bytes[26] != b'Z'
+        {
+            return None;
+        }
+        let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+        // As in `civil`, backwards: years begin on 1 March.
+        let shifted_year = year.checked_sub(u64::from(month <= 2))?;
+        let shifted_month = (month + 9) % 12;
+        let day_of_year = (153 * shifted_month + 2) / 5 + day.checked_sub(1)?;
+        let year_of_era = shifted_year % 400;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let days = (shifted_year / 400 * 146_097 + day_of_era).checked_sub(719_468)?;
+        let seconds = days * 86_400 + number(11, 2)? * 3_600 + number(14, 2)? * 60 + number(17, 2)?;
+        Some(WallTime(Duration::new(seconds, u32::try_from(number(20, 6)?).ok()? * 1_000)))
+    }
 }
 
 impl fmt::Display for WallTime {
@@ -113,5 +141,16 @@ mod tests {
     fn the_span_to_an_earlier_instant_is_zero() {
         let early = Moment(Duration::from_secs(1));
         assert_eq!(early - (early + Duration::from_secs(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back() {
+        for seconds in [0, 951_782_399, 951_782_400, 1_709_251_199, 4_107_542_400] {
+            let time = WallTime(Duration::new(seconds, 999_999_000));
+            assert_eq!(WallTime::from_rfc3339(&time.rfc3339()), Some(time));
+        }
+        for wrong in ["", "2026-11-22", "2026-11-22T15:59:59Z", "2026-11-22T15:59:59.99999xZ"] {
+            assert_eq!(WallTime::from_rfc3339(wrong), None, "{wrong}");
+        }
     }
 }

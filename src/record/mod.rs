@@ -6,9 +6,12 @@
 //! users and other programs may rely on.
 
 pub mod options;
+pub mod read;
 pub mod recorder;
 pub mod row;
 pub mod write;
 
+mod cells;
+mod lines;
 mod spool;
 mod table;

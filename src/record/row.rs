@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use crate::record::row::csv::{LINE_END, RowError, cells, escaped, push_cell, unescaped};
 
 pub mod csv;
+mod positions;
 
 /// The version of the columns below: it grows when a column is added or changes its meaning.
 pub const SCHEMA: u32 = 1;

@@ -49,6 +49,11 @@ pub fn program() -> PathBuf {
     }
 }
 
+/// The second program, which stands beside it.
+pub fn nanny() -> PathBuf {
+    program().with_file_name("nanny")
+}
+
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -122,10 +127,17 @@ impl Place {
         command
     }
 
-    /// A script of sh in this place, to which `$CM` is the program under test.
+    /// nanny with these words.
+    pub fn nanny<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.command(nanny());
+        command.args(words);
+        command
+    }
+
+    /// A script of sh in this place, to which `$CM` and `$NANNY` are the programs under test.
     pub fn shell(&self, script: &str) -> Command {
         let mut command = self.command("sh");
-        command.args(["-c", script]).env("CM", program());
+        command.args(["-c", script]).env("CM", program()).env("NANNY", nanny());
         command
     }
 
@@ -219,8 +231,12 @@ impl Place {
     }
 
     pub fn start_command(&self, mut command: Command) -> Running<'_> {
+        self.start_command_of(&mut command)
+    }
+
+    pub fn start_command_of(&self, command: &mut Command) -> Running<'_> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running { place: self, child: Some(command.spawn().expect("childminder starts")) }
+        Running { place: self, child: Some(command.spawn().expect("it starts")) }
     }
 
     /// The paths of the logs in the default directory, in the order of their names.
@@ -364,6 +380,11 @@ impl Running<'_> {
         let child = self.child.take().expect("it runs");
         let output = output_of(child);
         Done::new(self.place, output)
+    }
+
+    /// The same where there are several logs.
+    pub fn end_without_log(mut self) -> Done {
+        Done::without_log(output_of(self.child.take().expect("it runs")))
     }
 }
 

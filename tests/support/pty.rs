@@ -4,6 +4,11 @@
 //! exit status of the last command.
 
 #![expect(clippy::disallowed_methods, reason = "tests read the clock")]
+#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(
+    clippy::allow_attributes,
+    reason = "an expectation would fail in the file that uses it all"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,0 +1,125 @@
+//! What nanny answers: each file one command, from records and logs to text.
+//!
+//! Writes to the `out` that it is given; notes about what could not be read go to standard error.
+//! Only `rerun` starts anything, and only `collect` and `rerun` write to a record.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use crate::model::text::Escaped;
+use crate::question::Question;
+use crate::sys::entry::Given;
+
+mod advice;
+mod collect;
+mod dist;
+mod index;
+mod jobs;
+mod lock;
+mod plot;
+mod presence;
+mod rerun;
+mod runs;
+mod story;
+mod table;
+mod why;
+mod words;
+mod workers;
+
+/// The exit status of an answer that is empty, as grep(1) has it, or of a rerun that failed.
+pub const NOTHING: u8 = 1;
+
+/// What the answer is shown on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Screen {
+    /// The columns of the terminal; `None` if it is none, and lines may be as long as they are.
+    pub width: Option<usize>,
+    /// Whether colours are welcome.
+    pub is_coloured: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something that was named cannot be read or written.
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The answer cannot be written.
+    Write(io::Error),
+    /// It cannot be done, and why.
+    Refused(String),
+}
+
+impl Failure {
+    /// Returns whether nobody reads the answer any more.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Failure::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::File { action, path, .. } => {
+                write!(f, "{action} {}", Escaped(&path.to_string_lossy()))
+            }
+            Failure::Write(_) => f.write_str("write the answer"),
+            Failure::Refused(why) => write!(f, "{}", Escaped(why)),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Failure::File { source, .. } | Failure::Write(source) => Some(source),
+            Failure::Refused(_) => None,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// For writes to `out`; whatever else can fail names its file.
+    fn from(error: io::Error) -> Failure {
+        Failure::Write(error)
+    }
+}
+
+/// Answers a question and returns the exit status.
+///
+/// # Errors
+///
+/// There is no answer, or it cannot be written.
+pub fn answer(
+    question: &Question,
+    given: &Given,
+    out: &mut dyn Write,
+    screen: &Screen,
+) -> Result<u8, Failure> {
+    match question {
+        Question::Runs(runs) => runs::answer(runs, out, screen),
+        Question::Why(why) => why::answer(why, out, screen),
+        Question::Dist(dist) => dist::answer(dist, out, screen),
+        Question::Rerun(rerun) => rerun::answer(rerun, given, out),
+        Question::Collect(collect) => collect::answer(collect, out, screen),
+    }
+}
+
+/// Says something beside the answer, on one line of standard error.
+fn note(text: &str) {
+    // If standard error is closed, the answer is still right.
+    writeln!(io::stderr(), "nanny: {}", Escaped(text)).ok();
+}
+
+/// Returns what makes a noun plural.
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}

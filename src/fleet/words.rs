@@ -1,0 +1,121 @@
+//! Cells of the record in the words that people read.
+
+use std::time::Duration;
+
+use crate::model::signal::Signal;
+use crate::record::row::{Column, Row};
+
+/// Shows a span in two units at most: `0.4s`, `12s`, `3m05s`, `2h10m`, `3d04h`.
+#[must_use]
+pub fn span(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        _ if seconds < 9.95 => format!("{:.1}s", seconds.max(0.0)),
+        0..60 => format!("{whole}s"),
+        60..3_600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{}h{:02}m", whole / 3_600, whole / 60 % 60),
+        _ => format!("{}d{:02}h", whole / 86_400, whole / 3_600 % 24),
+    }
+}
+
+/// Shows a number of bytes with a binary unit: `512 B`, `3.9 GiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut amount = count as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{amount:.1} {unit}") }
+}
+
+/// Shows how an attempt ended: its exit status, or the signal that ended it.
+#[must_use]
+pub fn end(row: &Row) -> String {
+    match row.number(Column::Signal).and_then(Signal::new) {
+        Some(signal) => signal.to_string(),
+        None => row.text(Column::ExitCode).into_owned(),
+    }
+}
+
+/// Shows the wall-clock time of a row; empty if it has none.
+#[must_use]
+pub fn wall(row: &Row) -> String {
+    row.number(Column::WallSeconds).map(span).unwrap_or_default()
+}
+
+/// Returns the largest memory that is known of, in bytes: of the tree if it was sampled, else of the
+/// largest process.
+#[must_use]
+pub fn peak_bytes(row: &Row) -> Option<u64> {
+    let process: Option<u64> = row.number::<u64>(Column::MaxRssKib).map(|kib| kib * 1024);
+    process.max(row.number(Column::TreePeakRssBytes)).filter(|peak| *peak > 0)
+}
+
+/// Returns when a run began, by its id, a UUIDv7: `2026-11-22 14:05:09`. Empty for any other id.
+#[must_use]
+pub fn began(row: &Row) -> String {
+    let id = uuid::Uuid::try_parse_ascii(row.get(Column::RunId)).ok();
+    let Some(bytes) = id.filter(|id| id.get_version_num() == 7).map(uuid::Uuid::into_bytes) else {
+        return String::new();
+    };
+    let millis = bytes[..6].iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte));
+    moment(&crate::model::time::WallTime(Duration::from_millis(millis)).rfc3339())
+}
+
+/// Shortens RFC 3339 to what people read: `2026-11-22 14:05:09`.
+#[must_use]
+pub fn moment(rfc3339: &str) -> String {
+    rfc3339.get(..19).unwrap_or(rfc3339).replace('T', " ")
+}
+
+/// Returns the end of a run's id, which is random: short enough to type, and never two alike.
+#[must_use]
+pub fn short_id(row: &Row) -> String {
+    let id = row.text(Column::RunId);
+    id.rsplit('-').next().unwrap_or(&id).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short_and_round_to_the_nearest() {
+        for (seconds, shown) in [
+            (0.0, "0.0s"),
+            (0.04, "0.0s"),
+            (9.94, "9.9s"),
+            (9.96, "10s"),
+            (59.4, "59s"),
+            (185.0, "3m05s"),
+            (7_800.0, "2h10m"),
+            (273_600.0, "3d04h"),
+        ] {
+            assert_eq!(span(seconds), shown);
+        }
+    }
+
+    #[test]
+    fn bytes_have_the_largest_unit_that_fits() {
+        let shown: Vec<_> = [512, 1024, 4_187_593_114].into_iter().map(bytes).collect();
+        assert_eq!(shown, ["512 B", "1.0 KiB", "3.9 GiB"]);
+    }
+
+    #[test]
+    fn a_run_tells_by_its_id_when_it_began() {
+        let mut row = Row::default();
+        row.set(Column::RunId, "019aabcd-ef01-7222-8333-0123456789ab");
+        assert_eq!(
+            (began(&row), short_id(&row)),
+            ("2025-11-22 13:43:11".into(), "0123456789ab".into())
+        );
+        row.set(Column::RunId, "not-an-id");
+        assert_eq!(began(&row), "");
+    }
+}

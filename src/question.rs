@@ -1,0 +1,117 @@
+//! What nanny is asked: checked and complete. Made by `cli`, answered by `fleet`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which runs there were.
+    Runs(Runs),
+    /// Why one of them failed.
+    Why(Why),
+    /// Run again what failed.
+    Rerun(Rerun),
+    /// Put the record in order.
+    Collect(Collect),
+    /// How long the calls of built-in functions took.
+    Dist(Dist),
+}
+
+/// Since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// From that instant on: RFC 3339 in UTC with microseconds, as the record has it, so that
+    /// instants compare as texts do.
+    At(String),
+}
+
+/// Which runs are meant; what is not given holds for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Started then or later.
+    pub since: Option<Since>,
+    /// Of that batch.
+    pub batch: Option<String>,
+    /// On that host.
+    pub host: Option<String>,
+    /// Of that name.
+    pub name: Option<String>,
+    /// With that verdict.
+    pub verdict: Option<String>,
+    /// Failed ones only.
+    pub is_failed: bool,
+    /// Lost ones only.
+    pub is_lost: bool,
+}
+
+/// How a list is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON object a line.
+    Json,
+    /// RFC 4180.
+    Csv,
+}
+
+/// `nanny runs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runs {
+    /// The records.
+    pub files: Vec<PathBuf>,
+    /// Which runs.
+    pub filter: Filter,
+    /// At most so many, the newest.
+    pub limit: Option<usize>,
+    /// How.
+    pub form: Form,
+}
+
+/// `nanny why`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// The records.
+    pub files: Vec<PathBuf>,
+    /// A run id or the beginning of one; else the run that failed last.
+    pub run: Option<String>,
+}
+
+/// `nanny rerun`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rerun {
+    /// The record that is read and written.
+    pub file: PathBuf,
+    /// Which jobs.
+    pub filter: Filter,
+    /// So many at once.
+    pub jobs: usize,
+    /// Only say what would be done.
+    pub is_dry: bool,
+}
+
+/// `nanny collect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collect {
+    /// The records.
+    pub files: Vec<PathBuf>,
+    /// Hosts that will not come back: what ran there is lost.
+    pub gone_hosts: Vec<String>,
+}
+
+/// `nanny dist`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dist {
+    /// Logs, and directories of logs.
+    pub paths: Vec<PathBuf>,
+    /// A table of percentiles.
+    pub percentiles: bool,
+    /// A histogram for the terminal.
+    pub plot: bool,
+    /// A picture.
+    pub svg: Option<PathBuf>,
+}

@@ -1,0 +1,177 @@
+//! A file of rows, and its whole lines, a buffer at a time.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use memchr::{memchr, memrchr};
+
+use crate::record::row::{Column, Header};
+
+/// So much is read at a time: it stays in the cache of a core.
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A line that is longer is none of ours.
+pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A file with rows.
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    /// Its device and inode.
+    pub(super) identity: (u64, u64),
+    pub(super) header: Header,
+    /// Of each column, by its number.
+    pub(super) positions: Vec<Option<usize>>,
+    /// Where the rows begin and, when it was opened, end.
+    pub(super) begin: u64,
+    pub(super) end: u64,
+}
+
+/// A part of a file that one thread reads.
+pub(super) struct Segment {
+    pub(super) number: usize,
+    pub(super) file: usize,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+impl Source {
+    /// Opens a file; `None` if it is empty, as a record is before its first row.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Source>> {
+        let file = File::open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"));
+        }
+        if meta.len() == 0 {
+            return Ok(None);
+        }
+        let mut text = vec![0; CHUNK_BYTES];
+        let count = read_at(&file, &mut text, 0)?;
+        let foreign = || io::Error::new(ErrorKind::InvalidData, "it is no record of childminder");
+        let end = memchr(b'\n', &text[..count]).ok_or_else(foreign)?;
+        let header = Header::parse(&text[..end]).ok_or_else(foreign)?;
+        let positions = Column::ALL.iter().map(|column| header.position(*column)).collect();
+        let (path, identity) = (path.to_owned(), (meta.dev(), meta.ino()));
+        let (begin, end) = (end as u64 + 1, meta.len());
+        Ok(Some(Source { path, file, identity, header, positions, begin, end }))
+    }
+}
+
+/// Whole lines, a buffer at a time.
+pub(super) struct Lines<'a> {
+    pub(super) source: &'a Source,
+    pub(super) buffer: &'a mut Vec<u8>,
+    /// Where the buffer begins in the file.
+    pub(super) offset: u64,
+    /// How much of it is filled, and how much of that was given out.
+    pub(super) filled: usize,
+    pub(super) given: usize,
+    /// The end of the segment: the last line that begins before it is ours to its end.
+    pub(super) to: u64,
+    pub(super) is_over: bool,
+}
+
+pub(super) struct Chunk<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) offset: u64,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(source: &'a Source, segment: &Segment, buffer: &'a mut Vec<u8>) -> Lines<'a> {
+        buffer.resize(CHUNK_BYTES, 0);
+        // A line that begins before the segment is its predecessor's: its end is looked for from the
+        // byte before.
+        let is_first = segment.from == source.begin;
+        let offset = if is_first { segment.from } else { segment.from - 1 };
+        let mut lines =
+            Lines { source, buffer, offset, filled: 0, given: 0, to: segment.to, is_over: false };
+        if !is_first {
+            lines.skip_line();
+        }
+        lines
+    }
+
+    /// Passes over the rest of a line, however long.
+    fn skip_line(&mut self) {
+        while let Ok(1..) = self.fill() {
+            match memchr(b'\n', &self.buffer[self.given..self.filled]) {
+                Some(end) => {
+                    self.given += end + 1;
+                    return;
+                }
+                None => self.given = self.filled,
+            }
+        }
+        self.is_over = true;
+    }
+
+    /// Moves what was not given out to the front and reads on; returns how much is there now.
+    fn fill(&mut self) -> io::Result<usize> {
+        self.buffer.copy_within(self.given..self.filled, 0);
+        self.offset += self.given as u64;
+        self.filled -= self.given;
+        self.given = 0;
+        let at = self.offset + self.filled as u64;
+        // What was appended since then has no place in this answer.
+        let left = usize::try_from(self.source.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let room = (self.buffer.len() - self.filled).min(left);
+        let target = &mut self.buffer[self.filled..self.filled + room];
+        self.filled += read_at(&self.source.file, target, at)?;
+        Ok(self.filled)
+    }
+
+    /// Returns the next whole lines; at the end of the file what is left, which has no line end.
+    pub(super) fn next_chunk(&mut self) -> io::Result<Option<Chunk<'_>>> {
+        loop {
+            if self.is_over || self.offset + self.given as u64 >= self.to {
+                return Ok(None);
+            }
+            let before = self.filled - self.given;
+            let filled = self.fill()?;
+            if filled == 0 {
+                return Ok(None);
+            }
+            let is_end = filled == before;
+            let Some(last) = memrchr(b'\n', &self.buffer[..filled]) else {
+                if is_end || filled >= LINE_BYTES_MAX {
+                    // A torn row, or something strange: it is counted as one line.
+                    self.is_over = is_end;
+                    self.given = filled;
+                    return Ok(Some(Chunk { bytes: &self.buffer[..filled], offset: self.offset }));
+                }
+                let longer = self.buffer.len() * 2;
+                self.buffer.resize(longer.max(filled * 2), 0);
+                continue;
+            };
+            self.given = self.end_of_segment(last + 1);
+            return Ok(Some(Chunk { bytes: &self.buffer[..self.given], offset: self.offset }));
+        }
+    }
+
+    /// Returns how much of the whole lines in the buffer belongs to this segment.
+    fn end_of_segment(&self, whole: usize) -> usize {
+        let Ok(inside) = usize::try_from(self.to.saturating_sub(self.offset)) else { return whole };
+        if inside >= whole || inside == 0 {
+            return whole;
+        }
+        // The line that holds the last byte of the segment is ours to its end.
+        let rest = memchr(b'\n', &self.buffer[inside - 1..whole]);
+        rest.map_or(whole, |end| inside + end)
+    }
+}
+
+pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

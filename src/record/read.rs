@@ -1,0 +1,319 @@
+//! Reads records: one or several, each with the rows that still wait beside it in `FILE.d`.
+//!
+//! Made for millions of rows: the bytes go through a buffer of fixed size, on two threads, and the
+//! visitor sees each row as a slice of it and takes only the cells it needs. So a reader's memory is
+//! what it keeps, not what it reads. A line that is torn or no row is skipped and counted.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use memchr::{memchr, memchr_iter};
+
+use crate::record::cells;
+use crate::record::lines::{LINE_BYTES_MAX, Lines, Segment, Source, read_at};
+use crate::record::row::{Column, Row};
+
+/// What one thread takes at a time.
+const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// More would only wait for the same memory.
+const THREADS_MAX: usize = 2;
+
+/// So many files of waiting rows are read beside one record.
+const SPOOLED_MAX: usize = 65_000;
+
+/// The record cannot be read.
+#[derive(Debug)]
+pub struct ReadError {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// Where a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u64);
+
+/// So many bits of a place are the offset: 128 TiB.
+const OFFSET_BITS: u32 = 47;
+
+impl Place {
+    /// The place of that number, for tests of what keeps places.
+    #[cfg(test)]
+    pub(crate) fn at(number: u64) -> Place {
+        Place(number)
+    }
+
+    fn new(file: usize, offset: u64) -> Place {
+        Place(((file as u64) << OFFSET_BITS) | offset)
+    }
+
+    fn file(self) -> usize {
+        (self.0 >> OFFSET_BITS) as usize
+    }
+
+    fn offset(self) -> u64 {
+        self.0 & ((1 << OFFSET_BITS) - 1)
+    }
+}
+
+/// One row as it stands in the file, with as many cells as its header; valid until the next one.
+pub struct RawRow<'a> {
+    /// Where it is.
+    pub place: Place,
+    line: &'a [u8],
+    source: &'a Source,
+    /// Found when somebody looked closer.
+    is_torn: Cell<bool>,
+}
+
+impl<'a> RawRow<'a> {
+    /// Returns a cell as it stands in the file: perhaps in quotes, perhaps escaped; empty if the
+    /// file has no such column.
+    #[must_use]
+    pub fn raw(&self, column: Column) -> &'a [u8] {
+        let Some(position) = self.source.positions[column as usize] else { return &[] };
+        cells::nth(self.line, position).unwrap_or(&[])
+    }
+
+    /// Returns whether a cell holds that text.
+    #[must_use]
+    pub fn is(&self, column: Column, text: &str) -> bool {
+        let raw = self.raw(column);
+        if memchr::memchr2(b'\\', b'"', raw).is_none() {
+            return raw == text.as_bytes();
+        }
+        self.row().is_some_and(|row| row.get(column) == text.as_bytes())
+    }
+
+    /// Returns the whole row; `None` if it is none after all.
+    #[must_use]
+    pub fn row(&self) -> Option<Row> {
+        Row::parse(&self.source.header, self.line).ok()
+    }
+
+    /// Returns whether it has as many cells as the header, and its quotes are closed. To be asked
+    /// about rows that are kept: for all it would take most of the time, so of others only the
+    /// beginning is known to be that of a row.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let is_whole = cells::count(self.line) == Some(self.source.header.width());
+        self.is_torn.set(!is_whole);
+        is_whole
+    }
+
+    /// Returns whether it begins like a row of a run; `None` for one more header, as in files that
+    /// were joined.
+    fn is_row(&self) -> Option<bool> {
+        let event = self.raw(Column::Event);
+        let is_row = matches!(event, b"start" | b"attempt" | b"end");
+        (event != Column::Event.name().as_bytes()).then_some(is_row)
+    }
+}
+
+/// Records, open for reading.
+pub struct Record {
+    files: Vec<PathBuf>,
+    sources: Vec<Source>,
+    /// Files that are no records, and what could not be read of those that are.
+    pub foreign: Vec<ReadError>,
+}
+
+/// How much of the record was no row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Lines.
+    pub lines: u64,
+}
+
+impl Record {
+    /// Opens records, and what waits beside them.
+    ///
+    /// # Errors
+    ///
+    /// One that was named is not there, cannot be read, or is no record. What waits beside it and
+    /// cannot be read is noted in `foreign`.
+    pub fn open(files: &[PathBuf]) -> Result<Record, ReadError> {
+        let (sources, foreign) = (Vec::new(), Vec::new());
+        let mut record = Record { files: files.to_vec(), sources, foreign };
+        for file in files {
+            let spooled = spooled(file);
+            match Source::open(file) {
+                Ok(source) => record.sources.extend(source),
+                // Nobody could merge yet: all there is waits.
+                Err(error) if error.kind() == ErrorKind::NotFound && !spooled.is_empty() => {}
+                Err(source) => return Err(ReadError { path: file.clone(), source }),
+            }
+            for path in spooled {
+                match Source::open(&path) {
+                    Ok(source) => record.sources.extend(source),
+                    // Merged since we looked; the rows are in the shared file, or will be next time.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(source) => record.foreign.push(ReadError { path, source }),
+                }
+            }
+        }
+        Ok(record)
+    }
+
+    /// Opens the records again, for what was written since.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::open`].
+    pub fn grown(&self) -> Result<Record, ReadError> {
+        let mut record = Record::open(&self.files)?;
+        for source in &mut record.sources {
+            let is_same = |before: &&Source| before.identity == source.identity;
+            if let Some(before) = self.sources.iter().find(is_same) {
+                source.begin = before.end.min(source.end);
+            }
+        }
+        Ok(record)
+    }
+
+    /// Shows every row to `visit`, with a state that `new` makes for each stretch of the record;
+    /// returns those states in the record's order.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read to its end.
+    pub fn scan<S: Send>(
+        &self,
+        new: impl Fn() -> S + Sync,
+        visit: impl Fn(&mut S, &RawRow<'_>) + Sync,
+    ) -> Result<(Vec<S>, Skipped), ReadError> {
+        let segments = self.segments();
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(segments.len()));
+        let work = || {
+            let mut buffer = Vec::new();
+            while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut state = new();
+                let mut see = |row: &RawRow<'_>| visit(&mut state, row);
+                let skipped = self.read(segment, &mut buffer, &mut see);
+                let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                done.push((segment.number, skipped, state));
+            }
+        };
+        let threads = segments.len().min(THREADS_MAX);
+        std::thread::scope(|scope| {
+            // The first of them is ours.
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        done.sort_by_key(|(number, _, _)| *number);
+        let mut skipped = Skipped::default();
+        let mut states = Vec::with_capacity(done.len());
+        for (_, lines, state) in done {
+            skipped.lines += lines?;
+            states.push(state);
+        }
+        Ok((states, skipped))
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        for (file, source) in self.sources.iter().enumerate() {
+            let mut from = source.begin;
+            while from < source.end {
+                let to = (from + SEGMENT_BYTES).min(source.end);
+                segments.push(Segment { number: segments.len(), file, from, to });
+                from = to;
+            }
+        }
+        segments
+    }
+
+    /// Shows the rows that begin in a segment; returns how many lines were none.
+    fn read(
+        &self,
+        segment: &Segment,
+        buffer: &mut Vec<u8>,
+        see: &mut dyn FnMut(&RawRow<'_>),
+    ) -> Result<u64, ReadError> {
+        let source = &self.sources[segment.file];
+        let mut lines = Lines::new(source, segment, buffer);
+        let mut skipped = 0;
+        let failed = |error| ReadError { path: source.path.clone(), source: error };
+        while let Some(chunk) = lines.next_chunk().map_err(failed)? {
+            let mut begin = 0;
+            for end in memchr_iter(b'\n', chunk.bytes) {
+                let place = Place::new(segment.file, chunk.offset + begin as u64);
+                let line = &chunk.bytes[begin..end];
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                begin = end + 1;
+                let row = RawRow { place, line, source, is_torn: Cell::new(false) };
+                let Some(is_row) = row.is_row() else { continue };
+                if is_row {
+                    see(&row);
+                }
+                skipped += u64::from(!line.is_empty() && (!is_row || row.is_torn.get()));
+            }
+            // Behind the last line end there is something only where the file ends in a torn row.
+            skipped += u64::from(begin < chunk.bytes.len());
+        }
+        Ok(skipped)
+    }
+
+    /// Reads one row again; `None` if it is not there any more, because the file was changed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn row_at(&self, place: Place) -> Result<Option<Row>, ReadError> {
+        Ok(self.look_at(place, |row| row.row())?.flatten())
+    }
+
+    /// Looks at one row again; `None` if no line ends there any more.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn look_at<T>(
+        &self,
+        place: Place,
+        look: impl FnOnce(&RawRow<'_>) -> T,
+    ) -> Result<Option<T>, ReadError> {
+        let Some(source) = self.sources.get(place.file()) else { return Ok(None) };
+        let mut text = vec![0; 4096];
+        loop {
+            let count = read_at(&source.file, &mut text, place.offset())
+                .map_err(|error| ReadError { path: source.path.clone(), source: error })?;
+            if let Some(end) = memchr(b'\n', &text[..count]) {
+                let line = &text[..end];
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                return Ok(Some(look(&RawRow { place, line, source, is_torn: Cell::new(false) })));
+            }
+            if count < text.len() || text.len() >= LINE_BYTES_MAX {
+                return Ok(None);
+            }
+            text.resize(text.len() * 8, 0);
+        }
+    }
+}
+
+/// The files of rows that wait beside a record, in the order of their names.
+fn spooled(file: &Path) -> Vec<PathBuf> {
+    let mut directory = file.as_os_str().to_owned();
+    directory.push(".d");
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let is_rows = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // `.merging`: its rows may be in the record already, which a reader must allow for anyway.
+        !name.starts_with('.') && (name.ends_with(".csv") || name.ends_with(".merging"))
+    };
+    let mut found: Vec<PathBuf> = paths.filter(is_rows).take(SPOOLED_MAX).collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests;

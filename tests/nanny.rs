@@ -1,0 +1,353 @@
+//! DESIGN, section 10: what nanny answers about a record, asked of the real programs.
+
+#![allow(missing_docs, reason = "the names say it")]
+
+#[path = "support/pty.rs"]
+mod pty;
+mod support;
+
+use std::fs;
+
+use pty::{CTRL_C, Shell};
+use serde_json::Value;
+use support::{Done, Place, is_alive, kill, wait_until};
+
+const RECORD: &str = "all.csv";
+
+/// A job that leaves a mark of each of its runs, and fails as long as there is no file `fixed` if
+/// its number says so: 3 of 20 do.
+const JOB: &str =
+    "echo x >> ran.$1; test -e fixed || test $(($1 % 20)) -ge 3 || { echo no room >&2; exit 3; }";
+
+fn nanny(place: &Place, words: &[&str]) -> Done {
+    let mut command = place.nanny(words);
+    command.env("CHILDMINDER_CENTRAL_LOG", RECORD);
+    let output = command.output().expect("nanny starts");
+    Done::without_log(output)
+}
+
+/// Runs a script of sh in which `cm` minds a job for the record, and quietly.
+fn prepare(place: &Place, script: &str) {
+    let record = place.file(RECORD).display().to_string();
+    let script = format!("cm() {{ \"$CM\" --central-log {record} \"$@\" 2>>told; }}\n{script}");
+    let output = place.shell(&script).env("JOB", JOB).output().expect("sh starts");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+/// The objects of `runs --json`.
+fn listed(place: &Place, words: &[&str]) -> Vec<Value> {
+    let done = nanny(place, &[&["runs", "--json"], words].concat());
+    assert!(done.code() <= 1 && done.stderr.is_empty(), "{done:?}");
+    assert_eq!(done.code() == 1, done.stdout.is_empty(), "1 says that nothing was found");
+    done.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn states(place: &Place, words: &[&str]) -> Vec<String> {
+    let runs = listed(place, words);
+    runs.iter().map(|run| run["state"].as_str().expect("a word").to_owned()).collect()
+}
+
+fn count_of_runs(place: &Place, job: usize) -> usize {
+    place.text(&format!("ran.{job}")).lines().count()
+}
+
+/// The whole way: a batch of 200 commands of which 30 fail, started from 16 shells at once, is listed,
+/// explained and run again.
+#[test]
+fn a_batch_is_listed_explained_and_its_failures_are_run_again() {
+    let place = Place::new();
+    prepare(
+        &place,
+        "for shell in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+             (for i in $(seq $shell 16 199); do
+                 cm --batch night --sample 0 -e err.$i sh -c \"$JOB\" sh $i
+             done) &
+         done; wait",
+    );
+    assert_eq!(listed(&place, &[]).len(), 200);
+    assert_eq!(listed(&place, &["--failed", "--batch", "night"]).len(), 30);
+    assert_eq!(listed(&place, &["--failed", "--batch", "day"]).len(), 0);
+    assert_eq!(listed(&place, &["--verdict", "success", "--since", "1h"]).len(), 170);
+
+    let why = nanny(&place, &["why"]);
+    assert_eq!(why.code(), 0, "{why:?}");
+    for words in ["sh: exit_nonzero (certain)", "exit status 3", "  no room", "what to try"] {
+        assert!(why.stdout.contains(words), "'{words}' in {}", why.stdout);
+    }
+
+    let dry = nanny(&place, &["rerun", "--dry-run"]);
+    assert_eq!((dry.code(), dry.stdout.lines().count()), (0, 30), "{dry:?}");
+    place.write("fixed", "");
+    let rerun = nanny(&place, &["rerun", "-j", "8"]);
+    assert_eq!(rerun.stdout, "30 jobs run again: 30 succeeded, 0 failed\n", "{rerun:?}");
+    assert_eq!(rerun.code(), 0, "{rerun:?}");
+    for job in 0..200 {
+        let expected = if job % 20 < 3 { 2 } else { 1 };
+        assert_eq!(count_of_runs(&place, job), expected, "job {job}");
+    }
+    let again = nanny(&place, &["rerun"]);
+    assert_eq!((again.code(), again.stdout.as_str()), (0, "nothing to run again\n"));
+    let repeated = listed(&place, &["--batch", "night", "-n", "30"]);
+    assert!(repeated.iter().all(|run| run["state"] == "success" && run["batch"] == "night"));
+    assert!(!place.file("all.csv.d").exists(), "the lock leaves nothing behind");
+}
+
+/// A line that a dry run shows does what the rerun would do.
+#[test]
+fn a_line_of_the_dry_run_can_be_given_to_a_shell() {
+    let place = Place::new();
+    prepare(&place, "mkdir 'a b'; cm -w 'a b' --tag 'k=it is' -o 'o ut' sh -c \"$JOB\" sh 1");
+    let line = nanny(&place, &["rerun", "--dry-run"]).stdout;
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let mut shell = place.shell(&format!("PATH=$(dirname \"$CM\"):$PATH\n{line}"));
+    place.write("a b/fixed", "");
+    let output = shell.output().expect("sh starts");
+    assert!(output.status.success(), "{line}: {output:?}");
+    assert_eq!(place.text("a b/ran.1"), "x\nx\n");
+    assert_eq!(listed(&place, &[])[1]["tags"], serde_json::json!(["k=it is"]));
+    assert_eq!(nanny(&place, &["rerun"]).stdout, "nothing to run again\n");
+}
+
+/// A job that fails at once, and later waits until it is told to go on.
+const WAITING: &str =
+    "echo x >> ran.$1; test -e patient || exit 3; until test -e go; do sleep 0.02; done";
+
+#[test]
+fn two_reruns_never_work_on_one_record_at_once() {
+    let place = Place::new();
+    prepare(&place, &format!("for i in 1 2; do cm sh -c '{WAITING}' sh $i; done"));
+    place.write("patient", "");
+    let mut first = place.nanny(["rerun", "-j", "2"]);
+    let first = place.start_command_of(first.env("CHILDMINDER_CENTRAL_LOG", RECORD));
+    wait_until("both run", || [1, 2].iter().all(|job| count_of_runs(&place, *job) == 2));
+    let second = nanny(&place, &["rerun"]);
+    assert_eq!(second.code(), 125, "{second:?}");
+    assert!(second.stderr.contains("nanny: another rerun (pid "), "{second:?}");
+    place.write("go", "");
+    let first = first.end_without_log();
+    assert_eq!(first.stdout, "2 jobs run again: 2 succeeded, 0 failed\n", "{first:?}");
+    assert!([1, 2].iter().all(|job| count_of_runs(&place, *job) == 2));
+}
+
+#[test]
+fn a_job_that_somebody_runs_is_left_alone() {
+    let place = Place::new();
+    prepare(&place, &format!("cm sh -c '{WAITING}' sh 1"));
+    place.write("patient", "");
+    let words = ["--central-log", RECORD, "sh", "-c", WAITING, "sh", "1"];
+    let running = place.start_command(place.childminder(words));
+    wait_until("it runs", || count_of_runs(&place, 1) == 2);
+    wait_until("its start is recorded", || states(&place, &["--verdict", "running"]).len() == 1);
+    let done = nanny(&place, &["rerun"]);
+    assert_eq!((done.code(), done.stdout.as_str()), (1, "nothing that can be to run again\n"));
+    assert!(done.stderr.contains("it still runs"), "{done:?}");
+    place.write("go", "");
+    assert_eq!(running.end_without_log().code(), 0);
+    let done = nanny(&place, &["rerun"]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "nothing to run again\n"), "{done:?}");
+}
+
+/// "stops cleanly on Ctrl-C, and is resumable".
+#[test]
+fn ctrl_c_stops_a_rerun_and_the_next_one_goes_on() {
+    let place = Place::new();
+    prepare(&place, &format!("for i in 1 2 3; do cm sh -c '{WAITING}' sh $i; done"));
+    place.write("patient", "");
+    let mut shell = Shell::bash(&place);
+    shell.run(&format!("export CHILDMINDER_CENTRAL_LOG={RECORD}"));
+    shell.type_line("nanny rerun");
+    wait_until("the first runs", || count_of_runs(&place, 1) == 2);
+    shell.press(CTRL_C);
+    let answer = shell.prompt();
+    assert_eq!(answer.status, 1, "{answer:?}");
+    for words in [
+        "SIGINT: nothing more is started; waiting for 1",
+        "1 job run again: 0 succeeded, 1 failed; 2 not started",
+    ] {
+        assert!(answer.text.contains(words), "{answer:?}");
+    }
+    assert_eq!([1, 2, 3].map(|job| count_of_runs(&place, job)), [2, 1, 1]);
+    place.write("go", "");
+    let answer = shell.run("nanny rerun -j 2");
+    assert_eq!(answer.status, 0, "{answer:?}");
+    assert!(answer.text.contains("3 jobs run again: 3 succeeded, 0 failed"), "{answer:?}");
+    assert_eq!([1, 2, 3].map(|job| count_of_runs(&place, job)), [3, 2, 2]);
+    shell.leave();
+}
+
+/// A signal that nanny alone gets is passed on to what it started.
+#[test]
+fn sigterm_to_nanny_ends_its_jobs_as_well() {
+    let place = Place::new();
+    prepare(&place, &format!("cm sh -c '{WAITING}' sh 1; cm sh -c '{WAITING}' sh 2"));
+    place.write("patient", "");
+    let mut rerun = place.nanny(["rerun"]);
+    let rerun = place.start_command_of(rerun.env("CHILDMINDER_CENTRAL_LOG", RECORD));
+    wait_until("the first runs", || count_of_runs(&place, 1) == 2);
+    rerun.signal("TERM");
+    let done = rerun.end_without_log();
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert!(done.stdout.starts_with("1 job run again: 0 succeeded, 1 failed; 1 not"), "{done:?}");
+    assert_eq!(states(&place, &["-n", "1"]), ["stop_requested"]);
+}
+
+#[test]
+fn what_cannot_be_repeated_is_refused_and_says_why() {
+    let place = Place::new();
+    prepare(
+        &place,
+        "mkdir gone; (cd gone; cm false); rm -r gone
+         cm sh -c 'exit 1' sh --password=secret",
+    );
+    let done = nanny(&place, &["rerun"]);
+    assert_eq!(done.code(), 1, "{done:?}");
+    assert!(done.stderr.contains("a secret in its command line"), "{done:?}");
+    assert!(done.stderr.contains("/gone is not there"), "{done:?}");
+    assert!(!done.stdout.contains("secret") && !done.stderr.contains("=secret"), "{done:?}");
+}
+
+#[test]
+fn runs_whose_childminder_was_killed_are_lost_and_found() {
+    let place = Place::new();
+    let words = ["--central-log", RECORD, "sh", "-c", "echo $$ > pid; exec sleep 300"];
+    let running = place.start_command(place.childminder(words));
+    wait_until("its start is recorded", || place.text(RECORD).contains(",start,"));
+    assert_eq!(states(&place, &[]), ["running"]);
+    let job: i32 = {
+        wait_until("the job tells its pid", || place.text("pid").ends_with('\n'));
+        place.text("pid").trim().parse().expect("a pid")
+    };
+    running.signal("KILL");
+    drop(running);
+    let collected = nanny(&place, &["collect"]);
+    assert!(collected.stdout.contains("childminder is gone, the job still runs"), "{collected:?}");
+    kill(job, "KILL");
+    wait_until("the job is gone", || !is_alive(job));
+    assert_eq!(states(&place, &["--lost"]), ["lost"], "known before anybody wrote it down");
+    assert_eq!(states(&place, &["--failed"]), Vec::<String>::new());
+    let collected = nanny(&place, &["collect"]);
+    assert_eq!(collected.code(), 0, "{collected:?}");
+    assert!(collected.stdout.contains("1 run without an end, 1 of them lost"), "{collected:?}");
+    assert_eq!(states(&place, &["--failed"]), ["lost"]);
+    assert!(nanny(&place, &["why"]).stdout.starts_with("sh: lost (likely): "));
+    let twice = nanny(&place, &["collect"]);
+    assert!(twice.stdout.contains("0 runs without an end"), "{twice:?}");
+}
+
+/// Only the run's own host can say what became of it, unless that is gone for good.
+#[test]
+fn runs_of_another_boot_are_lost_and_those_of_another_host_unfinished() {
+    let place = Place::new();
+    prepare(&place, "cm --name here true; cm --name there true");
+    let host = nix::unistd::gethostname().expect("a name").to_string_lossy().into_owned();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
+    let is_start = |line: &&str| line.contains(",start,") || line.starts_with("schema,");
+    let text = place.text(RECORD);
+    let lines = text.split_inclusive('\n').filter(is_start).map(|line| {
+        let other = "00000000-0000-4000-8000-000000000000";
+        let elsewhere = line.contains(",there,");
+        let line = line.replace(boot.trim(), other);
+        if elsewhere { line.replace(&format!(",{host},"), ",elsewhere,") } else { line }
+    });
+    place.write(RECORD, &lines.collect::<String>());
+    assert_eq!(states(&place, &[]), ["lost", "unfinished"]);
+    let collected = nanny(&place, &["collect"]);
+    assert!(collected.stdout.contains("2 runs without an end, 1 of them lost"), "{collected:?}");
+    let why = nanny(&place, &["why"]);
+    assert!(why.stdout.starts_with("here: lost (certain)"), "{why:?}");
+    assert!(why.stdout.contains("  the host was booted since\n"), "{why:?}");
+    assert!(nanny(&place, &["rerun", "--name", "there"]).stdout.starts_with("nothing"));
+    let gone = nanny(&place, &["collect", "--host-gone", "elsewhere"]);
+    assert!(gone.stdout.contains("1 run without an end, 1 of them lost"), "{gone:?}");
+    assert_eq!(states(&place, &["--lost", "--host", "elsewhere"]), ["lost"]);
+}
+
+#[test]
+fn what_is_listed_as_csv_is_a_record_itself() {
+    let place = Place::new();
+    prepare(&place, "cm --name 'a, \"b\"' sh -c 'exit 4'; cm true");
+    let csv = nanny(&place, &["runs", "--failed", "--csv"]);
+    place.write("failed.csv", &csv.stdout);
+    let read = nanny(&place, &["runs", "--central-log", "failed.csv", "--json"]);
+    let run: Value = serde_json::from_str(read.stdout.trim()).expect("one object");
+    assert_eq!((&run["name"], &run["exit_code"]), (&"a, \"b\"".into(), &4.into()));
+    let both = nanny(&place, &["runs", "--central-log", "failed.csv", "--central-log", RECORD]);
+    assert_eq!(both.stdout.lines().count(), 3, "a run is listed once: {both:?}");
+}
+
+/// A record that was damaged loses what was damaged, and says so once.
+#[test]
+fn torn_lines_are_skipped_and_told() {
+    let place = Place::new();
+    prepare(&place, "cm true; cm false; printf 'what is this\\n1,x\\n' >> all.csv");
+    let done = nanny(&place, &["runs"]);
+    assert_eq!(done.stdout.lines().count(), 3, "{done:?}");
+    assert_eq!(done.stderr, "nanny: skipped 2 lines that are torn or no rows\n");
+}
+
+#[test]
+fn a_missing_record_gets_one_clear_line() {
+    let place = Place::new();
+    let none = Done::without_log(place.nanny(["runs"]).output().expect("nanny starts"));
+    assert_eq!(none.code(), 125);
+    assert!(none.stderr.contains("no record was named: give --central-log FILE"), "{none:?}");
+    let missing = nanny(&place, &["why"]);
+    assert_eq!(missing.code(), 125);
+    assert_eq!(missing.stderr, "nanny: read all.csv: No such file or directory\n");
+    prepare(&place, "cm true");
+    let fine = nanny(&place, &["why"]);
+    assert_eq!((fine.code(), fine.stderr.as_str()), (1, "nanny: no run has failed\n"));
+    assert_eq!(nanny(&place, &["runs", "--failed"]).code(), 1);
+    let id = nanny(&place, &["why", "ffffffff"]);
+    assert_eq!(id.code(), 1, "{id:?}");
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_it_quietly() {
+    let place = Place::new();
+    prepare(&place, "for i in 1 2 3 4 5 6 7 8; do cm true; done");
+    let mut script = place.shell(
+        "for i in 1 2 3 4 5 6; do cat all.csv; done > big.csv
+         { \"$NANNY\" --central-log big.csv runs --json; echo $? >&3; } 3>status | true",
+    );
+    let output = script.output().expect("sh starts");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let status = place.text("status");
+    assert!(["0", "141"].contains(&status.trim()), "{status}");
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them_and_lines_fit() {
+    let place = Place::new();
+    prepare(
+        &place,
+        "cm --batch night sh -c 'exit 1' 'a very long argument that no terminal has room for'",
+    );
+    assert!(!nanny(&place, &["runs"]).stdout.contains('\x1b'));
+    let mut shell = Shell::bash(&place);
+    shell.run(&format!("export CHILDMINDER_CENTRAL_LOG={RECORD} TERM=xterm"));
+    for columns in [40, 60, 80, 132] {
+        shell.run(&format!("stty rows 24 cols {columns}"));
+        let coloured = shell.run("nanny runs --failed");
+        assert!(coloured.text.contains("\x1b[31m"), "{coloured:?}");
+        let plain = shell.run("NO_COLOR=1 nanny runs --failed");
+        assert!(!plain.text.contains('\x1b'), "{plain:?}");
+        let lines: Vec<&str> = plain.text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 2, "{plain:?}");
+        assert!(lines.iter().all(|line| line.trim_end().chars().count() <= columns), "{plain:?}");
+        assert!(lines[1].contains("exit_n"), "{plain:?}");
+    }
+    shell.leave();
+}
+
+/// The manual page has every command and every option.
+#[test]
+fn the_manual_page_names_all_that_can_be_typed() {
+    let page = include_str!("../deploy/man/nanny.1").replace("\\-", "-");
+    for word in childminder::cli::nanny::vocabulary() {
+        assert!(page.contains(&word), "nanny.1 lacks {word}");
+    }
+    for status in ["0", "1", "125"] {
+        assert!(page.contains(&format!(".B {status}\n")), "nanny.1 lacks status {status}");
+    }
+}
