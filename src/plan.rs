@@ -141,6 +141,8 @@ pub struct Pipeline {
     pub endpoint: Option<String>,
     /// For TLS.
     pub credentials: Credentials,
+    /// How long one export may take (`OTEL_EXPORTER_OTLP_TIMEOUT`).
+    pub timeout: Duration,
 }
 
 /// The transports of OTLP.

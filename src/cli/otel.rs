@@ -1,10 +1,11 @@
 //! The `OTEL_*` variables, as the OpenTelemetry specification has them.
 //!
-//! Endpoints, headers, time limits and compression the exporters read themselves. A bad value is
+//! Endpoints, headers and compression the exporters read themselves. A bad value is
 //! warned of and passed over, as the specification demands: it never keeps the job from starting.
 
 use std::time::Duration;
 
+use crate::model::percent::decoded;
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
 
 /// Returns the plan that the variables ask for; `None` if nothing shall be sent.
@@ -68,7 +69,11 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     }
 
     fn warn(&mut self, name: &str, value: &str, what: &str) {
-        self.warnings.push(format!("{name}={value}: {what}"));
+        let text = format!("{name}={value}: {what}");
+        // One variable may be read for three signals.
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
     }
 
     /// A number of milliseconds.
@@ -107,18 +112,46 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         if !is_sent {
             return None;
         }
-        let credentials = Credentials {
-            certificate: self.of_signal(signal, "CERTIFICATE").map(Into::into),
-            client_key: self.of_signal(signal, "CLIENT_KEY").map(Into::into),
-            client_certificate: self.of_signal(signal, "CLIENT_CERTIFICATE").map(Into::into),
-        };
-        Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials })
+        let credentials = self.credentials(signal);
+        let timeout = self.timeout(signal);
+        Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials, timeout })
     }
 
-    /// The variable for one signal, or else the one for all.
+    /// The value for one signal, or else the one for all.
     fn of_signal(&self, signal: &str, what: &str) -> Option<String> {
-        let of_signal = self.text(&format!("OTEL_EXPORTER_OTLP_{signal}_{what}"));
-        of_signal.or_else(|| self.text(&format!("OTEL_EXPORTER_OTLP_{what}")))
+        self.text(&self.name(signal, what))
+    }
+
+    /// The variable for one signal, if it is set, or else the one for all.
+    fn name(&self, signal: &str, what: &str) -> String {
+        let of_signal = format!("OTEL_EXPORTER_OTLP_{signal}_{what}");
+        match self.text(&of_signal) {
+            Some(_) => of_signal,
+            None => format!("OTEL_EXPORTER_OTLP_{what}"),
+        }
+    }
+
+    fn timeout(&mut self, signal: &str) -> Duration {
+        let name = self.name(signal, "TIMEOUT");
+        self.span(&name, 10_000)
+    }
+
+    fn credentials(&mut self, signal: &str) -> Credentials {
+        let file = |what: &str| self.of_signal(signal, what).map(Into::into);
+        let credentials = Credentials {
+            certificate: file("CERTIFICATE"),
+            client_key: file("CLIENT_KEY"),
+            client_certificate: file("CLIENT_CERTIFICATE"),
+        };
+        let halves = [
+            ("CLIENT_KEY", &credentials.client_key),
+            ("CLIENT_CERTIFICATE", &credentials.client_certificate),
+        ];
+        if let [(what, Some(path)), (other, None)] | [(other, None), (what, Some(path))] = halves {
+            let (name, path) = (self.name(signal, what), path.display().to_string());
+            self.warn(&name, &path, &format!("of no use without {other}; it is passed over"));
+        }
+        credentials
     }
 
     fn protocol(&mut self, signal: &str) -> Protocol {
@@ -126,7 +159,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             None | Some("http/protobuf") => Protocol::HttpProtobuf,
             Some("grpc") => Protocol::Grpc,
             Some(other) => {
-                let name = format!("OTEL_EXPORTER_OTLP_{signal}_PROTOCOL");
+                let name = self.name(signal, "PROTOCOL");
                 self.warn(&name, other, "grpc and http/protobuf are known; the latter is taken");
                 Protocol::HttpProtobuf
             }
@@ -149,23 +182,6 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             Vec::new()
         })
     }
-}
-
-/// Replaces `%XX` by the byte.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte == b'%' {
-            let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &rest[2..];
-        } else {
-            bytes.push(*byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -206,9 +222,13 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/a"),
             ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/b"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "50"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "70"),
         ])
         .unwrap();
         let [traces, metrics, logs] = plan.pipelines.map(Option::unwrap);
+        let millis = [&traces, &metrics, &logs].map(|one| one.timeout.as_millis());
+        assert_eq!(millis, [50, 70, 70]);
         assert_eq!((traces.protocol, logs.protocol), (Protocol::Grpc, Protocol::HttpProtobuf));
         assert_eq!(traces.credentials.certificate, Some("/b".into()));
         assert_eq!(metrics.credentials.certificate, Some("/a".into()));
@@ -221,14 +241,15 @@ mod tests {
             ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
             ("OTEL_METRIC_EXPORT_INTERVAL", "250"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c"),
         ])
         .unwrap();
         assert_eq!(plan.span_delay, Duration::from_secs(5));
         assert_eq!(plan.metric_interval, Duration::from_millis(250));
         assert!(plan.attributes.is_empty());
-        // The protocol is warned of for each of three signals.
-        assert_eq!(plan.warnings.len(), 5, "{:?}", plan.warnings);
+        // Each once, though some are read for three signals.
+        assert_eq!(plan.warnings.len(), 4, "{:?}", plan.warnings);
     }
 
     #[test]

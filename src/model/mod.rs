@@ -6,6 +6,7 @@ pub mod event;
 pub mod facts;
 pub mod histogram;
 pub mod outcome;
+pub mod percent;
 pub mod policy;
 pub mod proc_stat;
 pub mod process;

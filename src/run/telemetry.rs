@@ -175,7 +175,7 @@ impl Told {
             plan: self.plan.clone(),
             site: Arc::clone(&self.site),
             spans: self.traces.as_ref().map(Traces::queue),
-            began: (stamp, self.traces.as_ref().map(Traces::context)),
+            began: (stamp, self.traces.as_ref().map(Traces::run_context)),
             say,
         };
         match Telemetry::start(begin) {

@@ -38,9 +38,6 @@ const TRACES: usize = 0;
 const METRICS: usize = 1;
 const LOGS: usize = 2;
 
-/// So long an export may take that nobody waits for.
-const EXPORT_MAX: Duration = Duration::from_secs(10);
-
 /// What is told of: the job, not ourselves (specification, Resource).
 #[must_use]
 pub fn resource(identity: &Identity, otlp: Option<&OtlpPlan>) -> Resource {
@@ -80,6 +77,8 @@ pub struct Exports {
     pub instruments: Option<Instruments>,
     /// The records that are sent.
     pub logs: Option<Logs>,
+    /// How long one export of each may take.
+    timeouts: [Duration; 3],
     site: Arc<Site>,
     warnings: Arc<Warnings>,
 }
@@ -96,6 +95,8 @@ impl Exports {
         let resource = resource(&site.identity, plan);
         let [traces, metrics, logs] =
             plan.map(|plan| plan.pipelines.each_ref().map(Option::as_ref)).unwrap_or_default();
+        let timeouts = [traces, metrics, logs]
+            .map(|pipeline| pipeline.map(|pipeline| pipeline.timeout).unwrap_or_default());
         let spans = traces.zip(span_queue).and_then(|(pipeline, queue)| {
             let mut exporter = warnings.build(TRACES, span_exporter(pipeline))?;
             exporter.set_resource(&resource);
@@ -123,6 +124,7 @@ impl Exports {
             records,
             instruments,
             logs,
+            timeouts,
             site: Arc::clone(site),
             warnings: Arc::clone(warnings),
         }
@@ -192,26 +194,32 @@ impl Exports {
             By::Deadline(deadline) => match timeout_at(deadline, mutex.lock()).await {
                 Ok(guard) => Some(guard),
                 Err(_) => {
-                    self.note(pipeline, Err(OTelSdkError::Timeout(EXPORT_MAX)));
+                    self.note(pipeline, Err(OTelSdkError::Timeout(self.timeouts[pipeline])));
                     None
                 }
             },
         }
     }
 
-    /// Waits for an export within its limit of time, and returns whether all is well.
+    /// Waits for an export within its limits of time, and returns whether all is well.
     async fn tried(
         &self,
         pipeline: usize,
         by: By,
         export: impl Future<Output = Result<(), OTelSdkError>>,
     ) -> bool {
-        let deadline = match by {
-            By::NextTick => Instant::now() + EXPORT_MAX,
-            By::Deadline(deadline) => deadline,
+        let limit = self.timeouts[pipeline];
+        // A limit longer than time itself is none.
+        let own = Instant::now().checked_add(limit);
+        let deadline = match (by, own) {
+            (By::Deadline(deadline), own) => Some(own.map_or(deadline, |own| own.min(deadline))),
+            (By::NextTick, own) => own,
         };
-        let result = timeout_at(deadline, export).await;
-        self.note(pipeline, result.unwrap_or(Err(OTelSdkError::Timeout(EXPORT_MAX))))
+        let result = match deadline {
+            Some(deadline) => timeout_at(deadline, export).await,
+            None => Ok(export.await),
+        };
+        self.note(pipeline, result.unwrap_or(Err(OTelSdkError::Timeout(limit))))
     }
 
     /// Takes the account of an export, and returns whether all is well.

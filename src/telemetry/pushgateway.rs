@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper::{Request, Uri};
 use opentelemetry_http::HttpClient;
 
+use crate::model::percent::decoded;
 use crate::plan::Credentials;
 use crate::telemetry::client::Client;
 use crate::telemetry::exposition;
@@ -77,7 +78,17 @@ fn target(url: &str, identity: &Identity) -> Result<(Uri, Option<String>), Strin
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
         return Err(wrong());
     }
-    Ok((uri, user.map(|user| format!("Basic {}", STANDARD.encode(user)))))
+    Ok((uri, user.map(authorization)))
+}
+
+/// Makes the header of `USER:PASSWORD`, in which odd bytes are written as `%XX`.
+fn authorization(user: &str) -> String {
+    let plain = |part: &str| decoded(part).unwrap_or_else(|| part.to_owned());
+    let pair = match user.split_once(':') {
+        Some((user, password)) => format!("{}:{}", plain(user), plain(password)),
+        None => format!("{}:", plain(user)),
+    };
+    format!("Basic {}", STANDARD.encode(pair))
 }
 
 /// A label of the group: what cannot stand in a path is written in base64.
@@ -118,6 +129,8 @@ mod tests {
         assert_eq!(part("job_name", ""), "job_name@base64/=");
         let (uri, header) = target("http://u:p@h:1", &identity()).unwrap();
         assert_eq!(header.as_deref(), Some("Basic dTpw"));
+        assert_eq!(authorization("u%40x:p%3a%2f"), format!("Basic {}", STANDARD.encode("u@x:p:/")));
+        assert_eq!(authorization("u"), format!("Basic {}", STANDARD.encode("u:")));
         assert!(!uri.to_string().contains('@') || uri.to_string().contains("@base64"));
     }
 }

@@ -252,6 +252,12 @@ impl Traces {
         attempt.unwrap_or_else(|| self.run.span_context()).clone()
     }
 
+    /// Returns the context of the run itself.
+    #[must_use]
+    pub fn run_context(&self) -> SpanContext {
+        self.run.span_context().clone()
+    }
+
     /// Returns the trace that exemplars lead to, if it is recorded.
     #[must_use]
     pub fn exemplar(&self) -> Option<Exemplar> {

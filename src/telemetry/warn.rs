@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use crate::model::redact::Redactor;
+
 /// Tells each kind of trouble once.
 pub struct Warnings {
     told: Mutex<BTreeSet<&'static str>>,
@@ -19,12 +21,12 @@ impl Warnings {
     /// Tells trouble, unless there was some of that kind before.
     pub fn once(&self, kind: &'static str, text: &str) {
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(kind) {
-            (self.say)(&format!("{text}; the job goes on"));
+            self.always(&format!("{text}; the job goes on"));
         }
     }
 
-    /// Tells something each time.
+    /// Tells something each time. Other people's errors may name an address with its password.
     pub fn always(&self, text: &str) {
-        (self.say)(text);
+        (self.say)(&Redactor::default().text(text));
     }
 }

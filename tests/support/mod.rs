@@ -107,11 +107,12 @@ impl Place {
         line.expect("found")
     }
 
-    /// A command in this place, with no CHILDMINDER_* variable of whoever runs the tests.
+    /// A command in this place, without the variables of whoever runs the tests that we heed.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"CHILDMINDER_") {
+            let ours = [&b"CHILDMINDER_"[..], b"OTEL_", b"TRACE"];
+            if ours.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix)) {
                 command.env_remove(name);
             }
         }
@@ -338,6 +339,13 @@ impl Done {
         let last = self.log.last().expect("a log with lines");
         last.strip_prefix("verdict: ").unwrap_or_else(|| panic!("the log ends with '{last}'"))
     }
+}
+
+/// What childminder says of itself on standard error, besides how the job ended.
+pub fn troubles(done: &Done) -> Vec<&str> {
+    let of_the_job = ["childminder: verdict: ", "childminder: restarts exhausted"];
+    let is_ours = |line: &&str| !of_the_job.iter().any(|words| line.starts_with(words));
+    done.stderr.lines().filter(is_ours).collect()
 }
 
 /// childminder in the background. It is ended if the test forgets it.

@@ -1,0 +1,115 @@
+//! `deploy/`: what is offered there is what its readers accept, and speaks of what there is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use childminder::telemetry::catalogue::FAMILIES;
+use childminder::telemetry::metrics::Kind;
+use serde_json::Value;
+
+use crate::peers::tool;
+use crate::support::{Place, skip};
+
+/// The directory; whoever runs the test alone, elsewhere, may not be able to read it.
+fn deploy() -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    if fs::read_dir(&directory).is_err() {
+        skip("the files in deploy/", "they cannot be read by this user");
+        return None;
+    }
+    Some(directory)
+}
+
+fn yaml(path: &Path) -> Value {
+    let text = fs::read_to_string(path).expect("the file");
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn prometheus_accepts_its_configuration_and_rules() {
+    let (Some(deploy), Some(promtool)) = (deploy(), tool("promtool")) else { return };
+    let place = Place::new();
+    for (directory, words) in [
+        ("prometheus", ["check", "config", "prometheus.yml"]),
+        ("prometheus/rules", ["check", "rules", "childminder.yml"]),
+        ("prometheus/rules", ["test", "rules", "childminder.test.yml"]),
+    ] {
+        let mut command = place.command(&promtool);
+        let output = command.args(words).current_dir(deploy.join(directory)).output();
+        let output = output.expect("promtool starts");
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    }
+}
+
+/// The names of series in a text that begin with our name.
+fn named(text: &str) -> BTreeSet<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
+    let words = text.split(|c| !is_name(c));
+    words.filter(|word| word.starts_with("childminder_")).collect()
+}
+
+#[test]
+fn every_metric_that_rules_speak_of_exists() {
+    let Some(deploy) = deploy() else { return };
+    let mut all: BTreeSet<String> = BTreeSet::new();
+    for family in FAMILIES {
+        all.insert(family.name.to_owned());
+        if family.kind == Kind::Histogram {
+            all.extend(["bucket", "sum", "count"].map(|end| format!("{}_{end}", family.name)));
+        }
+    }
+    let rules = yaml(&deploy.join("prometheus/rules/childminder.yml"));
+    let groups = rules["groups"].as_array().expect("groups").iter();
+    let rules: Vec<&Value> =
+        groups.flat_map(|group| group["rules"].as_array().expect("rules")).collect();
+    let recorded: BTreeSet<&str> =
+        rules.iter().filter_map(|rule| rule["record"].as_str()).collect();
+    assert!(rules.len() >= 9 && recorded.len() >= 3, "{recorded:?}");
+    for rule in rules {
+        let expression = rule["expr"].as_str().expect("an expression");
+        for name in named(expression) {
+            assert!(all.contains(name) || recorded.contains(name), "{name} in {expression}");
+        }
+        // What is written job_name:childminder_x:rate5m must be recorded.
+        let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+        for name in words.filter(|word| word.contains(":childminder_")) {
+            assert!(recorded.contains(name), "{name} in {expression}");
+        }
+    }
+}
+
+/// No Collector is to be had here: this is what can be said without one.
+#[test]
+fn the_pipelines_of_the_collector_are_made_of_what_is_defined() {
+    let Some(deploy) = deploy() else { return };
+    let config = yaml(&deploy.join("otel-collector/config.yaml"));
+    let defined = |kind: &str, name: &Value| {
+        let name = name.as_str().expect("a name");
+        assert!(config[kind].get(name).is_some(), "{kind}: {name} is not defined");
+        format!("{kind}/{name}")
+    };
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let mut used = BTreeSet::new();
+    let pipelines = config["service"]["pipelines"].as_object().expect("pipelines");
+    let signals: Vec<&str> = pipelines.keys().map(String::as_str).collect();
+    assert_eq!(
+        signals.iter().copied().collect::<BTreeSet<_>>(),
+        ["logs", "metrics", "traces"].into()
+    );
+    for pipeline in pipelines.values() {
+        for kind in ["receivers", "processors", "exporters"] {
+            used.extend(list(&pipeline[kind]).iter().map(|name| defined(kind, name)));
+        }
+        assert_eq!(list(&pipeline["processors"])[0], "memory_limiter");
+    }
+    let extensions = list(&config["service"]["extensions"]);
+    used.extend(extensions.iter().map(|name| defined("extensions", name)));
+    for kind in ["receivers", "processors", "exporters", "extensions"] {
+        for name in config[kind].as_object().expect("a table").keys() {
+            assert!(used.contains(&format!("{kind}/{name}")), "{kind}: {name} is not used");
+        }
+    }
+    let protocols = &config["receivers"]["otlp"]["protocols"];
+    assert!(protocols.get("grpc").is_some() && protocols.get("http").is_some());
+}
