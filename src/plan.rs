@@ -120,10 +120,14 @@ pub struct OtlpPlan {
     pub span_delay: Duration,
     /// So many spans may wait.
     pub span_queue: usize,
+    /// So many go into one export.
+    pub span_batch: usize,
     /// Between two exports of log records.
     pub log_delay: Duration,
     /// So many log records may wait.
     pub log_queue: usize,
+    /// So many go into one export.
+    pub log_batch: usize,
     /// Whether the trace context is passed on to the job.
     pub propagates: bool,
     /// TRACEPARENT and TRACESTATE as we got them.

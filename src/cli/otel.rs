@@ -22,6 +22,9 @@ pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan
     if pipelines.iter().all(Option::is_none) && reader.warnings.is_empty() {
         return None;
     }
+    if let Some(file) = reader.text("OTEL_CONFIG_FILE") {
+        reader.warn("OTEL_CONFIG_FILE", &file, "not read here: the other variables are");
+    }
     let attributes = reader.attributes();
     let from_attributes = || {
         let name = attributes.iter().find(|(key, _)| key == "service.name");
@@ -38,8 +41,10 @@ pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan
         metric_interval: reader.span("OTEL_METRIC_EXPORT_INTERVAL", 60_000),
         span_delay: reader.span("OTEL_BSP_SCHEDULE_DELAY", 5_000),
         span_queue: reader.size("OTEL_BSP_MAX_QUEUE_SIZE", 2_048),
+        span_batch: reader.size("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512),
         log_delay: reader.span("OTEL_BLRP_SCHEDULE_DELAY", 1_000),
         log_queue: reader.size("OTEL_BLRP_MAX_QUEUE_SIZE", 2_048),
+        log_batch: reader.size("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512),
         propagates,
         parent: parent.map(|parent| (parent, reader.text("TRACESTATE").unwrap_or_default())),
         warnings: reader.warnings,
@@ -243,13 +248,14 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c"),
+            ("OTEL_CONFIG_FILE", "/f"),
         ])
         .unwrap();
         assert_eq!(plan.span_delay, Duration::from_secs(5));
         assert_eq!(plan.metric_interval, Duration::from_millis(250));
         assert!(plan.attributes.is_empty());
         // Each once, though some are read for three signals.
-        assert_eq!(plan.warnings.len(), 4, "{:?}", plan.warnings);
+        assert_eq!(plan.warnings.len(), 5, "{:?}", plan.warnings);
     }
 
     #[test]

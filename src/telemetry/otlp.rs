@@ -79,6 +79,8 @@ pub struct Exports {
     pub logs: Option<Logs>,
     /// How long one export of each may take.
     timeouts: [Duration; 3],
+    /// How many items go into one export of each; metrics go as a whole.
+    batches: [usize; 3],
     site: Arc<Site>,
     warnings: Arc<Warnings>,
 }
@@ -125,6 +127,7 @@ impl Exports {
             instruments,
             logs,
             timeouts,
+            batches: plan.map_or([1; 3], |plan| [plan.span_batch, 1, plan.log_batch]),
             site: Arc::clone(site),
             warnings: Arc::clone(warnings),
         }
@@ -137,13 +140,16 @@ impl Exports {
         let (exporter, queue) = &*turn;
         let dropped = queue.take_dropped();
         self.site.note_health(|health| health.dropped[TRACES] += dropped);
-        let batch = queue.take();
-        if batch.is_empty() {
-            return;
-        }
-        if !self.tried(TRACES, by, exporter.export(batch.clone())).await {
-            let dropped = queue.put_back(batch);
-            self.site.note_health(|health| health.dropped[TRACES] += dropped);
+        let mut rest = queue.take();
+        while !rest.is_empty() {
+            let batch = rest[..rest.len().min(self.batches[TRACES])].to_vec();
+            let length = batch.len();
+            if !self.tried(TRACES, by, exporter.export(batch)).await {
+                let dropped = queue.put_back(rest);
+                self.site.note_health(|health| health.dropped[TRACES] += dropped);
+                return;
+            }
+            rest.drain(..length);
         }
     }
 
@@ -154,14 +160,17 @@ impl Exports {
         let (exporter, queue) = &*turn;
         let dropped = queue.take_dropped();
         self.site.note_health(|health| health.dropped[LOGS] += dropped);
-        let batch = queue.take();
-        if batch.is_empty() {
-            return;
-        }
-        let borrowed: Vec<_> = batch.iter().map(|(record, scope)| (record, scope)).collect();
-        if !self.tried(LOGS, by, exporter.export(LogBatch::new(&borrowed))).await {
-            let dropped = queue.put_back(batch);
-            self.site.note_health(|health| health.dropped[LOGS] += dropped);
+        let mut rest = queue.take();
+        while !rest.is_empty() {
+            let batch = rest.iter().take(self.batches[LOGS]);
+            let borrowed: Vec<_> = batch.map(|(record, scope)| (record, scope)).collect();
+            let length = borrowed.len();
+            if !self.tried(LOGS, by, exporter.export(LogBatch::new(&borrowed))).await {
+                let dropped = queue.put_back(rest);
+                self.site.note_health(|health| health.dropped[LOGS] += dropped);
+                return;
+            }
+            rest.drain(..length);
         }
     }
 

@@ -1,0 +1,69 @@
+//! Serves the metrics while the job runs, and tells Prometheus where.
+
+use std::error::Error;
+use std::sync::{Arc, PoisonError};
+
+use crate::telemetry::file_sd::{Announcement, FileSdError, Target};
+use crate::telemetry::warn::Warnings;
+use crate::telemetry::worker::Worker;
+use crate::telemetry::{News, web};
+
+/// The server of the metrics, if there is one, and what leads Prometheus to it.
+pub(super) struct Served {
+    announcement: Option<Announcement>,
+}
+
+impl Served {
+    /// Begins to serve, if that was asked for.
+    pub(super) async fn begin(worker: &Worker, news: &News) -> Served {
+        let plan = &worker.plan.web;
+        if !plan.is_asked() {
+            return Served { announcement: None };
+        }
+        let (mut web, troubles) = web::bind(plan).await;
+        troubles
+            .iter()
+            .for_each(|text| worker.warnings.always(&format!("{text}; the job goes on")));
+        let warnings = Arc::clone(&worker.warnings);
+        web.on_trouble(move |text| warnings.always(text));
+        let addresses = web.addresses();
+        let scheme = if web.is_tls() { "https" } else { "http" };
+        for address in &addresses {
+            let text = format!("metrics at {scheme}://{address}{}", plan.metrics_path);
+            // Nobody can know which port was free.
+            if plan.listen.iter().any(|asked| asked.ends_with(":0")) {
+                worker.warnings.always(&text);
+            }
+            news.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        }
+        let target = Target {
+            addresses: &addresses,
+            metrics_path: &plan.metrics_path,
+            is_tls: web.is_tls(),
+            identity: &worker.site.identity,
+        };
+        let mut announcement = None;
+        if let (Some(file), false) = (&plan.file_sd, addresses.is_empty()) {
+            match Announcement::make(file, &target).await {
+                Ok(made) => announcement = Some(made),
+                Err(error) => tell_file_sd(&worker.warnings, &error),
+            }
+        }
+        // It ends with the runtime.
+        drop(tokio::spawn(web.serve(Arc::clone(&worker.site))));
+        Served { announcement }
+    }
+
+    /// Takes back what leads to us.
+    pub(super) async fn end(self, warnings: &Warnings) {
+        let Some(announcement) = self.announcement else { return };
+        if let Err(error) = announcement.withdraw().await {
+            tell_file_sd(warnings, &error);
+        }
+    }
+}
+
+fn tell_file_sd(warnings: &Warnings, error: &FileSdError) {
+    let reason = error.source().map(ToString::to_string).unwrap_or_default();
+    warnings.once("file_sd", &format!("{error}: {reason}"));
+}

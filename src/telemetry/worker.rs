@@ -1,0 +1,186 @@
+//! What the telemetry thread does from the first event to the final flush.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opentelemetry::logs::{AnyValue, Severity};
+use opentelemetry::trace::SpanContext;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use crate::model::event::Event;
+use crate::plan::TelemetryPlan;
+use crate::sink::stats::{Ended, Outcome};
+use crate::telemetry::otlp::{By, Exports};
+use crate::telemetry::served::Served;
+use crate::telemetry::site::Site;
+use crate::telemetry::textfile::TextFile;
+use crate::telemetry::warn::Warnings;
+use crate::telemetry::{Begin, Finish, Inbox, News, Note, pushgateway};
+
+/// How often the text file is brought up to date; node_exporter is scraped about as often.
+const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
+
+/// How often the charts of the page get a point.
+const HISTORY_EVERY: Duration = Duration::from_secs(2);
+
+/// The place of log records in [`metrics::Health`].
+const LOGS: usize = 2;
+
+/// Works until the run is over, and sends what is left then.
+pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
+    let warnings = Arc::new(Warnings::new(begin.say));
+    let Begin { plan, site, spans, began: (stamp, context), .. } = begin;
+    if let Some(otlp) = &plan.otlp {
+        otlp.warnings.iter().for_each(|text| warnings.always(text));
+    }
+    let exports = Arc::new(Exports::new(plan.otlp.as_ref(), spans, &site, &warnings));
+    if let Some(logs) = &exports.logs {
+        let name = ("childminder.run.start", Severity::Info);
+        let body = format!("run of {} began", site.identity.name);
+        logs.record(name, (stamp, context.as_ref()), body, Vec::new());
+    }
+    let mut worker = Worker {
+        textfile: plan
+            .textfile_directory
+            .as_ref()
+            .map(|directory| TextFile::new(directory, &site.identity.name)),
+        attempt_began: Duration::ZERO,
+        exports,
+        site,
+        warnings,
+        plan,
+    };
+    let served = Served::begin(&worker, news).await;
+    worker.work(&mut inbox).await;
+    served.end(&worker.warnings).await;
+    worker.flush().await;
+}
+
+/// What the thread does between the first event and the last.
+pub(super) struct Worker {
+    pub(super) plan: TelemetryPlan,
+    pub(super) site: Arc<Site>,
+    exports: Arc<Exports>,
+    textfile: Option<TextFile>,
+    pub(super) warnings: Arc<Warnings>,
+    attempt_began: Duration,
+}
+
+impl Worker {
+    async fn work(&mut self, inbox: &mut Inbox) {
+        let every = |span: Option<Duration>| {
+            let mut ticks = interval(span.unwrap_or(NEVER));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first tick comes at once, and there is nothing to send yet.
+            ticks.reset();
+            ticks
+        };
+        let otlp = self.plan.otlp.as_ref();
+        let sent = |index: usize| otlp.filter(|otlp| otlp.pipelines[index].is_some());
+        let mut spans = every(sent(0).map(|otlp| otlp.span_delay));
+        let mut metrics = every(sent(1).map(|otlp| otlp.metric_interval));
+        let mut records = every(sent(2).map(|otlp| otlp.log_delay));
+        let mut files = every(self.textfile.as_ref().map(|_| TEXTFILE_EVERY));
+        let mut history = every(self.plan.web.is_asked().then_some(HISTORY_EVERY));
+        loop {
+            // What is sent is never waited for here: events must be taken out of their queue.
+            tokio::select! {
+                Some(note) = inbox.notes.recv() => self.take(note),
+                finish = inbox.finish.recv() => return self.finish(finish, inbox),
+                _ = spans.tick() => {
+                    let exports = Arc::clone(&self.exports);
+                    drop(tokio::spawn(async move { exports.send_spans(By::NextTick).await }));
+                }
+                _ = metrics.tick() => {
+                    let exports = Arc::clone(&self.exports);
+                    drop(tokio::spawn(async move { exports.send_metrics(By::NextTick).await }));
+                }
+                _ = records.tick() => {
+                    let exports = Arc::clone(&self.exports);
+                    drop(tokio::spawn(async move { exports.send_records(By::NextTick).await }));
+                }
+                _ = files.tick() => self.write_file().await,
+                _ = history.tick() => self.site.remember(),
+            }
+            let lost = inbox.dropped.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                self.site.note_health(|health| health.dropped[LOGS] += lost);
+            }
+        }
+    }
+
+    /// Takes in what is left, and writes the last records.
+    fn finish(&mut self, finish: Option<Finish>, inbox: &mut Inbox) {
+        while let Ok(note) = inbox.notes.try_recv() {
+            self.take(note);
+        }
+        if let Some(Finish(ended, context)) = finish {
+            self.ended(&ended, context.as_ref());
+        }
+    }
+
+    fn take(&mut self, Note(stamp, event, context): Note) {
+        if let Some(logs) = &self.exports.logs {
+            logs.event(stamp, &event, context.as_ref());
+        }
+        let Some(instruments) = &self.exports.instruments else { return };
+        match *event {
+            Event::Started { .. } => self.attempt_began = stamp.elapsed,
+            Event::StartFailed { .. } => instruments.attempt(Duration::ZERO),
+            Event::Exited { .. } | Event::Signaled { .. } | Event::StatusLost { .. } => {
+                instruments.attempt(stamp.elapsed.saturating_sub(self.attempt_began));
+            }
+            Event::Called { function, took, .. } => instruments.call(function, took),
+            _ => {}
+        }
+    }
+
+    /// The last records.
+    fn ended(&self, ended: &Ended, context: Option<&SpanContext>) {
+        let Some(logs) = &self.exports.logs else { return };
+        let dropped = self.site.health().dropped[LOGS];
+        if dropped > 0 {
+            let name = ("childminder.telemetry.dropped", Severity::Warn);
+            let body = format!("{dropped} log records were dropped");
+            logs.record(name, (ended.stamp, context), body, Vec::new());
+        }
+        let is_success = ended.outcome == Outcome::Success;
+        let severity = if is_success { Severity::Info } else { Severity::Error };
+        let body = format!("run ended with status {}: {}", ended.exit_status, ended.outcome.word());
+        let attributes = vec![
+            ("process.exit.code", AnyValue::Int(ended.exit_status.into())),
+            ("childminder.outcome", ended.outcome.word().into()),
+        ];
+        logs.record(("childminder.run.end", severity), (ended.stamp, context), body, attributes);
+    }
+
+    async fn write_file(&mut self) {
+        let Some(file) = &mut self.textfile else { return };
+        if let Err(error) = file.write(&self.site).await {
+            let directory = self.plan.textfile_directory.clone().unwrap_or_default();
+            let text = format!("no metrics written to '{}': {error}", directory.display());
+            self.warnings.once("textfile", &text);
+        }
+    }
+
+    /// All that is left to do, at once and within one limit of time.
+    async fn flush(&mut self) {
+        let deadline = Instant::now() + self.plan.flush_timeout;
+        let (exports, site) = (Arc::clone(&self.exports), Arc::clone(&self.site));
+        let (url, warnings) = (self.plan.pushgateway.clone(), Arc::clone(&self.warnings));
+        let push = async {
+            let Some(url) = url else { return };
+            let result = timeout_at(deadline, pushgateway::push(&url, &site)).await;
+            let late = Err("no answer within the limit of time".to_owned());
+            if let Err(reason) = result.unwrap_or(late) {
+                warnings.once("pushgateway", &format!("no metrics pushed: {reason}"));
+            }
+        };
+        // A file is written to its end, once it is begun: the lock is waited for a second at most.
+        tokio::join!(exports.flush(deadline), push, self.write_file());
+    }
+}
+
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
