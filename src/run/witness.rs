@@ -26,8 +26,8 @@ use crate::observe::watch::{Clocks, Observed, Onlooker, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
-use crate::sys::clock;
 use crate::sys::reaper::Tree;
+use crate::sys::{clock, program};
 
 /// Takes a sample in.
 type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
@@ -86,6 +86,10 @@ impl Witness {
         witness.begin_attempt();
         let is_on = plan.interval > Duration::ZERO;
         witness.late_at = is_on.then(|| witness.began + LATE);
+        if !is_on {
+            // Nothing wakes us later.
+            program::give_back_code();
+        }
         witness
     }
 
@@ -128,7 +132,11 @@ impl Witness {
         if self.watch_at.is_some_and(|at| at <= now) {
             self.watch_at = None;
             match self.start_watch() {
-                Ok(watch) => self.watch = Some(watch),
+                Ok(watch) => {
+                    self.watch = Some(watch);
+                    // What follows is waiting and sampling, for as long as it takes.
+                    program::give_back_code();
+                }
                 Err(error) => {
                     let text = format!("the job's processes cannot be sampled: {error}");
                     return Some(Event::Notice { text });
@@ -139,6 +147,8 @@ impl Witness {
             return None;
         }
         self.late_at = None;
+        // This job is none of the short ones, and now we wait.
+        program::give_back_code();
         self.cgroup = MemoryCgroup::find(&self.root);
         self.own_before = self.cgroup.as_ref().and_then(MemoryCgroup::oom_kills);
         self.host_before = host::oom_kills(&self.root);

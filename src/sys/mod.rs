@@ -14,6 +14,7 @@ pub mod environment;
 pub mod pidfd_info;
 pub mod poll;
 pub mod proc_events;
+pub mod program;
 pub mod reaper;
 pub mod signals;
 pub mod spawn;
