@@ -432,8 +432,10 @@ pub fn kill(pid: i32, name: &str) {
     Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status().expect("sh starts");
 }
 
-/// The messages of a log, without time, span and host.
+/// The messages of a log, without time, span and host. A line that is just being written, and so has no end
+/// yet, is left for the next look.
 pub fn messages(log: &str) -> Vec<String> {
+    let log = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
     let message = |line: &str| line.split_once("): ").map(|(_, message)| message.to_owned());
     log.lines().map(|line| message(line).unwrap_or_else(|| panic!("no log line: {line}"))).collect()
 }
