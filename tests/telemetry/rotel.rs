@@ -1,4 +1,4 @@
-//! A real collector, of another project: Rotel, in the wheel `rotel` of PyPI.
+//! A real collector, of another project: Rotel, which comes as a Python wheel.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
