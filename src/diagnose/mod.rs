@@ -135,36 +135,32 @@ fn after_a_death(
     Some((VerdictKind::DescendantKilled, confidence))
 }
 
-/// The job died of the very signal that it was asked to stop by, or of ours when it did not heed.
+/// The job died of a signal that it got from us or together with us, or of our SIGKILL when it did not
+/// heed one.
 fn requested(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgement> {
-    let Some(request) = &facts.stop_request else { return heard(facts, signal, ended) };
-    let is_ours = facts.ended_by_us == Some(EndedByUs::StopNotHeeded) && signal == Signal::KILL;
-    if !is_ours && request.info.signal != signal {
-        return heard(facts, signal, ended);
+    if let Some(request) = &facts.stop_request
+        && facts.ended_by_us == Some(EndedByUs::StopNotHeeded)
+        && signal == Signal::KILL
+    {
+        let late = exact("not heeded within --kill-after", "--kill-after");
+        let evidence = vec![ended.clone(), request_words(request), late];
+        return Some((requested_kind(request), Confidence::Certain, evidence));
     }
-    let mut evidence = vec![ended.clone(), request_words(request)];
-    if is_ours {
-        evidence.push(exact("not heeded within --kill-after", "--kill-after"));
-    }
-    Some((requested_kind(request), Confidence::Certain, evidence))
+    // It may have been asked more than once, each time by another signal.
+    let mut all = facts.stop_request.iter().chain(&facts.heard);
+    let heard = all.find(|heard| heard.info.signal == signal)?;
+    Some((requested_kind(heard), Confidence::Certain, vec![ended.clone(), request_words(heard)]))
 }
 
-/// The job died of another signal that it got from us or together with us.
-fn heard(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgement> {
-    let heard = facts.heard.iter().find(|heard| heard.info.signal == signal)?;
-    let kind = match heard.reach {
+/// Who sent it: the terminal, a program that signals all of the job itself, or a process by our hands. Only
+/// some signals ask to stop.
+fn requested_kind(heard: &Heard) -> VerdictKind {
+    match heard.reach {
         Reach::WholeGroup => VerdictKind::KilledByTerminal,
-        _ => VerdictKind::KilledByProcess,
-    };
-    Some((kind, Confidence::Certain, vec![ended.clone(), request_words(heard)]))
-}
-
-/// Who asked: the terminal, a program that signals all of the job itself, or a process by our hands.
-fn requested_kind(request: &Heard) -> VerdictKind {
-    match request.reach {
-        Reach::WholeGroup => VerdictKind::KilledByTerminal,
-        Reach::WholeJob(_) => VerdictKind::KilledByProcess,
-        Reach::OnlyUs | Reach::OurFault => VerdictKind::StopRequested,
+        Reach::OnlyUs | Reach::OurFault if heard.info.signal.asks_to_stop() => {
+            VerdictKind::StopRequested
+        }
+        Reach::WholeJob(_) | Reach::OnlyUs | Reach::OurFault => VerdictKind::KilledByProcess,
     }
 }
 

@@ -79,6 +79,22 @@ fn a_signal_that_we_passed_on_was_a_request_to_stop() {
     assert_eq!(judged(&other), (VerdictKind::Crashed, Confidence::Likely));
 }
 
+/// A shell that is hung up sends SIGHUP and then, to what was stopped, SIGTERM.
+#[test]
+fn who_was_asked_twice_and_died_of_the_first_was_asked_to_stop() {
+    let died = |signal| Facts {
+        stop_request: request(Signal::TERM, Reach::OnlyUs),
+        heard: [Signal::HUP, Signal::USR1, Signal::TERM]
+            .into_iter()
+            .filter_map(|signal| request(signal, Reach::OnlyUs))
+            .collect(),
+        ..facts(killed(signal))
+    };
+    assert_eq!(judged(&died(Signal::HUP)), (VerdictKind::StopRequested, Confidence::Certain));
+    // This one asks for nothing in particular.
+    assert_eq!(judged(&died(Signal::USR1)), (VerdictKind::KilledByProcess, Confidence::Certain));
+}
+
 #[test]
 fn the_terminal_and_the_batch_system_are_told_apart_from_us() {
     let ctrl_c = Facts {

@@ -95,6 +95,13 @@ impl Signal {
         matches!(self, Signal::TSTP | Signal::TTIN | Signal::TTOU)
     }
 
+    /// Returns whether it asks a program to end, by custom (signal(7)); a hang-up may also mean to read its
+    /// files again.
+    #[must_use]
+    pub fn asks_to_stop(self) -> bool {
+        matches!(self, Signal::TERM | Signal::INT | Signal::QUIT | Signal::HUP)
+    }
+
     /// Returns whether the kernel raises it for a fault of the program itself (signal(7)).
     #[must_use]
     pub fn is_fault(self) -> bool {

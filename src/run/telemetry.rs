@@ -14,7 +14,7 @@ use crate::model::event::Event;
 use crate::model::process::{Pid, RunId, Sender};
 use crate::model::redact::Redactor;
 use crate::model::sample::TreeSample;
-use crate::model::signal::{Signal, SignalInfo};
+use crate::model::signal::SignalInfo;
 use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
 use crate::run::senders::user_name;
@@ -223,11 +223,9 @@ impl Told {
                 return thread.losses();
             }
             batch.clear();
-            if has_signals && signals.read(&mut batch).is_ok() {
-                let ends = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
-                if batch.iter().any(|raw| ends.contains(&raw.signal)) {
-                    return Some("telemetry was cut short by a signal".to_owned());
-                }
+            let has_read = has_signals && signals.read(&mut batch).is_ok();
+            if has_read && batch.iter().any(|raw| raw.signal.asks_to_stop()) {
+                return Some("telemetry was cut short by a signal".to_owned());
             }
         }
         Some("telemetry did not end in time".to_owned())

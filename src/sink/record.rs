@@ -113,9 +113,6 @@ struct Attempt {
 /// So many are kept.
 const SENDERS_MAX: usize = 8;
 
-/// Signals that ask a job to stop.
-const STOP_REQUESTS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
-
 impl Rows {
     fn take(&mut self, stamp: Stamp, event: &Event) -> Option<Row> {
         match event {
@@ -269,8 +266,8 @@ impl Attempt {
             self.verdict.as_ref().is_some_and(|one| one.kind == VerdictKind::StopRequested);
         match self.end {
             Some(Termination::Signaled { signal, .. }) => latest(&|one| one == signal)
-                .or_else(|| latest(&|one| is_stopped && STOP_REQUESTS.contains(&one))),
-            _ => latest(&|one| is_stopped && STOP_REQUESTS.contains(&one)),
+                .or_else(|| latest(&|one| is_stopped && one.asks_to_stop())),
+            _ => latest(&|one| is_stopped && one.asks_to_stop()),
         }
     }
 }

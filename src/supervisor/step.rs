@@ -27,9 +27,6 @@ fn is_part_of_resumption(job: &mut Job, now: Moment) -> bool {
     job.resumed_at.is_some_and(|at| now - at < RESUMPTION)
 }
 
-/// The signals that ask a job to stop.
-const STOP_REQUESTS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
-
 impl Supervisor {
     /// Takes in what happened and returns what is to be done, in that order.
     #[must_use]
@@ -231,7 +228,7 @@ impl Supervisor {
 
     /// Returns whether it asks us to stop, and if so remembers that nothing is to be restarted.
     fn note_stop_request(&mut self, info: &SignalInfo, reach: Reach) -> bool {
-        let is_request = self.job_hears(info, reach) && STOP_REQUESTS.contains(&info.signal);
+        let is_request = self.job_hears(info, reach) && info.signal.asks_to_stop();
         // SIGHUP may also mean "read your files again": only a death by it forbids a restart.
         self.is_stop_requested |= is_request && info.signal != Signal::HUP;
         is_request
