@@ -13,6 +13,7 @@ pub mod process;
 pub mod redact;
 pub mod sample;
 pub mod scene;
+pub mod shared;
 pub mod shell;
 pub mod signal;
 pub mod text;

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{Peaks, Seen, TreeSample};
+use crate::model::shared::lock;
 use crate::model::time::Moment;
 use crate::observe::files::Files;
 use crate::observe::members::Row;
@@ -168,11 +169,6 @@ impl Shared {
         let waited = self.told.wait_timeout_while(guard, span, |is_over| !*is_over);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
-}
-
-/// No one panics while holding a lock, and what is in there is whole in any case.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Which processes' files were looked at, and when again.

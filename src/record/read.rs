@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memchr::{memchr, memchr_iter};
 
+use crate::model::shared::lock;
 use crate::record::cells;
 use crate::record::lines::{LINE_BYTES_MAX, Lines, Segment, Source, read_at};
 use crate::record::row::{Column, Row};
@@ -197,7 +198,7 @@ impl Record {
                 let mut state = new();
                 let mut see = |row: &RawRow<'_>| visit(&mut state, row);
                 let skipped = self.read(segment, &mut buffer, &mut see);
-                let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut done = lock(&done);
                 done.push((segment.number, skipped, state));
             }
         };

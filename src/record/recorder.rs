@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::model::shared::lock;
 use crate::record::row::Row;
 use crate::record::write::{Kept, Trouble, Writer};
 
@@ -116,7 +117,7 @@ impl Recorder {
 impl Shared {
     /// No one panics while holding the lock, and what is in there is whole in any case.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn base(&self) -> &Row {

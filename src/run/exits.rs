@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::scene::{BY_PIDFD, Death};
+use crate::model::shared::lock;
 use crate::observe::members::Row;
 use crate::sys::pidfd_info::{self, End, Held};
 
@@ -87,7 +88,7 @@ impl Exits {
 
     /// Nobody panics while holding the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

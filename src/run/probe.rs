@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::model::event::Event;
+use crate::model::shared::lock;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::plan::{Function, ProbePlan};
@@ -246,7 +247,7 @@ impl Worker {
 
     /// No call starts any more; the one that runs goes on to its end.
     fn stop(&self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.stop.0) = true;
         self.stop.1.notify_all();
     }
 
@@ -267,7 +268,7 @@ fn call_until(
     waker: &EventFd,
 ) {
     let directory = temporary_directory();
-    let is_stopped = || *stop.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_stopped = || *lock(&stop.0);
     while clock::now() < end && !is_stopped() {
         let function = match function {
             Function::Random => probe::choose(u64::from_ne_bytes(clock::random())),
@@ -283,7 +284,7 @@ fn call_until(
         waker.write(1).ok();
         if has_failed {
             let span = RETRY_AFTER.min(end - clock::now());
-            let guard = stop.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let guard = lock(&stop.0);
             // Either the time is over or we were told to stop: the loop's condition knows.
             drop(stop.1.wait_timeout_while(guard, span, |stopped| !*stopped));
         }

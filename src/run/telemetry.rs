@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::unistd::{getpid, getuid};
@@ -14,6 +14,7 @@ use crate::model::event::Event;
 use crate::model::process::{Pid, RunId, Sender};
 use crate::model::redact::Redactor;
 use crate::model::sample::TreeSample;
+use crate::model::shared::lock;
 use crate::model::signal::SignalInfo;
 use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
@@ -143,7 +144,7 @@ impl Told {
     pub(super) fn publish(&mut self, stamp: Stamp, event: &Event) {
         let hidden = self.hidden(event);
         let event = &*hidden;
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).apply(stamp, event);
+        lock(&self.stats).apply(stamp, event);
         let context = self.traces.as_ref().map(Traces::context);
         if let Some(traces) = &mut self.traces {
             traces.apply(stamp, event);
@@ -190,14 +191,14 @@ impl Told {
     /// What the observing thread calls with each sample.
     pub(super) fn on_sample(&self) -> impl Fn(&TreeSample) + Send + Sync + use<> {
         let stats = Arc::clone(&self.stats);
-        move |sample| stats.lock().unwrap_or_else(PoisonError::into_inner).sampled(*sample)
+        move |sample| lock(&stats).sampled(*sample)
     }
 
     /// The run is over, and its exit status fixed: begins to send what is left.
     pub(super) fn finish(&mut self, exit_status: u8) {
         let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
         let ended = {
-            let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stats = lock(&self.stats);
             stats.finish(stamp, exit_status);
             stats.ended
         };

@@ -2,7 +2,7 @@
 //! thread of the SDK's.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -15,6 +15,7 @@ use opentelemetry_sdk::metrics::{
     InstrumentKind, ManualReader, Pipeline, SdkMeterProvider, Temporality,
 };
 
+use crate::model::shared::lock;
 use crate::sink::stats::{ATTEMPT_BOUNDS, CALL_BOUNDS};
 use crate::telemetry::catalogue::FAMILIES;
 use crate::telemetry::exposition::Collected;
@@ -104,7 +105,7 @@ impl Instruments {
     /// Returns all numbers in the form that is sent.
     #[must_use]
     pub fn collect(&self, collected: Collected) -> Option<ResourceMetrics> {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(collected));
+        *lock(&self.latest) = Some(Arc::new(collected));
         let mut metrics = ResourceMetrics::default();
         self.reader.collect(&mut metrics).ok()?;
         Some(metrics)
@@ -136,7 +137,7 @@ fn observe(
     let help = families[0].help;
     let (latest, labels) = (Arc::clone(latest), labels.to_vec());
     let callback = move |observer: &dyn AsyncInstrument<f64>| {
-        let collected = latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let collected = lock(&latest).clone();
         for (family, points) in collected.iter().flat_map(|all| all.iter()) {
             let Some(otlp) = family.otlp.filter(|otlp| otlp.name == name) else { continue };
             for point in points {

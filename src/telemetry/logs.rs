@@ -1,7 +1,7 @@
 //! Log records: an event of the run, named and with a severity, in the trace of its attempt.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::InstrumentationScope;
@@ -13,6 +13,7 @@ use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerPr
 
 use crate::model::event::Event;
 use crate::model::process::Sender;
+use crate::model::shared::lock;
 use crate::sink::Stamp;
 use crate::telemetry::traces;
 
@@ -54,12 +55,12 @@ impl LogQueue {
     /// Takes out all that wait.
     #[must_use]
     pub fn take(&self) -> Vec<(SdkLogRecord, InstrumentationScope)> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+        lock(&self.records).drain(..).collect()
     }
 
     /// Puts back what could not be sent, for the next try, as far as there is room.
     pub fn put_back(&self, records: Vec<(SdkLogRecord, InstrumentationScope)>) -> u64 {
-        let mut queue = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.records);
         let room = self.capacity.saturating_sub(queue.len());
         let dropped = records.len().saturating_sub(room);
         records.into_iter().skip(dropped).rev().for_each(|record| queue.push_front(record));
@@ -77,7 +78,7 @@ struct Collector(Arc<LogQueue>);
 
 impl LogProcessor for Collector {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        let mut queue = self.0.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0.records);
         if queue.len() >= self.0.capacity {
             queue.pop_front();
             self.0.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

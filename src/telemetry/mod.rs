@@ -25,13 +25,14 @@ mod worker;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use opentelemetry::trace::SpanContext;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::model::event::Event;
+use crate::model::shared::lock;
 use crate::plan::TelemetryPlan;
 use crate::sink::Stamp;
 use crate::sink::stats::Ended;
@@ -125,7 +126,7 @@ impl Telemetry {
     /// Takes what there is to tell in the log.
     #[must_use]
     pub fn take_news(&self) -> Vec<String> {
-        std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.news))
     }
 
     /// Asks for the final flush.

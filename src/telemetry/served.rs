@@ -1,8 +1,9 @@
 //! Serves the metrics while the job runs, and tells Prometheus where.
 
 use std::error::Error;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use crate::model::shared::lock;
 use crate::telemetry::file_sd::{Announcement, FileSdError, Target};
 use crate::telemetry::warn::Warnings;
 use crate::telemetry::worker::Worker;
@@ -34,7 +35,7 @@ impl Served {
             if plan.listen.iter().any(|asked| asked.ends_with(":0")) {
                 worker.warnings.always(&text);
             }
-            news.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            lock(news).push(text);
         }
         let target = Target {
             addresses: &addresses,

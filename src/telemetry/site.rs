@@ -1,13 +1,14 @@
 //! The one place where telemetry gets its numbers: the snapshot of the run, read under a lock that
 //! is held for a moment, and texts made of it, kept as long as nothing changed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::body::Bytes;
 use serde::Serialize;
 
 use crate::model::process::Pid;
+use crate::model::shared::lock;
 use crate::model::time::Moment;
 use crate::sink::stats::Stats;
 use crate::telemetry::exposition::{self, Clamp, Collected, Exemplar};
@@ -54,11 +55,6 @@ struct Text {
     made: Moment,
     generation: u64,
     bytes: Bytes,
-}
-
-/// No one panics while holding a lock, and what is in there is whole in any case.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Site {

@@ -5,7 +5,7 @@
 //! the attempt the call of the job (semantic conventions for command line programs).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
@@ -21,6 +21,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, Spa
 
 use crate::model::event::Event;
 use crate::model::outcome::{SpawnFailure, Termination};
+use crate::model::shared::lock;
 use crate::model::signal::Signal;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::VerdictKind;
@@ -49,12 +50,12 @@ impl SpanQueue {
     /// Takes out all that wait.
     #[must_use]
     pub fn take(&self) -> Vec<SpanData> {
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+        lock(&self.spans).drain(..).collect()
     }
 
     /// Puts back what could not be sent, for the next try, as far as there is room.
     pub fn put_back(&self, spans: Vec<SpanData>) -> u64 {
-        let mut queue = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.spans);
         let room = self.capacity.saturating_sub(queue.len());
         let dropped = spans.len().saturating_sub(room);
         spans.into_iter().skip(dropped).rev().for_each(|span| queue.push_front(span));
@@ -75,7 +76,7 @@ impl SpanProcessor for Collector {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        let mut queue = self.0.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0.spans);
         if queue.len() >= self.0.capacity {
             queue.pop_front();
             self.0.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! Trouble of telemetry: told once of each kind on standard error, and counted.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::model::redact::Redactor;
+use crate::model::shared::lock;
 
 /// Tells each kind of trouble once.
 pub struct Warnings {
@@ -20,7 +21,7 @@ impl Warnings {
 
     /// Tells trouble, unless there was some of that kind before.
     pub fn once(&self, kind: &'static str, text: &str) {
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(kind) {
+        if lock(&self.told).insert(kind) {
             self.always(&format!("{text}; the job goes on"));
         }
     }

@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::HeaderMap;
@@ -15,6 +15,7 @@ use hyper::StatusCode;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use tokio::time::Instant;
 
+use crate::model::shared::lock;
 use crate::telemetry::web::config::{ConfigError, Protection, Read};
 use crate::telemetry::web::passwords::Passwords;
 use crate::telemetry::web::routes::{Answer, plain};
@@ -49,10 +50,6 @@ struct Look([u64; 3], [(i64, i64); 2]);
 struct Bucket {
     tokens: f64,
     filled: Option<Instant>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn look(path: &Path) -> Option<Look> {

@@ -4,7 +4,7 @@
 //! of its own, a wrong one makes the next wait, and what was found out is remembered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::model::shared::lock;
 use crate::sys::clock;
 
 /// So many right answers and so many wrong ones are remembered.
@@ -114,11 +115,11 @@ impl Found {
 }
 
 fn has(list: &Mutex<VecDeque<Uuid>>, key: &Uuid) -> bool {
-    list.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    lock(list).contains(key)
 }
 
 fn remember(list: &Mutex<VecDeque<Uuid>>, key: Uuid) {
-    let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut list = lock(list);
     if list.len() >= REMEMBERED_MAX {
         list.pop_front();
     }

@@ -1,7 +1,7 @@
 //! What is at which path.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -13,6 +13,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
+use crate::model::shared::lock;
 use crate::telemetry::site::{Form, Site};
 use crate::telemetry::web::negotiation;
 
@@ -82,7 +83,7 @@ impl Routes {
     /// The same text is packed once, however many ask. It is the same if it is in the same place:
     /// the one that we hold keeps its place taken.
     fn packed(&self, form: Form, text: &Bytes) -> Bytes {
-        let mut packed = self.packed[form as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packed = lock(&self.packed[form as usize]);
         match &*packed {
             Some((from, bytes)) if from.as_ptr() == text.as_ptr() => bytes.clone(),
             _ => {
