@@ -9,6 +9,7 @@ use std::io::Write;
 
 use childminder::cli::childminder::{Invocation, parse};
 use childminder::model::outcome::OWN_FAILURE;
+use childminder::model::text::Escaped;
 use childminder::run;
 use childminder::sys::entry::{self, Given};
 use childminder::sys::environment;
@@ -29,10 +30,16 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 
 fn carry_out(arguments: Vec<OsString>, given: Given) -> u8 {
     match parse(arguments, environment::entries()) {
-        Ok(Invocation::Run(plan)) => match run::run(&plan, given) {
-            Ok(status) => status,
-            Err(error) => fail(&error, ""),
-        },
+        Ok(Invocation::Run(plan, warnings)) => {
+            for warning in warnings {
+                // The job matters more than a warning that nobody can read.
+                writeln!(std::io::stderr(), "childminder: {}", Escaped(&warning)).ok();
+            }
+            match run::run(&plan, given) {
+                Ok(status) => status,
+                Err(error) => fail(&error, ""),
+            }
+        }
         Ok(Invocation::Show(text)) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => 0,
             Err(error) => fail(&error, ""),

@@ -10,7 +10,8 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::options::{Format, Observed, OnLoss, Recorded, StragglerPolicy, Telemetry, Typed};
-use crate::cli::{UsageError, one_line, otel};
+use crate::cli::variables::{self, FOR_JOBS, PREFIX, variable};
+use crate::cli::{UsageError, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
 use crate::plan::{
     Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, ProbePlan,
@@ -20,15 +21,11 @@ use crate::plan::{
 /// What the user wants of the program.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Invocation {
-    /// A run.
-    Run(Box<RunPlan>),
+    /// A run, and what to warn of before it.
+    Run(Box<RunPlan>, Vec<String>),
     /// This text, such as the help, on standard output.
     Show(String),
 }
-
-/// Variables of ours that are no options: an outer childminder tells the job these.
-const TOLD_TO_JOBS: [&str; 3] =
-    ["CHILDMINDER_RUN_ID", "CHILDMINDER_ATTEMPT", "CHILDMINDER_PREVIOUS_VERDICT"];
 
 /// Reads the command line (without the program's own name) and the environment, whose entries are
 /// `NAME=value`.
@@ -41,24 +38,38 @@ pub fn parse<'a>(
     environment: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Invocation, UsageError> {
     let is_plain = arguments.first().is_some_and(|first| !first.as_bytes().starts_with(b"-"));
+    let names: Vec<String> = environment.filter_map(name_of_ours).collect();
     // The usual case needs no parser: its work would take as long as starting the job.
-    if is_plain && !is_set_by(environment) {
+    if is_plain && names.is_empty() {
         return job_plan(arguments, |job| job)
-            .map(|work| Invocation::Run(Box::new(RunPlan::new(default_log(), work))));
+            .map(|work| Invocation::Run(Box::new(RunPlan::new(default_log(), work)), Vec::new()));
     }
-    parse_options(arguments)
+    parse_options(arguments, &names)
 }
 
-fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+/// `names` are those of the variables in the environment.
+fn parse_options(arguments: Vec<OsString>, names: &[String]) -> Result<Invocation, UsageError> {
     let name = std::iter::once(OsString::from("childminder"));
-    let parsed = Typed::command().try_get_matches_from(name.chain(arguments)).and_then(|matches| {
-        let source = matches.value_source("stop_on");
-        let is_stop_on_typed = source == Some(ValueSource::CommandLine);
-        Ok((Typed::from_arg_matches(&matches)?, is_stop_on_typed))
+    let mut table = variables::without_empty(Typed::command());
+    let parsed = table.try_get_matches_from_mut(name.chain(arguments)).and_then(|matches| {
+        let is_from = |option, source| matches.value_source(option) == Some(source);
+        let is_stop_on_typed = is_from("stop_on", ValueSource::CommandLine);
+        let lists = ["tag", "metric_label"].map(|list| is_from(list, ValueSource::EnvVariable));
+        Ok((Typed::from_arg_matches(&matches)?, is_stop_on_typed, lists))
     });
     match parsed {
-        Ok((typed, is_stop_on_typed)) => {
-            plan(typed, is_stop_on_typed).map(|plan| Invocation::Run(Box::new(plan)))
+        Ok((mut typed, is_stop_on_typed, [are_tags_set, are_labels_set])) => {
+            // On the command line the option is given again; a variable can only be set once.
+            if are_tags_set {
+                let tags = &mut typed.recorded.tag;
+                *tags = split_pairs("CHILDMINDER_TAG", tags, values::tag)?;
+            }
+            if are_labels_set {
+                let labels = &mut typed.telemetry.metric_label;
+                *labels = split_pairs("CHILDMINDER_METRIC_LABEL", labels, values::metric_label)?;
+            }
+            let warnings = variables::unknown(&table, names);
+            plan(typed, is_stop_on_typed).map(|plan| Invocation::Run(Box::new(plan), warnings))
         }
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
@@ -69,19 +80,37 @@ fn parse_options(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
     }
 }
 
-/// Whether any option, or OpenTelemetry, is set by a variable.
-fn is_set_by<'a>(mut environment: impl Iterator<Item = &'a [u8]>) -> bool {
-    environment.any(|entry| {
-        let name = entry.split(|byte| *byte == b'=').next().unwrap_or(entry);
-        name.starts_with(b"OTEL_")
-            || (name.starts_with(b"CHILDMINDER_")
-                && !TOLD_TO_JOBS.iter().any(|told| name == told.as_bytes()))
-    })
+/// Returns the name of a variable that sets an option, or OpenTelemetry; an empty one is unset.
+fn name_of_ours(entry: &[u8]) -> Option<String> {
+    let is_ours = entry.starts_with(PREFIX.as_bytes());
+    if !is_ours && !entry.starts_with(b"OTEL_") {
+        return None;
+    }
+    let (name, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+    (!value.is_empty() && !FOR_JOBS.contains(&name)).then(|| name.to_owned())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the environment is part of what was typed")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+/// A key and its value.
+type Pair = (String, String);
+
+/// Reads all pairs of a variable, `a=1,b=2`, whose first pair holds the others. A part without `=`
+/// belongs to the value before it.
+fn split_pairs(
+    variable: &str,
+    pairs: &[Pair],
+    check: impl Fn(&str) -> Result<Pair, String>,
+) -> Result<Vec<Pair>, UsageError> {
+    let mut texts: Vec<String> = Vec::new();
+    for (key, values) in pairs {
+        for part in format!("{key}={values}").split(',') {
+            match texts.last_mut() {
+                Some(last) if !part.contains('=') => *last = format!("{last},{part}"),
+                _ => texts.push(part.trim_start().to_owned()),
+            }
+        }
+    }
+    let checked = texts.iter().map(|text| check(text)).collect::<Result<_, _>>();
+    checked.map_err(|why| UsageError(format!("invalid value of {variable}: {why}")))
 }
 
 /// Names the variable that a bad value came from: nobody typed it.
@@ -98,7 +127,7 @@ fn from_environment(error: &clap::Error) -> String {
         return String::new();
     };
     let name = option.split(' ').next().unwrap_or(option).trim_start_matches('-');
-    let variable = format!("CHILDMINDER_{}", name.replace(['-', '.'], "_").to_uppercase());
+    let variable = format!("{PREFIX}{}", name.replace(['-', '.'], "_").to_uppercase());
     let set = std::env::var_os(&variable).unwrap_or_default();
     if set.to_string_lossy().contains(value) && !set.is_empty() {
         format!(" (set by {variable} in the environment)")
@@ -292,12 +321,12 @@ mod tests {
     use super::*;
 
     fn parsed(line: &[&str]) -> Result<Invocation, UsageError> {
-        parse_options(line.iter().map(OsString::from).collect())
+        parse_options(line.iter().map(OsString::from).collect(), &[])
     }
 
     fn job(line: &[&str]) -> JobPlan {
         match parsed(line) {
-            Ok(Invocation::Run(plan)) => match plan.work {
+            Ok(Invocation::Run(plan, _)) => match plan.work {
                 Work::Job(job) => *job,
                 Work::Probe(_) => panic!("{line:?} is a probe"),
             },
@@ -312,7 +341,49 @@ mod tests {
     #[test]
     fn the_short_way_without_a_parser_gives_the_same_plan() {
         let line: Vec<OsString> = ["ls", "-lR", "--", "-c"].map(OsString::from).into();
-        assert_eq!(parse(line.clone(), std::iter::empty()), parse_options(line));
+        assert_eq!(parse(line.clone(), std::iter::empty()), parse_options(line, &[]));
+    }
+
+    #[test]
+    fn an_empty_variable_is_unset_and_those_for_jobs_are_no_options() {
+        let entries =
+            [&b"CHILDMINDER_TIMEOUT="[..], b"CHILDMINDER_ATTEMPT=2", b"HOME=/x", b"OTEL_X="];
+        assert_eq!(entries.into_iter().find_map(name_of_ours), None);
+        assert_eq!(name_of_ours(b"OTEL_SDK_DISABLED=true"), Some("OTEL_SDK_DISABLED".into()));
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_reported_with_the_nearest_name() {
+        let names = ["CHILDMINDER_TIMEUOT", "CHILDMINDER_TIMEOUT", "CHILDMINDER_ZZZ", "OTEL_X"];
+        let names = names.map(String::from);
+        let line = vec![OsString::from("ls")];
+        let Ok(Invocation::Run(_, warnings)) = parse_options(line, &names) else {
+            panic!("no run")
+        };
+        assert_eq!(
+            warnings,
+            [
+                "unknown variable CHILDMINDER_TIMEUOT in the environment; did you mean \
+                 CHILDMINDER_TIMEOUT?",
+                "unknown variable CHILDMINDER_ZZZ in the environment",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_comma_is_part_of_a_value_and_parts_the_pairs_of_a_variable() {
+        let Ok(Invocation::Run(plan, _)) = parsed(&["--tag", "note=a, b", "--tag", "x=1", "ls"])
+        else {
+            panic!("no run")
+        };
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(plan.naming.tags, [pair("note", "a, b"), pair("x", "1")]);
+        let split = |text: &str| {
+            let first = values::tag(text).expect("a pair");
+            split_pairs("CHILDMINDER_TAG", &[first], values::tag)
+        };
+        assert_eq!(split("a=1,b=2,c, d"), Ok(vec![pair("a", "1"), pair("b", "2,c, d")]));
+        assert!(split("a=1,=2").is_err());
     }
 
     #[test]
@@ -368,6 +439,24 @@ mod tests {
             (&["-c"], "no command"),
             (&["-c", ""], "empty word"),
             (&["-l", "", "ls"], "--log-directory"),
+            (
+                &["--tiemout", "5", "ls"],
+                "unexpected argument '--tiemout'; did you mean '--timeout'?",
+            ),
+            (
+                &["-t", "many", "ls"],
+                "invalid value for '--n-restart': 'many' is not a whole number",
+            ),
+            (&["--timeout", "-5", "ls"], "invalid value for '--timeout': '-5' is not a duration"),
+            (&["--timeout"], "'--timeout' needs a value: DURATION"),
+            (&["--log-format"], "'--log-format' needs a value: text or json"),
+            (
+                &["--stragglers", "foo", "ls"],
+                "invalid value 'foo' for '--stragglers': say leave, wait or kill",
+            ),
+            (&["--append=maybe", "ls"], "'--append' takes no value, but 'maybe' was given"),
+            (&["-x", "ls"], "unexpected argument '-x'"),
+            (&["--pushgateway", "foo", "ls"], "'--pushgateway': it is not an address"),
         ] {
             let message = refused(line);
             assert!(message.contains(words), "{line:?}: {message}");

@@ -54,7 +54,7 @@ pub(super) struct Typed {
     pub(super) error: Option<PathBuf>,
     /// Run a built-in function again and again for SECONDS. FUNCTION is math-int, math-fp,
     /// string, file, memory, random (one of those five anew each call) or sleep
-    #[arg(short, long, value_name = "SECONDS", value_parser = values::duration, help_heading = "Probe")]
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::duration, help_heading = "Probe")]
     pub(super) function: Option<Duration>,
     /// Redirect the job's standard input from FILE
     #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
@@ -78,7 +78,7 @@ pub(super) struct Typed {
     #[arg(short = 's', long)]
     pub(super) restart_signalled: bool,
     /// Restart at most N times, whatever the causes
-    #[arg(short = 't', long, visible_alias = "n-restarts", value_name = "N", default_value_t = 4)]
+    #[arg(short = 't', long, visible_alias = "n-restarts", value_name = "N", allow_negative_numbers = true, value_parser = values::count, default_value = "4")]
     pub(super) n_restart: u32,
     /// Go to DIR first: both log directory and job
     #[arg(short, long, value_name = "DIR", help_heading = "Redirection")]
@@ -138,14 +138,14 @@ pub(super) struct Supervision {
     #[arg(long, value_name = "MIN..MAX", value_parser = values::backoff, env = "CHILDMINDER_BACKOFF", hide_env = true)]
     pub(super) backoff: Option<Backoff>,
     /// An attempt that lasts so long sets the back-off back to its beginning
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "60", env = "CHILDMINDER_STABLE", hide_env = true)]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, default_value = "60", env = "CHILDMINDER_STABLE", hide_env = true)]
     pub(super) stable: Duration,
     /// End an attempt that takes longer: SIGTERM to all its processes, then SIGKILL
-    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, env = "CHILDMINDER_TIMEOUT", hide_env = true)]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::positive_duration, env = "CHILDMINDER_TIMEOUT", hide_env = true)]
     pub(super) timeout: Option<Duration>,
     /// How long after SIGTERM comes SIGKILL [default: 30 when childminder ends the job; never
     /// for a SIGTERM that it only passed on]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, env = "CHILDMINDER_KILL_AFTER", hide_env = true)]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, env = "CHILDMINDER_KILL_AFTER", hide_env = true)]
     pub(super) kill_after: Option<Duration>,
     /// Which signals sent to childminder the job gets as well: all, none or a list
     #[arg(long, value_name = "LIST", value_parser = values::forward, default_value = "all", env = "CHILDMINDER_FORWARD", hide_env = true)]
@@ -169,7 +169,7 @@ pub(super) struct Supervision {
 #[command(next_help_heading = "Observation")]
 pub(super) struct Observed {
     /// Look at the job's processes so often; 0 is never
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "1", env = "CHILDMINDER_SAMPLE", hide_env = true)]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, default_value = "1", env = "CHILDMINDER_SAMPLE", hide_env = true)]
     pub(super) sample: Duration,
     /// Note which files the job has open, and how
     #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_FILES", hide_env = true)]
@@ -212,7 +212,7 @@ pub(super) struct Recorded {
     #[arg(long, value_parser = values::name, env = "CHILDMINDER_BATCH", hide_env = true)]
     pub(super) batch: Option<String>,
     /// Anything else about the run; may be given again
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = values::tag, env = "CHILDMINDER_TAG", hide_env = true)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::tag, env = "CHILDMINDER_TAG", hide_env = true)]
     pub(super) tag: Vec<(String, String)>,
     /// Hide words of the command line that match, besides passwords and tokens, in everything that
     /// leaves the machine or is shared: `--redact 'key-*'` (* is anything); may be given again
@@ -259,13 +259,13 @@ pub(super) struct Telemetry {
     #[arg(long, value_name = "DIR", env = "CHILDMINDER_TEXTFILE_DIRECTORY", hide_env = true)]
     pub(super) textfile_directory: Option<PathBuf>,
     /// Push metrics to a Prometheus Pushgateway at the end
-    #[arg(long, value_name = "URL", env = "CHILDMINDER_PUSHGATEWAY", hide_env = true)]
+    #[arg(long, value_name = "URL", value_parser = values::pushgateway, env = "CHILDMINDER_PUSHGATEWAY", hide_env = true)]
     pub(super) pushgateway: Option<String>,
     /// A label for every metric; up to five
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = values::metric_label, env = "CHILDMINDER_METRIC_LABEL", hide_env = true)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::metric_label, env = "CHILDMINDER_METRIC_LABEL", hide_env = true)]
     pub(super) metric_label: Vec<(String, String)>,
     /// How long the end may be held up by telemetry that is not sent yet
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "2", env = "CHILDMINDER_OTEL_FLUSH_TIMEOUT", hide_env = true)]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, default_value = "2", env = "CHILDMINDER_OTEL_FLUSH_TIMEOUT", hide_env = true)]
     pub(super) otel_flush_timeout: Duration,
     /// Begin a trace of its own, linked to the one in TRACEPARENT
     #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_NEW_TRACE", hide_env = true)]

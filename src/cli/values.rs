@@ -15,7 +15,7 @@ const UNITS: [(&str, f64); 6] =
 
 /// Reads `90`, `1.5s`, `250ms`, `2m`, `1h30m`: a number without a unit is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no span of time (say 90, 1.5s, 250ms, 2m, 1h30m or 1d)");
+    let wrong = || format!("'{text}' is not a duration: say 90, 1.5s, 250ms, 2m, 1h30m or 1d");
     let mut rest = text;
     let mut seconds = 0.0;
     while !rest.is_empty() {
@@ -43,7 +43,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// A span that has to be longer than nothing.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("a limit of nothing would end the job at once".into()),
+        Duration::ZERO => Err("it would end the job at once: say a duration above 0".into()),
         span => Ok(span),
     }
 }
@@ -156,6 +156,23 @@ pub(super) fn web_path(text: &str) -> Result<String, String> {
         _ if text.starts_with('/') && text.bytes().all(is_plain) => Ok(text.to_owned()),
         _ => Err(format!("'{text}' is no path such as /metrics")),
     }
+}
+
+/// Reads a count, which may be zero.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("'{text}' is not a whole number from 0 to {}", u32::MAX))
+}
+
+/// Reads the address of a Pushgateway.
+pub(super) fn pushgateway(text: &str) -> Result<String, String> {
+    let rest = ["http://", "https://"].into_iter().find_map(|scheme| text.strip_prefix(scheme));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // Who may be in there with a password is not repeated.
+    if host.is_empty() || host.starts_with(':') || text.contains(char::is_whitespace) {
+        return Err("it is not an address: say http://HOST:PORT, with or without a path".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads a count that is at least one.

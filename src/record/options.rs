@@ -165,7 +165,7 @@ mod tests {
 
     fn plan(words: &[OsString]) -> RunPlan {
         match parse(words.to_vec(), std::iter::empty()) {
-            Ok(Invocation::Run(plan)) => *plan,
+            Ok(Invocation::Run(plan, _)) => *plan,
             other => panic!("{words:?}: {other:?}"),
         }
     }
