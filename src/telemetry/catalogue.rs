@@ -212,7 +212,7 @@ pub const FAMILIES: &[Family] = &[
     gauge("process_threads", "Number of OS threads in the process.", |all| maybe(all.itself.map(|own| own.threads as f64))),
 ];
 
-/// The revision that was built, for those who set it when they build.
+/// The git revision that was built (build.rs); `unknown` for an archive of the sources.
 const REVISION: &str = match option_env!("CHILDMINDER_REVISION") {
     Some(revision) => revision,
     None => "unknown",
