@@ -5,6 +5,7 @@
 //! `corpus.txt` in Cargo's directory for temporary files, to be read as the person would who is woken by one.
 
 #![expect(clippy::disallowed_methods, reason = "tests read the environment")]
+#![expect(clippy::too_many_lines, reason = "the cases are tables")]
 
 mod case;
 #[path = "../support/mod.rs"]
@@ -32,14 +33,14 @@ use case::{Case, Outcome, Who};
 use support::{Place, is_root, kill, program, skip};
 
 /// So many cases run at once: most of them wait.
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 8;
 
 /// An ordinary user.
 const USER: u32 = 65534;
 
 /// What each script begins with. `$CM` is childminder, `$DEATHS` the compiled helper.
 const PRELUDE: &str = r#"
-ulimit -c 0
+ulimit -Sc 0
 # Waits until a file is there.
 await() { i=0; until [ -e "$1" ]; do i=$((i+1)); [ $i -lt 900 ] || exit 99; sleep 0.03; done; }
 # Starts childminder in the background, with SIGINT and SIGQUIT as they are in the foreground.
@@ -81,6 +82,7 @@ impl Tools {
         fs::set_permissions(directory.path(), permit).expect("ours");
         let tools = Tools { directory };
         fs::copy(program(), tools.path("childminder")).expect("a copy");
+        fs::write(tools.path("prelude"), PRELUDE).expect("written");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/deaths.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-O1", "-g", "-w", "-o"]).arg(tools.path("deaths")).arg(source);
@@ -113,7 +115,8 @@ fn run(case: &Case, as_user: bool, tools: &Tools) -> Run {
             command.args(["--clear-groups", "sh"]);
             std::os::unix::fs::chown(place.path(), Some(USER), Some(USER)).expect("we are root");
         }
-        command.args(["-c", &format!("{PRELUDE}{}", case.script)]);
+        let prelude = tools.path("prelude");
+        command.args(["-c", &format!(". {}\n{}", prelude.display(), case.script)]);
         command.env("CM", tools.path("childminder")).env("DEATHS", tools.path("deaths"));
         place.run_command(command)
     }));
@@ -139,8 +142,7 @@ struct Result<'a> {
     run: Run,
 }
 
-/// Runs them a few at a time; one that came out wrong once more, alone, for the machine has other things to
-/// do. Wrong and certain is wrong at once.
+/// Runs them a few at a time.
 fn run_all<'a>(jobs: &[(&'a Case, bool)], at_once: usize, tools: &Tools) -> Vec<Result<'a>> {
     let queue = Mutex::new(jobs.iter());
     let results = Mutex::new(Vec::new());
@@ -157,11 +159,21 @@ fn run_all<'a>(jobs: &[(&'a Case, bool)], at_once: usize, tools: &Tools) -> Vec<
             });
         }
     });
-    let mut results = results.into_inner().expect("no panic");
-    for result in results.iter_mut().filter(|r| matches!(r.run.outcome, Outcome::Wrong(_))) {
-        result.run = run(result.case, result.as_user, tools);
+    results.into_inner().expect("no panic")
+}
+
+/// Runs those that came out wrong once more, for the machine may have been busy with other things: time is
+/// part of what some of them are about. Wrong and certain is wrong at once.
+fn run_again<'a>(results: Vec<Result<'a>>, tools: &Tools) -> Vec<Result<'a>> {
+    let is_wrong = |result: &Result<'_>| matches!(result.run.outcome, Outcome::Wrong(_));
+    let (wrong, mut kept): (Vec<Result<'_>>, Vec<Result<'_>>) =
+        results.into_iter().partition(is_wrong);
+    for is_alone in [false, true] {
+        let again = wrong.iter().filter(|result| result.case.is_alone == is_alone);
+        let again: Vec<(&Case, bool)> = again.map(|result| (result.case, result.as_user)).collect();
+        kept.extend(run_all(&again, if is_alone { 1 } else { 2 }, tools));
     }
-    results
+    kept
 }
 
 /// Whether a command is there.
@@ -202,6 +214,8 @@ fn the_verdicts_on_deaths_of_known_cause_are_right() {
     assert!(cases.len() >= 120, "{} deaths", cases.len());
     let mut results = run_all(&jobs(&cases, false), AT_ONCE, &tools);
     results.extend(run_all(&jobs(&cases, true), 1, &tools));
+    let mut results = run_again(results, &tools);
+    results.sort_by(|a, b| (&a.case.name, a.as_user).cmp(&(&b.case.name, b.as_user)));
 
     let mut list = String::new();
     let (mut wrong, mut certain) = (0, 0);

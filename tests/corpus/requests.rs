@@ -120,7 +120,7 @@ await ready; await_job; watched; kill -TERM $minder; end"#).status(0),
 /// On a terminal whose shell is the session's leader, as everywhere.
 fn on_terminal(key: &str, job: &str) -> String {
     format!(
-        r#""$DEATHS" terminal {key} sh -c '"$@"; exit $?' sh "$CM" {job} > shown
+        r#""$DEATHS" terminal {key} sh -c 'trap : INT QUIT; "$@"; exit $?' sh "$CM" {job} > shown
 i=0; until grep -q 'verdict: ' log/*; do i=$((i+1)); [ $i -lt 900 ] || exit 99; sleep 0.03; done"#
     )
 }

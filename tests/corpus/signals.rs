@@ -49,7 +49,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn by_itself(name: &str, number: i32, right: &'static str) -> Case {
-    let script = format!(r#"exec "$CM" sh -c 'sleep 0.1; kill -{name} $$; sleep 9'"#);
+    let script = format!(r#"exec "$CM" sh -c 'sleep 0.1; kill -{number} $$; sleep 9'"#);
     case(format!("raises-{name}"), "it sent the signal to itself", right, &script)
         .never("oom_killed")
         .status(128 + number)
@@ -57,7 +57,7 @@ fn by_itself(name: &str, number: i32, right: &'static str) -> Case {
 
 fn from_outside(name: &str, number: i32, right: &'static str) -> Case {
     let script = format!(
-        "begin sh -c ': > ready; exec sleep 60'\nawait ready; await_job; watched; kill -{name} $job; end"
+        "begin sh -c ': > ready; exec sleep 60'\nawait ready; await_job; watched; kill -{number} $job; end"
     );
     case(format!("sent-{name}"), "another process sent the signal to the job alone", right, &script)
         .never("oom_killed")
