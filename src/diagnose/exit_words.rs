@@ -47,7 +47,7 @@ fn number_words(facts: &Facts, signal: Signal) -> String {
     );
     let mut heard = facts.stop_request.iter().chain(&facts.heard);
     if !heard.any(|heard| heard.info.signal == signal) {
-        text.push_str("; none came through childminder");
+        text.push_str(&format!("; no {signal} came through childminder"));
     }
     text
 }

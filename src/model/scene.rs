@@ -220,7 +220,11 @@ impl fmt::Display for CoreDump {
             CoreDump::Piped(program) => write!(f, "core dump given to {}", Escaped(program)),
             CoreDump::NotFound(pattern) => {
                 let pattern = Escaped(pattern);
-                write!(f, "core dump made where it is not known (core_pattern '{pattern}')")
+                write!(
+                    f,
+                    "core dump made, and not in the directory in which the job began (core_pattern \
+                     '{pattern}')"
+                )
             }
             CoreDump::None(reason) => write!(f, "no core dump: {reason}"),
         }
