@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ fn place_with_path() -> (Place, String) {
         fs::create_dir_all(place.file(directory)).expect("a directory");
     }
     place.write("b/tool", "#!/bin/sh\necho wrong\n");
+    permit(&place.file("b/tool"), 0o644);
     symlink("/bin/sh", place.file("c/tool")).expect("a link");
     place.executable("d/tool", "#!/bin/sh\necho second\n");
     let path = ["missing", "a", "b", "c", "d"].map(|dir| place.file(dir).display().to_string());
@@ -70,7 +72,12 @@ fn without_path_the_systems_own_directories_are_searched() {
     assert_eq!((done.code(), done.stdout.as_str()), (0, "found\n"), "{done:?}");
 }
 
-/// The failure is told alike by the log, whose last line it is, and by one line on stderr.
+fn permit(file: &Path, mode: u32) {
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+/// The failure is reported alike by the log, whose last line it is, and by one line on stderr. The reason is
+/// the cause and the error's own words, if the cause says more than these.
 #[track_caller]
 fn assert_not_executed(done: &Done, status: i32, word: &str, reason: &str) {
     let told = format!("execute '{word}': {reason}");
@@ -84,10 +91,19 @@ fn assert_not_executed(done: &Done, status: i32, word: &str, reason: &str) {
 /// "126 / 127 | the job could not be executed / was not found"
 #[test]
 fn a_job_that_is_not_there_gives_127_and_the_reason() {
-    for word in ["no-such-program-anywhere", "./missing", "/no/such/directory/tool", "file/tool"] {
+    let not_there = "(No such file or directory)";
+    for (word, reason) in [
+        (
+            "no-such-program-anywhere",
+            format!("no directory of PATH has it (/usr/bin:/bin) {not_there}"),
+        ),
+        ("./missing", "No such file or directory".to_owned()),
+        ("/no/such/directory/tool", format!("the directory '/no' does not exist {not_there}")),
+        ("file/tool", "'file' is not a directory (Not a directory)".to_owned()),
+    ] {
         let place = Place::new();
         place.write("file", "");
-        assert_not_executed(&place.run([word]), 127, word, "No such file or directory");
+        assert_not_executed(&with_path(&place, "/usr/bin:/bin", &[word]), 127, word, &reason);
     }
 }
 
@@ -98,13 +114,17 @@ fn a_job_that_is_no_program_gives_126_and_the_reason() {
     let (only_bad, _) = path.split_at(path.find("/c:").expect("an item"));
     // On PATH, what may not be executed says more than what is missing.
     let done = with_path(&place, only_bad, &["tool"]);
-    assert_not_executed(&done, 126, "tool", "Permission denied");
+    let not_executable = "it is not executable (mode 0644; chmod +x) (Permission denied)";
+    assert_not_executed(&done, 126, "tool", not_executable);
 
-    for word in ["./directory", "./plain"] {
+    for (word, reason) in
+        [("./directory", "it is a directory (Permission denied)"), ("./plain", not_executable)]
+    {
         let place = Place::new();
         fs::create_dir(place.file("directory")).expect("a directory");
         place.write("plain", "#!/bin/sh\necho ran\n");
-        assert_not_executed(&place.run([word]), 126, word, "Permission denied");
+        permit(&place.file("plain"), 0o644);
+        assert_not_executed(&place.run([word]), 126, word, reason);
     }
 }
 
@@ -117,13 +137,11 @@ fn a_job_in_a_closed_directory_gives_126() {
     let place = Place::new();
     fs::create_dir(place.file("closed")).expect("a directory");
     place.executable("closed/tool", "#!/bin/sh\n");
-    let permit = |mode| {
-        fs::set_permissions(place.file("closed"), fs::Permissions::from_mode(mode)).expect("ours");
-    };
-    permit(0o600);
+    permit(&place.file("closed"), 0o600);
     let done = place.run(["closed/tool"]);
-    permit(0o700);
-    assert_not_executed(&done, 126, "closed/tool", "Permission denied");
+    permit(&place.file("closed"), 0o700);
+    let reason = "the directory 'closed' may not be searched (Permission denied)";
+    assert_not_executed(&done, 126, "closed/tool", reason);
 }
 
 /// "126 / 127 | the job could not be executed / was not found"
@@ -134,7 +152,7 @@ fn a_program_that_is_being_written_gives_126() {
     let writer = fs::OpenOptions::new().append(true).open(place.file("busy")).expect("ours");
     let done = place.run(["./busy"]);
     drop(writer);
-    assert_not_executed(&done, 126, "./busy", "Text file busy");
+    assert_not_executed(&done, 126, "./busy", "it is still open for writing (Text file busy)");
 }
 
 /// "works exactly as its README says": as execvp(3) and every shell do it.
@@ -151,6 +169,47 @@ fn a_script_without_an_interpreter_line_is_run_by_sh() {
         let done = with_path(&place, &path, &["-l", "stderr", word, "a b", ""]);
         assert_eq!(done.stdout, format!("{}|a b||2\n", name.display()));
         assert_eq!(done.code(), 7, "{done:?}");
+    }
+}
+
+/// "126 / 127 | the job could not be executed / was not found": what is there and lacks its interpreter
+/// was found, and a binary file is nothing for sh.
+#[test]
+fn a_job_that_lacks_its_interpreter_or_is_for_another_machine_gives_126() {
+    let not_there = "(No such file or directory)";
+    let format = "(Exec format error)";
+    for (text, reason) in [
+        (
+            "#!/no/such/perl -w\n",
+            format!("the interpreter '/no/such/perl' in its first line does not exist {not_there}"),
+        ),
+        (
+            "#!/bin/sh\r\necho ran\r\n",
+            format!(
+                "the interpreter '/bin/sh\\r' in its first line does not exist: the line ends with CR LF, '/bin/sh' is meant {not_there}"
+            ),
+        ),
+        (
+            "GIF\0echo ran\n",
+            format!("a binary file in no format that this kernel executes {format}"),
+        ),
+        ("\x7fELF", format!("the ELF file is truncated: it has 4 bytes {format}")),
+    ] {
+        let place = Place::new();
+        place.executable("job", text);
+        assert_not_executed(&place.run(["./job"]), 126, "./job", &reason);
+    }
+}
+
+/// "found on PATH": what cannot be looked into does not end the search.
+#[test]
+fn a_directory_of_path_that_is_too_long_or_a_loop_is_passed_over() {
+    let place = Place::new();
+    symlink("loop", place.file("loop")).expect("a link");
+    for odd in ["/".to_owned() + &"x".repeat(5000), place.file("loop").display().to_string()] {
+        let path = format!("{odd}:/usr/bin:/bin");
+        let done = with_path(&place, &path, &["-l", "stderr", "echo", "found"]);
+        assert_eq!((done.code(), done.stdout.as_str()), (0, "found\n"), "{done:?}");
     }
 }
 

@@ -98,7 +98,8 @@ fn a_core_dump_is_named_where_it_is() {
     let place = Place::new();
     let done = place.run(["sh", "-c", "ulimit -c unlimited && kill -SEGV $$"]);
     let begin = "crashed (likely): SIGSEGV, core dumped";
-    assert_verdict(&done, begin, &["core dump ./core"]);
+    let core = format!("core dump {}", place.file("core").display());
+    assert_verdict(&done, begin, &[&core]);
 }
 
 /// Whether this machine tells us of the deaths of descendants.

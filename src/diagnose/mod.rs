@@ -103,7 +103,7 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
             return (VerdictKind::OomKilled, Confidence::Likely, evidence);
         }
     }
-    evidence.extend(exit_words::hint(status));
+    evidence.extend(exit_words::hint(facts, status));
     evidence.extend(facts.scene.full.iter().map(|place| Evidence {
         fact: format!("no room left in {}", place.display()),
         source: "statvfs(3)",

@@ -1,6 +1,6 @@
 //! What a death by signal means when nobody asked the job to stop.
 
-use crate::diagnose::{Judgement, exact, inferred, memory};
+use crate::diagnose::{Judgement, exact, exit_words, inferred, memory};
 use crate::model::facts::Facts;
 use crate::model::scene::{Limits, Scene};
 use crate::model::signal::Signal;
@@ -21,7 +21,7 @@ pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement
             file_size_words(scene),
             "the kernel sends SIGXFSZ at a write beyond RLIMIT_FSIZE",
         ),
-        signal if signal.is_fault() => fault(scene),
+        signal if signal.is_fault() => fault(scene, signal),
         Signal::PIPE => {
             let why = "the kernel sends it for a write to a pipe or socket that nobody reads";
             (VerdictKind::Unknown, Confidence::Likely, vec![inferred(why, "signal(7)")])
@@ -73,7 +73,7 @@ fn limit(kind: VerdictKind, found: Option<Evidence>, otherwise: &'static str) ->
     }
 }
 
-fn fault(scene: &Scene) -> Judgement {
+fn fault(scene: &Scene, signal: Signal) -> Judgement {
     let mut evidence = Vec::new();
     let confidence = match &scene.fault_line {
         Some(line) => {
@@ -81,8 +81,7 @@ fn fault(scene: &Scene) -> Judgement {
             Confidence::Certain
         }
         None => {
-            let why = "the kernel sends it for a fault of the program itself; a process could, too";
-            evidence.push(inferred(why, "signal(7)"));
+            evidence.push(exit_words::fault(signal, scene));
             Confidence::Likely
         }
     };

@@ -27,7 +27,13 @@ fn killed(signal: Signal) -> Termination {
 }
 
 fn request(signal: Signal, reach: Reach) -> Option<Heard> {
-    let sender = SenderProcess { pid: Pid(7), uid: 0, user: Some("root".into()), command: None };
+    let sender = SenderProcess {
+        pid: Pid(7),
+        uid: 0,
+        user: Some("root".into()),
+        command: None,
+        is_hidden: false,
+    };
     let (origin, sender) = match reach {
         Reach::WholeGroup => (Origin::Kernel, Sender::Kernel),
         _ => (Origin::Kill, Sender::Process(sender)),
@@ -129,7 +135,13 @@ fn a_status_that_is_lost_is_never_a_success() {
 
 #[test]
 fn a_job_that_never_ran_is_told_apart_from_one_that_returned_127() {
-    let failure = SpawnFailure { step: "execute x".into(), errno: libc::ENOENT, is_exec: true };
+    let failure = SpawnFailure {
+        step: "execute x".into(),
+        errno: libc::ENOENT,
+        is_exec: true,
+        is_found: false,
+        cause: None,
+    };
     let never = Facts { end: AttemptEnd::NotStarted(failure), ..facts(Termination::Exited(0)) };
     assert_eq!(judged(&never), (VerdictKind::ExecFailed, Confidence::Certain));
     let returned = judged(&facts(Termination::Exited(127)));

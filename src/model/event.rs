@@ -424,6 +424,7 @@ mod tests {
             uid: 0,
             user: Some("root".into()),
             command: Some("kill -TERM\n1".into()),
+            is_hidden: false,
         };
         let info = SignalInfo {
             signal: Signal::TERM,

@@ -2,6 +2,7 @@
 //!
 //! Everybody may import it; it imports nobody.
 
+pub mod elf;
 pub mod event;
 pub mod facts;
 pub mod histogram;

@@ -125,14 +125,19 @@ pub struct SpawnFailure {
     pub errno: i32,
     /// Whether the job itself was at fault (126, 127), and not the machine (125).
     pub is_exec: bool,
+    /// Whether there is a file of that name, which could not be executed.
+    pub is_found: bool,
+    /// The true cause, where the words of `errno` do not name it: a missing interpreter, for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 impl SpawnFailure {
-    /// Returns 127 if nothing of that name exists, 126 if it is no program, 125 otherwise.
+    /// Returns 127 if nothing of that name exists, 126 if it cannot be executed, 125 otherwise.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match (self.is_exec, self.errno) {
-            (true, libc::ENOENT) => NOT_FOUND,
+            (true, libc::ENOENT | libc::ENOTDIR) if !self.is_found => NOT_FOUND,
             (true, _) => NOT_EXECUTABLE,
             (false, _) => OWN_FAILURE,
         }
@@ -142,7 +147,10 @@ impl SpawnFailure {
 impl fmt::Display for SpawnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = nix::errno::Errno::from_raw(self.errno).desc();
-        write!(f, "{}: {reason}", Escaped(&self.step))
+        match &self.cause {
+            Some(cause) => write!(f, "{}: {} ({reason})", Escaped(&self.step), Escaped(cause)),
+            None => write!(f, "{}: {reason}", Escaped(&self.step)),
+        }
     }
 }
 
@@ -186,8 +194,20 @@ mod tests {
 
     #[test]
     fn a_job_that_never_ran_says_why_by_its_number() {
-        let failure = |errno, is_exec| SpawnFailure { step: "execute x".into(), errno, is_exec };
+        let failure = |errno, is_exec| SpawnFailure {
+            step: "execute x".into(),
+            errno,
+            is_exec,
+            is_found: false,
+            cause: None,
+        };
         assert_eq!(failure(libc::ENOENT, true).exit_status(), 127);
+        assert_eq!(failure(libc::ENOTDIR, true).exit_status(), 127);
+        let cause = Some("the interpreter '/no\r' does not exist".to_owned());
+        let incomplete = SpawnFailure { is_found: true, cause, ..failure(libc::ENOENT, true) };
+        assert_eq!(incomplete.exit_status(), 126);
+        let told = "execute x: the interpreter '/no\\r' does not exist (No such file or directory)";
+        assert_eq!(incomplete.to_string(), told);
         assert_eq!(failure(libc::EACCES, true).exit_status(), 126);
         assert_eq!(failure(libc::EAGAIN, false).exit_status(), 125);
         assert_eq!(AttemptEnd::StatusLost.exit_status(), 125);

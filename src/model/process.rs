@@ -60,6 +60,9 @@ pub struct SenderProcess {
     /// Its command line, or its name in brackets; `None` if it had gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// Whether it was there, and /proc did not show it to us (hidepid in proc(5)).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_hidden: bool,
 }
 
 impl fmt::Display for SenderProcess {
@@ -72,6 +75,7 @@ impl fmt::Display for SenderProcess {
         write!(f, ") in process {} (", self.pid)?;
         match &self.command {
             Some(command) => write!(f, "{})", Escaped(command)),
+            None if self.is_hidden => f.write_str("not visible to us)"),
             None => f.write_str("already gone)"),
         }
     }
@@ -127,7 +131,10 @@ mod tests {
 
     #[test]
     fn a_sender_that_left_is_still_named_by_uid_and_pid() {
-        let gone = SenderProcess { pid: Pid(7), uid: 1001, user: None, command: None };
+        let gone =
+            SenderProcess { pid: Pid(7), uid: 1001, user: None, command: None, is_hidden: false };
         assert_eq!(gone.to_string(), "user 1001 (name unknown) in process 7 (already gone)");
+        let hidden = SenderProcess { is_hidden: true, ..gone };
+        assert!(hidden.to_string().ends_with("in process 7 (not visible to us)"), "{hidden}");
     }
 }

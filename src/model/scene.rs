@@ -37,6 +37,10 @@ pub struct Scene {
     pub core: Option<CoreDump>,
     /// The kernel's own line about a fault of the job (`segfault at ...`), where we may read it.
     pub fault_line: Option<String>,
+    /// The last lines of its standard error, if that is a file of ours.
+    pub last_words: Vec<String>,
+    /// Whether `timeout` stands in its command line.
+    pub names_timeout: bool,
     /// Places it may have been writing to that have no room left.
     pub full: Vec<PathBuf>,
     /// The highest values that were sampled.
@@ -196,6 +200,8 @@ pub struct Limits {
 pub enum CoreDump {
     /// It is there.
     Found(PathBuf),
+    /// It is there and not whole, for this reason.
+    Cut(PathBuf, String),
     /// The kernel gave it to a program (`core_pattern` in core(5)).
     Piped(String),
     /// The kernel says that it wrote one, and we cannot find it.
@@ -208,9 +214,17 @@ impl fmt::Display for CoreDump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CoreDump::Found(path) => write!(f, "core dump {}", path.display()),
+            CoreDump::Cut(path, reason) => {
+                write!(f, "core dump {}, cut: {reason}", path.display())
+            }
             CoreDump::Piped(program) => write!(f, "core dump given to {}", Escaped(program)),
             CoreDump::NotFound(pattern) => {
-                write!(f, "core dump made, to be looked for as core_pattern '{}'", Escaped(pattern))
+                let pattern = Escaped(pattern);
+                write!(
+                    f,
+                    "core dump made, and not in the directory in which the job began (core_pattern \
+                     '{pattern}')"
+                )
             }
             CoreDump::None(reason) => write!(f, "no core dump: {reason}"),
         }

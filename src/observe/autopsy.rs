@@ -1,9 +1,11 @@
 //! What a zombie still tells (proc(5)), and where its core dump is (core(5)).
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::model::elf::Elf;
 use crate::model::outcome::Termination;
 use crate::model::proc_stat;
 use crate::model::process::Pid;
@@ -65,15 +67,18 @@ pub fn core_dump(
             CoreDump::None(format!("{program} was not given one"))
         });
     }
+    // The path is for whoever reads it elsewhere.
+    let directory = &std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let names = [core_name(pattern, pid, ""), core_name(pattern, pid, &format!(".{pid}"))];
     let found = names.into_iter().flatten().map(|name| directory.join(name)).find(|path| {
         let modified = fs::metadata(path).and_then(|meta| meta.modified());
         modified.is_ok_and(|time| time + CLOCK_GRAIN >= since)
     });
     match (found, core_dumped) {
-        (Some(path), true) => Some(CoreDump::Found(path)),
+        (Some(path), true) if is_whole(&path) => Some(CoreDump::Found(path)),
+        (Some(path), _) => Some(CoreDump::Cut(path, why_cut(root, pid))),
         (_, true) => Some(CoreDump::NotFound(pattern.to_owned())),
-        (_, false) => Some(CoreDump::None(why_none(root, pid, directory))),
+        (None, false) => Some(CoreDump::None(why_none(root, pid, directory))),
     }
 }
 
@@ -87,6 +92,24 @@ fn core_name(pattern: &str, pid: Pid, ending: &str) -> Option<PathBuf> {
         return None;
     }
     Some(PathBuf::from(name.replace('\0', "%") + ending))
+}
+
+/// Returns whether a core dump has all that its headers announce: the kernel stops writing at a limit. One that
+/// may not be read, or is in another format, is taken for whole.
+fn is_whole(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return true };
+    let read = |bytes: &mut [u8], offset| file.read_exact_at(bytes, offset).ok();
+    let mut head = [0; 64];
+    let Some(found) = read(&mut head, 0).and_then(|()| Elf::parse(&head)) else { return true };
+    let length = file.metadata().map_or(0, |meta| meta.len());
+    found.content_end(read).is_some_and(|end| end <= length)
+}
+
+fn why_cut(root: &Path, pid: Pid) -> String {
+    match limits(root, pid).and_then(|limits| limits.core_bytes) {
+        Some(bytes) => format!("RLIMIT_CORE is {bytes} bytes (ulimit -c)"),
+        None => "it could not be written to its end; is the disk full?".to_owned(),
+    }
 }
 
 fn why_none(root: &Path, pid: Pid, directory: &Path) -> String {
@@ -143,6 +166,9 @@ Max address space         unlimited            unlimited            bytes
         fs::write(&core, "x").expect("written");
         assert_eq!(core_dump(at, segv(true), at, past), Some(CoreDump::Found(core)));
         let written = fs::metadata(at.join("core.77")).and_then(|meta| meta.modified());
+        let cut = core_dump(at, segv(false), at, past);
+        let reason = "RLIMIT_CORE is 0 bytes (ulimit -c)".to_owned();
+        assert_eq!(cut, Some(CoreDump::Cut(at.join("core.77"), reason)));
         let later = written.expect("a time") + Duration::from_secs(60);
         let old = core_dump(at, segv(true), at, later);
         assert_eq!(old, Some(CoreDump::NotFound("core".into())));

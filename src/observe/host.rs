@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::model::process::Pid;
 use crate::observe::cgroup::field;
@@ -34,12 +34,14 @@ pub fn memory_pressure_full(root: &Path) -> Option<f64> {
     line.split(' ').next()?.parse().ok()
 }
 
-/// Returns whether nothing more can be written below that directory: no room or no inode.
+/// Returns whether nothing more can be written below that directory: no room or no inode. A read-only
+/// filesystem is no full one.
 #[must_use]
 pub fn is_full(directory: &Path) -> bool {
     statvfs(directory).is_ok_and(|room| {
         let has_inodes = room.files() == 0 || room.files_available() > 0;
-        room.blocks() > 0 && (room.blocks_available() == 0 || !has_inodes)
+        let is_writable = !room.flags().contains(FsFlags::ST_RDONLY);
+        is_writable && room.blocks() > 0 && (room.blocks_available() == 0 || !has_inodes)
     })
 }
 

@@ -242,7 +242,8 @@ impl Live {
                     written: &self.written,
                     last_words: if has_failed { self.files.last_words() } else { Vec::new() },
                 };
-                witness.examine(pid, *end, &place)
+                let names_timeout = self.program.names("timeout");
+                Scene { names_timeout, ..witness.examine(pid, *end, &place) }
             }
             _ => Scene::default(),
         }

@@ -30,6 +30,7 @@ pub(super) struct Senders {
 #[derive(Clone)]
 struct Looked {
     command: Option<String>,
+    is_hidden: bool,
     whole_job: Option<&'static str>,
 }
 
@@ -84,6 +85,7 @@ impl Senders {
             uid: raw.uid,
             user: self.user(raw.uid),
             command: looked.command,
+            is_hidden: looked.is_hidden,
         });
         let reach = match looked.whole_job {
             // sigqueue(3) can name anybody as its sender: nobody keeps a signal from the job so.
@@ -103,7 +105,9 @@ impl Senders {
 fn look_up(pid: Pid) -> Looked {
     let name = reaper::name(pid);
     let whole_job = WHOLE_JOB_SENDERS.into_iter().find(|known| name.as_deref() == Some(known));
-    Looked { command: reaper::command_line(pid), whole_job }
+    let command = reaper::command_line(pid);
+    let is_hidden = command.is_none() && reaper::is_there(pid);
+    Looked { command, is_hidden, whole_job }
 }
 
 /// Returns the name of a user from /etc/passwd (passwd(5)). Users that only a directory service

@@ -245,8 +245,8 @@ impl Witness {
         scene.cpu = autopsy::cpu(&self.root, dead);
         scene.limits = autopsy::limits(&self.root, dead);
         scene.core = autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
-        let full = place.written.iter().filter(|directory| host::is_full(directory));
-        scene.full = full.cloned().collect();
+        scene.full = full_places(place);
+        scene.last_words.clone_from(&place.last_words);
         self.read_kernel_log(dead, end, &mut scene);
         scene.testimony = self.testimony(&seen, place);
         scene
@@ -339,6 +339,17 @@ impl Witness {
         }
         told
     }
+}
+
+/// Returns the directories that the job may have written to and that are full, each once.
+fn full_places(place: &Place<'_>) -> Vec<PathBuf> {
+    let all = place.written.iter().map(PathBuf::as_path).chain([place.directory]);
+    let mut full: Vec<PathBuf> = all
+        .filter(|directory| host::is_full(directory))
+        .map(|directory| std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()))
+        .collect();
+    full.dedup();
+    full
 }
 
 /// Where the job was, and what it left there.

@@ -131,7 +131,13 @@ fn a_job_that_ends_well_is_started_once_and_finished() {
 fn a_job_that_cannot_be_executed_is_finished_with_its_number() {
     let mut desk = Desk::new(Policy { restart_on: vec![Cause::Failure], ..restarting() });
     desk.tell(Input::Begin);
-    let failure = SpawnFailure { step: "execute 'x'".into(), errno: libc::ENOENT, is_exec: true };
+    let failure = SpawnFailure {
+        step: "execute 'x'".into(),
+        errno: libc::ENOENT,
+        is_exec: true,
+        is_found: false,
+        cause: None,
+    };
     assert_eq!(desk.tell(Input::SpawnFailed(failure)), "start_failed judge look");
     assert_eq!(desk.tell(tree(&[])), "judged finish(127,exec_failed)");
 }

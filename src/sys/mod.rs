@@ -11,6 +11,8 @@ pub mod cgroup;
 pub mod clock;
 pub mod entry;
 pub mod environment;
+mod exec;
+mod exec_failure;
 pub mod pidfd_info;
 pub mod poll;
 pub mod proc_events;

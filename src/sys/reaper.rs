@@ -243,6 +243,12 @@ pub fn command_line(pid: Pid) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
+/// Returns whether some process has that pid, seen in /proc or not: kill(2) with signal 0 looks only.
+#[must_use]
+pub fn is_there(pid: Pid) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.0), None) != Err(nix::errno::Errno::ESRCH)
+}
+
 /// Returns a process by its pid, if it is alive.
 #[must_use]
 pub fn describe(pid: Pid) -> Option<Descendant> {

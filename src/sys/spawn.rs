@@ -7,6 +7,7 @@
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::ptr;
 
 use nix::errno::Errno;
@@ -14,7 +15,8 @@ use nix::errno::Errno;
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
 use crate::sys::entry::Given;
-use crate::sys::environment;
+use crate::sys::exec::{self, Search};
+use crate::sys::{environment, exec_failure};
 
 /// Where execvp(3) looks if PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -26,6 +28,8 @@ const STACK_BYTES: usize = 64 * 1024;
 pub struct Program {
     /// The name as it was given, for messages.
     name: OsString,
+    /// PATH, or what stands in for it.
+    path: OsString,
     /// The files to try, in order.
     candidates: Vec<CString>,
     arguments: Vec<CString>,
@@ -38,14 +42,34 @@ impl Program {
     #[must_use]
     pub fn new(command: &[OsString], path: Option<&OsStr>) -> Program {
         let name = command.first().cloned().unwrap_or_default();
+        let path = path.unwrap_or(OsStr::new(DEFAULT_PATH)).to_owned();
         let candidates = if name.as_bytes().contains(&b'/') {
             vec![to_c_string(name.clone())]
         } else {
-            let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
             path.as_bytes().split(|byte| *byte == b':').map(|dir| join(dir, &name)).collect()
         };
         let arguments = command.iter().cloned().map(to_c_string).collect();
-        Program { name, candidates, arguments }
+        Program { name, path, candidates, arguments }
+    }
+
+    /// Returns whether its file is looked for along PATH.
+    fn is_search(&self) -> bool {
+        !self.name.as_bytes().contains(&b'/')
+    }
+
+    /// Returns the candidate at that address.
+    fn file(&self, address: *const c_char) -> Option<&Path> {
+        let file = self.candidates.iter().find(|file| ptr::eq(file.as_ptr(), address))?;
+        Some(Path::new(OsStr::from_bytes(file.to_bytes())))
+    }
+
+    /// Returns whether a word stands in its command line, by itself or within a script (`sh -c`).
+    #[must_use]
+    pub fn names(&self, word: &str) -> bool {
+        let is_divider =
+            |byte: &u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'-' | b'.');
+        let is_it = |part: &[u8]| part == word.as_bytes();
+        self.arguments.iter().any(|text| text.to_bytes().split(is_divider).any(is_it))
     }
 }
 
@@ -101,11 +125,7 @@ struct Shared {
     cgroup: c_int,
     mask: *const libc::sigset_t,
     ignore_sigchld: bool,
-    /// Whether the candidates are those of PATH.
-    is_search: bool,
-    candidates: *const *const c_char,
-    arguments: *mut *const c_char,
-    environment: *const *const c_char,
+    search: Search,
     failure: Option<(Step, c_int)>,
 }
 
@@ -115,7 +135,8 @@ enum Step {
     Cgroup,
     Redirect,
     Directory,
-    Execute,
+    /// Of that file, or null if there was none.
+    Execute(*const c_char),
 }
 
 /// Starts the program.
@@ -138,16 +159,20 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
         mask: setting.given.mask.as_ptr(),
         ignore_sigchld: setting.given.is_sigchld_ignored,
-        is_search: !program.name.as_bytes().contains(&b'/'),
-        candidates: candidates.as_ptr(),
-        arguments: arguments.as_mut_ptr(),
-        environment: environment.as_ptr(),
+        search: Search {
+            is_search: program.is_search(),
+            candidates: candidates.as_ptr(),
+            arguments: arguments.as_mut_ptr(),
+            environment: environment.as_ptr(),
+        },
         failure: None,
     };
     let child = clone_child(&mut shared).map_err(|errno| SpawnFailure {
         step: "start a process".into(),
         errno: errno as i32,
         is_exec: false,
+        is_found: false,
+        cause: (errno == Errno::EAGAIN).then(exec_failure::too_many_processes),
     })?;
     match shared.failure {
         None => Ok(child),
@@ -159,16 +184,37 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
 }
 
 fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) -> SpawnFailure {
-    let (step, is_exec) = match step {
-        Step::Cgroup => ("enter the cgroup of this attempt".to_owned(), false),
-        Step::Redirect => ("redirect a standard descriptor".to_owned(), false),
+    let (step, file) = match step {
+        Step::Cgroup => ("enter the cgroup of this attempt".to_owned(), None),
+        Step::Redirect => ("redirect a standard descriptor".to_owned(), None),
         Step::Directory => {
             let directory = setting.directory.unwrap_or_default().to_string_lossy();
-            (format!("change directory to {directory}"), false)
+            (format!("change directory to {directory}"), None)
         }
-        Step::Execute => (format!("execute '{}'", program.name.to_string_lossy()), true),
+        Step::Execute(file) => {
+            (format!("execute '{}'", program.name.to_string_lossy()), Some(program.file(file)))
+        }
     };
-    SpawnFailure { step, errno, is_exec }
+    let is_exec = file.is_some();
+    // The child's directory, which a relative name begins at.
+    let base = Path::new(OsStr::from_bytes(setting.directory.unwrap_or_default().to_bytes()));
+    let file = file.flatten().map(|file| base.join(file));
+    let cause = match (&file, Errno::from_raw(errno)) {
+        (Some(_), Errno::E2BIG) => {
+            let length = |text: &CStr| text.count_bytes() + 1;
+            let arguments: Vec<usize> = program.arguments.iter().map(|text| length(text)).collect();
+            let added = setting
+                .environment
+                .iter()
+                .filter_map(|(name, value)| Some(name.len() + 1 + value.as_ref()?.len() + 1));
+            let environment: Vec<usize> = environment::strings().map(length).chain(added).collect();
+            Some(exec_failure::too_big(&arguments, &environment))
+        }
+        (Some(file), errno) => exec_failure::explain(file, errno),
+        (None, _) => is_exec.then(|| exec_failure::not_on_path(&program.path)),
+    };
+    let is_found = file.is_some_and(|file| file.exists());
+    SpawnFailure { step, errno, is_exec, is_found, cause }
 }
 
 /// Our environment with some variables added or replaced. The strings that are ours live as long
@@ -244,13 +290,13 @@ fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
 }
 
 /// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
-/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, execve, access and _exit, all
+/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, what `exec` lists, and _exit, all
 /// async-signal-safe (signal-safety(7)).
 extern "C" fn child_main(shared: *mut c_void) -> c_int {
     // SAFETY: the parent passes its own `Shared` and is suspended while we use it.
     let shared = unsafe { &mut *shared.cast::<Shared>() };
     let step = match prepare_child(shared) {
-        Ok(()) => execute(shared),
+        Ok(()) => Step::Execute(exec::execute(&shared.search)),
         Err(step) => step,
     };
     shared.failure = Some((step, Errno::last_raw()));
@@ -297,59 +343,6 @@ fn restore_signals(shared: &Shared) {
     }
     // SAFETY: the mask is the one that the parent was given.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, shared.mask, ptr::null_mut()) };
-}
-
-/// Tries the candidates like execvp(3): one that is missing is passed over, one that may not be
-/// executed is remembered, a script without `#!` is given to sh. Returns only if all fail, with
-/// errno of the failure that says most.
-fn execute(shared: &mut Shared) -> Step {
-    let mut denied = false;
-    let mut candidate = shared.candidates;
-    loop {
-        // SAFETY: `candidate` points into the array, at or before its null end.
-        let file = unsafe { *candidate };
-        if file.is_null() {
-            break;
-        }
-        // SAFETY: one slot lies in front of the arguments.
-        let arguments = unsafe { shared.arguments.add(1) };
-        // SAFETY: all three are what execve(2) takes, made by the parent.
-        unsafe { libc::execve(file, arguments, shared.environment) };
-        match Errno::last() {
-            Errno::ENOEXEC => execute_script(shared, file),
-            // A directory of PATH that may not be searched says nothing about the program.
-            Errno::EACCES if shared.is_search && !exists(file) => {}
-            Errno::EACCES => denied = true,
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
-            _ => return Step::Execute,
-        }
-        // SAFETY: the entry was not the null at the end, so one more follows.
-        candidate = unsafe { candidate.add(1) };
-    }
-    (if denied { Errno::EACCES } else { Errno::ENOENT }).set();
-    Step::Execute
-}
-
-/// access(2), which is async-signal-safe.
-fn exists(file: *const c_char) -> bool {
-    // SAFETY: a string that ends with NUL, made by the parent.
-    unsafe { libc::access(file, libc::F_OK) == 0 }
-}
-
-/// Puts sh in front: `sh FILE ARGUMENTS...`. Returns only if that fails, too.
-fn execute_script(shared: &mut Shared, file: *const c_char) {
-    let shell = c"/bin/sh".as_ptr();
-    // SAFETY: the slot in front, which is there for this.
-    unsafe { *shared.arguments = shell };
-    // SAFETY: the slot of argument 0 lies behind the one in front.
-    let slot = unsafe { shared.arguments.add(1) };
-    // SAFETY: a slot of the array, which nobody else looks at meanwhile.
-    let name = unsafe { &mut *slot };
-    let kept = std::mem::replace(name, file);
-    // SAFETY: all three are what execve(2) takes.
-    unsafe { libc::execve(shell, shared.arguments, shared.environment) };
-    *name = kept;
-    Errno::ENOEXEC.set();
 }
 
 /// A child that failed has ended already; nobody else may learn of it.
