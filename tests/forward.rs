@@ -398,7 +398,7 @@ fn a_job_that_dies_of_a_signal_that_was_passed_on_is_not_said_to_die_of_another(
     let done = running.end();
     assert_eq!(done.code(), 138, "{done:?}");
     done.message(&format!("forwarded signal 10 (SIGUSR1) to child {job}"));
-    assert!(!done.verdict().contains("not by way of childminder"), "{}", done.verdict());
+    assert!(!done.verdict().contains("not sent through childminder"), "{}", done.verdict());
 }
 
 /// "A sender known to signal every process of a job itself (slurmstepd) is not echoed."

@@ -1,19 +1,27 @@
 //! From facts to a verdict: pure, one rule per cause, the strongest evidence first.
 //!
 //! SIGKILL alone is never called out-of-memory, and exit status 137 alone is never called SIGKILL.
+//! `certain` means that the evidence excludes every other cause. What happened seconds before the
+//! end, and what the job survived, is reported beside the cause and is not the cause.
 //! Called by `run` when an attempt has ended.
 
+mod descendants;
 mod exit_words;
+mod limits;
 mod memory;
+mod requests;
 mod signals;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
-use crate::model::scene::Death;
-use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
+
+/// Within this time an end is taken for the effect of what happened before it.
+const PROMPT: Duration = Duration::from_secs(1);
 
 /// Judges one ended attempt.
 #[must_use]
@@ -40,8 +48,9 @@ fn ended(facts: &Facts, end: Termination) -> Judgement {
     match facts.ended_by_us {
         Some(EndedByUs::TimedOut(limit)) => {
             let fact = format!("ended by --timeout after {:.3} seconds", limit.as_secs_f64());
-            let why = exact(fact, "--timeout");
-            return (VerdictKind::TimedOut, Confidence::Certain, vec![why, ended]);
+            let mut evidence = vec![exact(fact, "--timeout"), ended];
+            evidence.extend(descendants::mention(facts));
+            return (VerdictKind::TimedOut, Confidence::Certain, evidence);
         }
         Some(EndedByUs::Stopped(signal)) => {
             let why = exact(format!("stayed stopped by {signal} and was ended (-p)"), "waitid(2)");
@@ -49,30 +58,44 @@ fn ended(facts: &Facts, end: Termination) -> Judgement {
         }
         Some(EndedByUs::StopNotHeeded) | None => {}
     }
-    match end {
+    let by_request = match end {
+        Termination::Exited(0) => None,
+        Termination::Exited(status) => requests::exited(facts, status, &ended),
+        Termination::Signaled { signal, .. } => requests::died(facts, signal, &ended),
+    };
+    if let Some((kind, confidence, mut evidence)) = by_request {
+        evidence.extend(descendants::mention(facts));
+        return (kind, confidence, evidence);
+    }
+    let (kind, confidence, mut evidence) = match end {
         Termination::Exited(0) => success(facts, ended),
         Termination::Exited(status) => exited(facts, status, ended),
-        Termination::Signaled { signal, .. } => {
-            requested(facts, signal, &ended).unwrap_or_else(|| signals::judge(facts, signal, ended))
-        }
-    }
+        Termination::Signaled { signal, .. } => signals::judge(facts, signal, ended),
+    };
+    evidence.extend(requests::mention(facts));
+    (kind, confidence, evidence)
 }
 
 fn success(facts: &Facts, ended: Evidence) -> Judgement {
-    let deaths = &facts.scene.deaths;
     let mut evidence = vec![ended];
-    if let Some(loss) = deaths.first_loss() {
-        evidence.push(death_words(loss));
-        if deaths.losses > 1 {
-            let (least, all) =
-                if deaths.may_be_more() { ("at least ", "") } else { ("", " in all") };
-            let fact = format!("{least}{} such deaths{all}", deaths.losses);
+    let (losses, count) = descendants::losses(facts);
+    if let Some(loss) = losses.first() {
+        evidence.push(descendants::words(facts, loss));
+        evidence.extend(descendants::kernel_words(facts, loss));
+        if count > 1 {
+            let (least, all) = match facts.scene.deaths.is_complete {
+                true => ("", " in all"),
+                false => ("at least ", ""),
+            };
+            let fact = format!("{least}{count} such deaths{all}");
             evidence.push(exact(fact, loss.source));
         }
-        evidence.extend(memory::certain(&facts.scene.memory, loss.pid));
+        if let Some((_, proof)) = memory::of_descendant(facts, loss) {
+            evidence.extend(proof);
+        }
         return (VerdictKind::SuccessWithLosses, Confidence::Certain, evidence);
     }
-    if let Some(counter) = facts.scene.memory.own.as_ref().filter(|counter| counter.rise() > 0) {
+    if let Some(counter) = memory::unexplained_rise(facts) {
         // Something in our cgroup was killed, and we cannot show that it was ours.
         evidence.push(memory::counter_words(counter));
         return (VerdictKind::SuccessWithLosses, Confidence::Possible, evidence);
@@ -82,23 +105,14 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
 
 fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     let mut evidence = vec![ended];
-    if let Some(request) = &facts.stop_request {
-        // Shells and well-kept programs turn the signal into 128+n, or end in good order. A hang-up
-        // may have been ignored (nohup), or meant as "read your files again".
-        let is_shell_form = i32::from(status) == 128 + request.info.signal.number();
-        if is_shell_form || request.info.signal != Signal::HUP {
-            let confidence = if is_shell_form { Confidence::Certain } else { Confidence::Likely };
-            evidence.push(request_words(request));
-            return (requested_kind(request), confidence, evidence);
-        }
-    }
-    if let Some((kind, confidence)) = after_a_death(facts, status, &mut evidence) {
+    if let Some((kind, confidence, why)) = descendants::explain(facts, status) {
+        evidence.extend(why);
         return (kind, confidence, evidence);
     }
-    if let Some(counter) = facts.scene.memory.own.as_ref().filter(|counter| counter.rise() > 0) {
-        // Nobody told us who it was, and others may be in our cgroup.
+    if let Some(counter) = memory::unexplained_rise(facts) {
+        // Nobody reported who it was, and others may be in our cgroup.
         evidence.push(memory::counter_words(counter));
-        if i32::from(status) == 128 + Signal::KILL.number() {
+        if i32::from(status) == 128 + libc::SIGKILL {
             evidence.extend(memory::size_words(&facts.scene.memory));
             return (VerdictKind::OomKilled, Confidence::Likely, evidence);
         }
@@ -109,47 +123,15 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
         source: "statvfs(3)",
         quality: Quality::Sampled,
     }));
-    (VerdictKind::ExitNonzero, Confidence::Certain, evidence)
-}
-
-/// A shell says 128+n when a command of its own died of signal n; other programs give up in their
-/// own way when a child of theirs was lost.
-fn after_a_death(
-    facts: &Facts,
-    status: u8,
-    evidence: &mut Vec<Evidence>,
-) -> Option<(VerdictKind, Confidence)> {
-    let deaths = &facts.scene.deaths;
-    let named = Signal::new(i32::from(status) - 128).and_then(|signal| deaths.latest_by(signal));
-    let (death, confidence) = match named {
-        Some(death) => (death, Confidence::Certain),
-        None => (deaths.first_loss()?, Confidence::Likely),
+    let lost = descendants::mention(facts);
+    // Where not every death is known, one of them may be what 128+n stands for.
+    let may_name_a_death = status > 128 && !facts.scene.deaths.is_complete;
+    let confidence = match lost.is_some() || may_name_a_death {
+        true => Confidence::Likely,
+        false => Confidence::Certain,
     };
-    evidence.push(death_words(death));
-    let is_kill = death.signal() == Some(Signal::KILL);
-    if let Some(proof) = memory::certain(&facts.scene.memory, death.pid).filter(|_| is_kill) {
-        evidence.push(proof);
-        evidence.extend(memory::size_words(&facts.scene.memory));
-        return Some((VerdictKind::OomKilled, confidence));
-    }
-    Some((VerdictKind::DescendantKilled, confidence))
-}
-
-/// The job died of a signal that it got from us or together with us, or of our SIGKILL when it did not
-/// heed one.
-fn requested(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgement> {
-    if let Some(request) = &facts.stop_request
-        && facts.ended_by_us == Some(EndedByUs::StopNotHeeded)
-        && signal == Signal::KILL
-    {
-        let late = exact("not heeded within --kill-after", "--kill-after");
-        let evidence = vec![ended.clone(), request_words(request), late];
-        return Some((requested_kind(request), Confidence::Certain, evidence));
-    }
-    // It may have been asked more than once, each time by another signal.
-    let mut all = facts.stop_request.iter().chain(&facts.heard);
-    let heard = all.find(|heard| heard.info.signal == signal)?;
-    Some((requested_kind(heard), Confidence::Certain, vec![ended.clone(), request_words(heard)]))
+    evidence.extend(lost);
+    (VerdictKind::ExitNonzero, confidence, evidence)
 }
 
 /// Who sent it: the terminal, a program that signals all of the job itself, or a process by our hands. Only
@@ -181,8 +163,12 @@ fn end_words(end: Termination) -> String {
     }
 }
 
-fn death_words(death: &Death) -> Evidence {
-    exact(format!("its descendant {death}"), death.source)
+/// Says how long before the end something was; nothing if that was just before it.
+fn ago(span: Duration) -> String {
+    if span < Duration::from_millis(100) {
+        return String::new();
+    }
+    format!("{:.1} s before the end", span.as_secs_f64())
 }
 
 fn exact(fact: impl Into<String>, source: &'static str) -> Evidence {

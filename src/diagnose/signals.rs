@@ -1,8 +1,8 @@
 //! What a death by signal means when nobody asked the job to stop.
 
-use crate::diagnose::{Judgement, exact, exit_words, inferred, memory};
+use crate::diagnose::{Judgement, descendants, exit_words, inferred, limits, memory};
 use crate::model::facts::Facts;
-use crate::model::scene::{Limits, Scene};
+use crate::model::scene::KernelLine;
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, Quality, VerdictKind};
 
@@ -11,23 +11,26 @@ pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement
     let scene = &facts.scene;
     let (kind, confidence, more) = match signal {
         Signal::KILL => kill(facts),
-        Signal::XCPU => limit(
-            VerdictKind::CpuLimit,
-            cpu_soft_words(scene),
-            "the kernel sends SIGXCPU at the soft limit RLIMIT_CPU",
-        ),
-        Signal::XFSZ => limit(
-            VerdictKind::FileSizeLimit,
-            file_size_words(scene),
-            "the kernel sends SIGXFSZ at a write beyond RLIMIT_FSIZE",
-        ),
-        signal if signal.is_fault() => fault(scene, signal),
+        Signal::XCPU => limits::cpu_signal(scene),
+        Signal::XFSZ => limits::file_size(scene),
+        signal if signal.is_fault() => fault(facts, signal),
         Signal::PIPE => {
-            let why = "the kernel sends it for a write to a pipe or socket that nobody reads";
+            let why =
+                "broken pipe: it wrote to a pipe or socket whose reader had ended or closed it";
+            (VerdictKind::BrokenPipe, Confidence::Likely, vec![inferred(why, "signal(7)")])
+        }
+        Signal::ALRM | Signal::VTALRM | Signal::PROF => {
+            let why = "a timer that the program itself had set ran out (alarm(2), setitimer(2)) and it \
+                 does not catch the signal; a process could send it, too";
+            (VerdictKind::Unknown, Confidence::Likely, vec![inferred(why, "signal(7)")])
+        }
+        Signal::IO => {
+            let why = "a descriptor for which the program had asked for it became ready (fcntl(2)) \
+                 and it does not catch the signal; a process could send it, too";
             (VerdictKind::Unknown, Confidence::Likely, vec![inferred(why, "signal(7)")])
         }
         _ => {
-            let why = "not by way of childminder, and the kernel seldom sends it by itself";
+            let why = "not sent through childminder, and the kernel rarely sends it by itself";
             (VerdictKind::KilledByProcess, Confidence::Likely, vec![inferred(why, "signal(7)")])
         }
     };
@@ -36,54 +39,63 @@ pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement
     (kind, confidence, evidence)
 }
 
-/// SIGKILL: from the kernel for want of memory or at the hard limit of CPU time, or else from a
-/// process. Its sender cannot be known.
+/// SIGKILL: from the OOM killer or at the hard limit of CPU time, or else from a process. Its sender
+/// cannot be known.
 fn kill(facts: &Facts) -> Judgement {
     let scene = &facts.scene;
-    if let Some((confidence, evidence)) = memory::judge(&scene.memory, facts.pid) {
+    if let Some(line) = scene.kernel_lines.iter().find(|line| line.thread == facts.pid) {
+        // What the kernel logs of a process that ends by SIGKILL is about seccomp.
+        let line = descendants::line_words(line);
+        return (VerdictKind::Crashed, Confidence::Certain, vec![line]);
+    }
+    if let Some((confidence, evidence)) = memory::judge(facts) {
         return (VerdictKind::OomKilled, confidence, evidence);
     }
-    if let Some(reached) = cpu_hard_words(scene) {
+    if let Some(reached) = limits::cpu_kill(scene) {
         return (VerdictKind::CpuLimit, Confidence::Likely, vec![reached]);
     }
-    match memory::ruled_out(&scene.memory) {
-        // What is left is a process of the same user or of root.
-        Some(proof) => {
+    let Some(proof) = memory::ruled_out(facts) else {
+        if let Some(small) = memory::small_words(&scene.memory) {
             let who =
-                "so a process of this user or of root sent it; which one the kernel does not tell";
-            (
-                VerdictKind::KilledByProcess,
-                Confidence::Likely,
-                vec![proof, inferred(who, "signal(7)")],
-            )
+                inferred("so a process of this user or of root probably sent it", "signal(7)");
+            return (VerdictKind::KilledByProcess, Confidence::Possible, vec![small, who]);
         }
-        None => {
-            let why =
-                "its sender cannot be known, and the kernel also sends it when memory runs out";
-            (VerdictKind::Unknown, Confidence::Possible, vec![inferred(why, "signal(7)")])
-        }
+        let why = "its sender cannot be known, and the kernel also sends it when memory runs out";
+        return (VerdictKind::Unknown, Confidence::Possible, vec![inferred(why, "signal(7)")]);
+    };
+    if scene.dispositions.is_some_and(|known| known.is_seccomp_strict) {
+        let why = "in the strict mode of seccomp(2) the kernel sends it for a forbidden system call; \
+             a process could, too";
+        let evidence = vec![proof, inferred(why, "seccomp(2)")];
+        return (VerdictKind::Crashed, Confidence::Likely, evidence);
     }
+    // What is left is a process of the same user or of root.
+    let who = "so a process of this user or of root sent it; which one the kernel does not report";
+    let mut evidence = vec![proof];
+    evidence.extend(memory::size_words(&scene.memory));
+    evidence.push(inferred(who, "signal(7)"));
+    (VerdictKind::KilledByProcess, Confidence::Likely, evidence)
 }
 
-/// The limit's own signal: sure if the limit was there, likely if it is not known.
-fn limit(kind: VerdictKind, found: Option<Evidence>, otherwise: &'static str) -> Judgement {
-    match found {
-        Some(found) => (kind, Confidence::Certain, vec![found]),
-        None => (kind, Confidence::Likely, vec![inferred(otherwise, "signal(7)")]),
-    }
-}
-
-fn fault(scene: &Scene, signal: Signal) -> Judgement {
+fn fault(facts: &Facts, signal: Signal) -> Judgement {
+    let scene = &facts.scene;
+    let own = |line: &&KernelLine| line.thread == facts.pid;
     let mut evidence = Vec::new();
-    let confidence = match &scene.fault_line {
-        Some(line) => {
-            evidence.push(exact(format!("the kernel's log: {line}"), "/dev/kmsg"));
-            Confidence::Certain
-        }
-        None => {
-            evidence.push(exit_words::fault(signal, scene));
-            Confidence::Likely
-        }
+    let confidence = if let Some(line) = scene.kernel_lines.iter().find(own) {
+        evidence.push(descendants::line_words(line));
+        Confidence::Certain
+    } else {
+        // A thread has an id of its own there.
+        let is_threads = |line: &&KernelLine| {
+            Some(&line.name) == scene.name.as_ref()
+                && scene.deaths.kept().all(|death| death.pid != line.thread)
+        };
+        let thread = scene.kernel_lines.iter().rfind(is_threads);
+        evidence.push(match thread {
+            Some(line) => descendants::line_words(line),
+            None => exit_words::fault(signal, scene),
+        });
+        Confidence::Likely
     };
     if let Some(core) = &scene.core {
         evidence.push(Evidence {
@@ -93,37 +105,4 @@ fn fault(scene: &Scene, signal: Signal) -> Judgement {
         });
     }
     (VerdictKind::Crashed, confidence, evidence)
-}
-
-fn limits(scene: &Scene) -> Limits {
-    scene.limits.unwrap_or_default()
-}
-
-/// The kernel moves the soft limit on by a second with each SIGXCPU, so its value now says little.
-fn cpu_soft_words(scene: &Scene) -> Option<Evidence> {
-    limits(scene).cpu_soft_seconds?;
-    let fact = format!("RLIMIT_CPU (soft) was set{}", used_words(scene));
-    Some(exact(fact, "/proc/PID/limits"))
-}
-
-fn file_size_words(scene: &Scene) -> Option<Evidence> {
-    let limit = limits(scene).file_size_bytes?;
-    Some(exact(format!("RLIMIT_FSIZE was {limit} bytes"), "/proc/PID/limits"))
-}
-
-/// The kernel holds the limit against time that it counts by ticks, and tells us time that it
-/// measured: the two differ by some per cent.
-const NEAR_LIMIT: f64 = 0.9;
-
-fn cpu_hard_words(scene: &Scene) -> Option<Evidence> {
-    let limit = limits(scene).cpu_hard_seconds?;
-    let used = scene.cpu?;
-    (used.as_secs_f64() >= limit as f64 * NEAR_LIMIT).then(|| {
-        let fact = format!("RLIMIT_CPU (hard) of {limit} s reached{}", used_words(scene));
-        inferred(fact, "/proc/PID/limits")
-    })
-}
-
-fn used_words(scene: &Scene) -> String {
-    scene.cpu.map(|used| format!(", {:.2} s used", used.as_secs_f64())).unwrap_or_default()
 }

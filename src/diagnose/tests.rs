@@ -2,20 +2,30 @@
 
 use super::*;
 
-use std::time::Duration;
-
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::{Pid, Sender, SenderProcess};
-use crate::model::scene::{CoreDump, Deaths, Limits, Memory, OomCounter, Scene};
-use crate::model::signal::{Origin, SignalInfo};
+use crate::model::scene::{
+    CoreDump, Death, Deaths, Dispositions, KernelLine, Limits, Memory, OomCounter, Scene,
+};
+use crate::model::signal::{Origin, Signal, SignalInfo};
+use crate::model::time::Moment;
 
 const PID: Pid = Pid(812);
+
+/// When the job ends.
+const END: Moment = Moment(Duration::from_secs(1000));
+
+fn before_end(seconds: f64) -> Moment {
+    Moment(END.0 - Duration::from_secs_f64(seconds))
+}
 
 fn facts(end: Termination) -> Facts {
     Facts {
         end: AttemptEnd::Ended(end),
         pid: PID,
+        ended_at: END,
         ended_by_us: None,
+        ending_since: None,
         stop_request: None,
         heard: Vec::new(),
         scene: Scene::default(),
@@ -27,6 +37,11 @@ fn killed(signal: Signal) -> Termination {
 }
 
 fn request(signal: Signal, reach: Reach) -> Option<Heard> {
+    heard(signal, reach, 0.01)
+}
+
+/// A signal that came that many seconds before the end.
+fn heard(signal: Signal, reach: Reach, seconds: f64) -> Option<Heard> {
     let sender = SenderProcess {
         pid: Pid(7),
         uid: 0,
@@ -38,7 +53,8 @@ fn request(signal: Signal, reach: Reach) -> Option<Heard> {
         Reach::WholeGroup => (Origin::Kernel, Sender::Kernel),
         _ => (Origin::Kill, Sender::Process(sender)),
     };
-    Some(Heard { info: SignalInfo { signal, origin, sender, value: None }, reach })
+    let at = before_end(seconds);
+    Some(Heard { info: SignalInfo { signal, origin, sender, value: None }, reach, at })
 }
 
 fn judged(facts: &Facts) -> (VerdictKind, Confidence) {
@@ -50,7 +66,9 @@ fn judged(facts: &Facts) -> (VerdictKind, Confidence) {
 #[test]
 fn exit_status_137_is_the_programs_own_word_and_not_a_kill() {
     let verdict = judge(&facts(Termination::Exited(137)));
-    assert_eq!(verdict.kind, VerdictKind::ExitNonzero);
+    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::ExitNonzero, Confidence::Likely));
+    let known = judged(&with(Termination::Exited(137), memory(Memory::default())));
+    assert_eq!(known, (VerdictKind::ExitNonzero, Confidence::Certain));
     assert!(verdict.to_string().contains("no signal ended the job itself"), "{verdict}");
 }
 
@@ -69,6 +87,13 @@ fn each_signal_leads_to_the_cause_it_speaks_for() {
         (Signal::XCPU, VerdictKind::CpuLimit),
         (Signal::XFSZ, VerdictKind::FileSizeLimit),
         (Signal::TERM, VerdictKind::KilledByProcess),
+        (Signal::PIPE, VerdictKind::BrokenPipe),
+        (Signal::SYS, VerdictKind::Crashed),
+        // Timers and descriptors of the program's own.
+        (Signal::ALRM, VerdictKind::Unknown),
+        (Signal::VTALRM, VerdictKind::Unknown),
+        (Signal::PROF, VerdictKind::Unknown),
+        (Signal::IO, VerdictKind::Unknown),
     ] {
         assert_eq!(judged(&facts(killed(signal))), (kind, Likely), "{signal}");
     }
@@ -157,16 +182,17 @@ fn counter(before: u64, after: u64) -> Option<OomCounter> {
 }
 
 fn memory(memory: Memory) -> Scene {
-    Scene { memory, ..Scene::default() }
+    Scene { memory, deaths: deaths(&[]), ..Scene::default() }
 }
 
 fn deaths(list: &[(i32, Signal)]) -> Deaths {
     let mut deaths = Deaths::default();
     for (pid, signal) in list {
         let name = Some("python3".to_owned());
-        deaths.add(Death { pid: Pid(*pid), name, end: killed(*signal), source: "proc connector" });
+        let (end, source, at) = (killed(*signal), "proc connector", before_end(0.01));
+        deaths.add(Death { pid: Pid(*pid), name, end, source, at });
     }
-    deaths
+    Deaths { is_complete: true, ..deaths }
 }
 
 const KILLED: Signal = Signal::KILL;
@@ -175,15 +201,17 @@ const KILLED: Signal = Signal::KILL;
 fn a_counter_of_our_own_cgroup_that_rose_proves_out_of_memory() {
     let scene = memory(Memory {
         own: counter(3, 4),
+        own_is_private: true,
         limit_bytes: Some(4 << 30),
-        peak_bytes: Some(4_187_593_114),
+        job_peak_bytes: Some(4_187_593_114),
+        tree_peak_bytes: Some(17),
         ..Memory::default()
     });
     let verdict = judge(&with(killed(KILLED), scene));
     assert_eq!(
         verdict.to_string(),
         "oom_killed (certain): SIGKILL; memory.events oom_kill of /batch/job7 +1; \
-         peak memory 3.9 GiB of limit 4.0 GiB"
+         peak RSS 3.9 GiB of limit 4.0 GiB"
     );
 }
 
@@ -200,10 +228,9 @@ fn the_kernels_log_proves_it_only_for_the_process_that_it_names() {
 fn the_hosts_counter_is_likely_only_near_a_limit() {
     let scene = |peak| {
         memory(Memory {
-            own: counter(0, 0),
             host: counter(7, 8),
             limit_bytes: Some(100),
-            tree_peak_bytes: Some(peak),
+            job_peak_bytes: Some(peak),
             ..Memory::default()
         })
     };
@@ -215,7 +242,7 @@ fn the_hosts_counter_is_likely_only_near_a_limit() {
 
 #[test]
 fn without_any_counter_a_peak_or_pressure_makes_it_possible() {
-    let near = Memory { limit_bytes: Some(100), peak_bytes: Some(95), ..Memory::default() };
+    let near = Memory { limit_bytes: Some(100), tree_peak_bytes: Some(95), ..Memory::default() };
     let pressed = Memory { pressure_full: Some(60.0), ..Memory::default() };
     for scene in [near, pressed] {
         let verdict = judged(&with(killed(KILLED), memory(scene)));
@@ -243,18 +270,151 @@ fn the_hard_limit_of_cpu_time_kills_and_the_soft_one_signals() {
         cpu: Some(Duration::from_secs_f64(seconds)),
         ..memory(Memory { own: counter(0, 0), host: counter(0, 0), ..Memory::default() })
     };
-    let hard = judged(&with(killed(KILLED), spent(2.004)));
-    assert_eq!(hard, (VerdictKind::CpuLimit, Confidence::Likely));
+    // The kernel counts ticks, and reports what it measured: that is less on a busy machine.
+    for seconds in [1.7, 1.8, 2.004] {
+        let hard = judged(&with(killed(KILLED), spent(seconds)));
+        assert_eq!(hard, (VerdictKind::CpuLimit, Confidence::Likely), "{seconds}");
+    }
     let early = judged(&with(killed(KILLED), spent(1.2)));
     assert_eq!(early, (VerdictKind::KilledByProcess, Confidence::Likely));
     let soft = judged(&with(killed(Signal::XCPU), spent(1.0)));
     assert_eq!(soft, (VerdictKind::CpuLimit, Confidence::Certain));
+    let unused = judged(&with(killed(Signal::XCPU), spent(0.1)));
+    assert_eq!(unused, (VerdictKind::KilledByProcess, Confidence::Likely));
+}
+
+#[test]
+fn the_signal_of_a_limit_that_was_not_set_or_not_reached_came_from_a_process() {
+    let scene = |limits, seconds| Scene {
+        limits: Some(limits),
+        cpu: Some(Duration::from_secs_f64(seconds)),
+        ..Scene::default()
+    };
+    let unlimited = judge(&with(killed(Signal::XCPU), scene(Limits::default(), 9.0)));
+    assert_eq!(unlimited.kind, VerdictKind::KilledByProcess);
+    assert!(unlimited.to_string().contains("RLIMIT_CPU is unlimited"), "{unlimited}");
+    let idle = Limits { cpu_soft_seconds: Some(3600), ..Limits::default() };
+    let idle = judge(&with(killed(Signal::XCPU), scene(idle, 0.0)));
+    assert!(idle.to_string().contains("RLIMIT_CPU (soft) was 3600 s, 0.00 s used"), "{idle}");
+    // The kernel moves the soft limit on by a second with each signal.
+    let hour = Limits { cpu_soft_seconds: Some(3601), ..Limits::default() };
+    for (seconds, kind) in [
+        (0.0, VerdictKind::KilledByProcess),
+        (2000.0, VerdictKind::KilledByProcess),
+        (3100.0, VerdictKind::CpuLimit),
+        (3600.1, VerdictKind::CpuLimit),
+    ] {
+        let verdict = judge(&with(killed(Signal::XCPU), scene(hour, seconds)));
+        assert_eq!(verdict.kind, kind, "{seconds}");
+    }
+    let none = judged(&with(killed(Signal::XFSZ), scene(Limits::default(), 0.0)));
+    assert_eq!(none, (VerdictKind::KilledByProcess, Confidence::Likely));
+}
+
+#[test]
+fn the_limit_of_a_files_size_is_sure_if_a_file_has_just_that_size() {
+    let limits = Some(Limits { file_size_bytes: Some(1 << 20), ..Limits::default() });
+    let found = Scene { limits, file_at_limit: Some("/job/big".into()), ..Scene::default() };
+    let verdict = judge(&with(killed(Signal::XFSZ), found));
+    assert_eq!(
+        verdict.to_string(),
+        "file_size_limit (certain): SIGXFSZ; RLIMIT_FSIZE was 1048576 bytes; /job/big has just \
+         that size"
+    );
+    let written = Scene { limits, output_bytes: 1 << 20, ..Scene::default() };
+    let elsewhere = judged(&with(killed(Signal::XFSZ), written));
+    assert_eq!(elsewhere, (VerdictKind::FileSizeLimit, Confidence::Likely));
+    let nothing = judged(&with(killed(Signal::XFSZ), Scene { limits, ..Scene::default() }));
+    assert_eq!(nothing, (VerdictKind::KilledByProcess, Confidence::Likely));
+}
+
+#[test]
+fn the_limit_of_real_time_is_named_for_real_time_programs() {
+    let limits = Some(Limits {
+        real_time_soft_us: Some(1_200_000),
+        real_time_hard_us: Some(400_000),
+        ..Limits::default()
+    });
+    let scene = |is_real_time| Scene {
+        limits,
+        is_real_time: Some(is_real_time),
+        cpu: Some(Duration::from_millis(450)),
+        ..memory(Memory { own: counter(0, 0), ..Memory::default() })
+    };
+    let verdict = judge(&with(killed(Signal::XCPU), scene(true)));
+    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::CpuLimit, Confidence::Likely));
+    assert!(verdict.to_string().contains("RLIMIT_RTTIME (soft) was 0.2 s"), "{verdict}");
+    let hard = judge(&with(killed(KILLED), scene(true)));
+    assert!(hard.to_string().contains("RLIMIT_RTTIME (hard) was 0.4 s"), "{hard}");
+    let ordinary = judged(&with(killed(Signal::XCPU), scene(false)));
+    assert_eq!(ordinary, (VerdictKind::KilledByProcess, Confidence::Likely));
+}
+
+fn kernel_line(thread: i32, name: &str) -> KernelLine {
+    let text = format!("{name}[{thread}]: segfault at 0");
+    KernelLine { thread: Pid(thread), name: name.to_owned(), text }
+}
+
+#[test]
+fn a_small_job_that_was_killed_before_the_counters_were_read_was_killed_by_a_process() {
+    let early = |tree_peak_bytes| Memory {
+        is_read_too_late: true,
+        limit_bytes: Some(100),
+        floor_bytes: 5,
+        tree_peak_bytes,
+        ..Memory::default()
+    };
+    let small = judged(&with(killed(KILLED), memory(early(None))));
+    assert_eq!(small, (VerdictKind::KilledByProcess, Confidence::Possible));
+    let medium = judged(&with(killed(KILLED), memory(early(Some(50)))));
+    assert_eq!(medium, (VerdictKind::Unknown, Confidence::Possible));
+    let near = judged(&with(killed(KILLED), memory(early(Some(90)))));
+    assert_eq!(near, (VerdictKind::OomKilled, Confidence::Possible));
+    let logged = Memory { names_all_victims: true, ..early(None) };
+    let logged = judged(&with(killed(KILLED), memory(logged)));
+    assert_eq!(logged, (VerdictKind::KilledByProcess, Confidence::Likely));
+}
+
+#[test]
+fn a_kill_by_seccomp_is_no_kill_by_a_process() {
+    let flat = Memory { own: counter(0, 0), host: counter(0, 0), ..Memory::default() };
+    let strict = Dispositions { is_seccomp_strict: true, ..Dispositions::default() };
+    let scene = Scene { dispositions: Some(strict), ..memory(flat.clone()) };
+    let verdict = judged(&with(killed(KILLED), scene));
+    assert_eq!(verdict, (VerdictKind::Crashed, Confidence::Likely));
+    for signal in [KILLED, Signal::SYS] {
+        let text = "audit: type=1326 pid=812 sig=31".to_owned();
+        let line = KernelLine { thread: PID, name: "box".into(), text };
+        let scene = Scene { kernel_lines: vec![line], ..memory(flat.clone()) };
+        let verdict = judge(&with(killed(signal), scene));
+        assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Certain));
+        assert!(verdict.to_string().contains("type=1326"), "{verdict}");
+    }
+}
+
+#[test]
+fn a_fault_of_a_thread_is_found_by_its_name_and_that_of_a_descendant_by_its_pid() {
+    let scene = |name: &str| Scene {
+        name: Some("x".into()),
+        kernel_lines: vec![kernel_line(813, name)],
+        ..Scene::default()
+    };
+    let verdict = judge(&with(killed(Signal::SEGV), scene("x")));
+    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Likely));
+    assert!(verdict.to_string().contains("the kernel's log: x[813]: segfault"), "{verdict}");
+    let other = judge(&with(killed(Signal::SEGV), scene("y")));
+    assert!(!other.to_string().contains("the kernel's log"), "{other}");
+    let worker = Scene { deaths: deaths(&[(813, Signal::SEGV)]), ..scene("python3") };
+    for status in [0, 1, 139] {
+        let verdict = judge(&with(Termination::Exited(status), worker.clone())).to_string();
+        assert!(verdict.contains("the kernel's log: python3[813]: segfault"), "{verdict}");
+    }
 }
 
 #[test]
 fn a_fault_that_the_kernel_logged_is_certain_and_the_core_is_named() {
     let scene = Scene {
-        fault_line: Some("x[812]: segfault at 0".into()),
+        kernel_lines: vec![kernel_line(812, "x")],
         core: Some(CoreDump::Found("/job/core".into())),
         ..Scene::default()
     };
@@ -283,7 +443,13 @@ fn a_shell_that_tells_of_its_killed_child_is_believed_because_the_kernel_told_to
 fn a_worker_that_ran_out_of_memory_is_told_whatever_its_parent_returns() {
     let scene = Scene {
         deaths: deaths(&[(9, Signal::KILL)]),
-        ..memory(Memory { own: counter(0, 1), ..Memory::default() })
+        ..memory(Memory {
+            own: counter(0, 1),
+            own_is_private: true,
+            limit_bytes: Some(100),
+            job_peak_bytes: Some(97),
+            ..Memory::default()
+        })
     };
     let failed = judged(&with(Termination::Exited(137), scene.clone()));
     assert_eq!(failed, (VerdictKind::OomKilled, Confidence::Certain));
@@ -320,4 +486,263 @@ fn a_risen_counter_explains_137_where_nobody_tells_of_descendants() {
     assert_eq!(other.kind, VerdictKind::ExitNonzero);
     assert!(other.to_string().contains("oom_kill of /batch/job7 +1"), "{other}");
     assert_eq!(judge(&with(137, 0)).kind, VerdictKind::ExitNonzero);
+}
+
+#[test]
+fn sigkill_in_a_shared_cgroup_is_weighed_by_names_size_and_time() {
+    let judged_with = |memory_of: Memory| judged(&with(killed(KILLED), memory(memory_of)));
+    let shared = Memory {
+        own: counter(0, 1),
+        host: counter(4, 5),
+        limit_bytes: Some(100),
+        tree_peak_bytes: Some(90),
+        ..Memory::default()
+    };
+    let oom = |confidence| (VerdictKind::OomKilled, confidence);
+    let by_a_process = (VerdictKind::KilledByProcess, Confidence::Likely);
+    assert_eq!(judged_with(shared.clone()), oom(Confidence::Likely));
+    let private = Memory { own_is_private: true, ..shared.clone() };
+    assert_eq!(judged_with(private.clone()), oom(Confidence::Certain));
+    // A worker that nobody reported may have been what was counted.
+    let unseen = Scene { deaths: Deaths::default(), ..memory(private.clone()) };
+    assert_eq!(judged(&with(killed(KILLED), unseen)), oom(Confidence::Likely));
+    // A small job is rarely the victim: a stranger may have come and gone.
+    let small = Memory { tree_peak_bytes: Some(3), ..private.clone() };
+    assert_eq!(judged_with(small), oom(Confidence::Possible));
+    let medium = Memory { tree_peak_bytes: Some(50), ..private.clone() };
+    assert_eq!(judged_with(medium), oom(Confidence::Likely));
+    // The kernel's log names another process for each kill that was counted.
+    let named = Memory { victims: vec![Pid(9)], names_all_victims: true, ..shared.clone() };
+    assert_eq!(judged_with(named.clone()), by_a_process);
+    let overwritten = Memory { names_all_victims: false, ..named.clone() };
+    assert_eq!(judged_with(overwritten), oom(Confidence::Likely));
+    let twice = Memory { host: counter(4, 6), own: counter(0, 2), ..named };
+    assert_eq!(judged_with(twice), oom(Confidence::Likely));
+    let ours = Memory { victims: vec![Pid(9), PID], ..shared };
+    assert_eq!(judged_with(ours), oom(Confidence::Certain));
+    // What was counted seconds before is not the end.
+    let early = Memory { own_rose_at: Some(before_end(5.0)), ..private.clone() };
+    let verdict = judge(&with(killed(KILLED), memory(early.clone())));
+    assert_eq!((verdict.kind, verdict.confidence), by_a_process);
+    assert!(verdict.to_string().contains("rose 5.0 s before and not again"), "{verdict}");
+    let just_now = Memory { own_rose_at: Some(before_end(0.5)), ..private };
+    assert_eq!(judged_with(just_now), oom(Confidence::Certain));
+}
+
+#[test]
+fn a_kill_that_was_counted_for_a_worker_does_not_prove_that_of_the_job() {
+    let scene = |own, peak| Scene {
+        deaths: deaths(&[(9, KILLED)]),
+        ..memory(Memory {
+            own,
+            own_is_private: true,
+            limit_bytes: Some(100),
+            tree_peak_bytes: Some(peak),
+            ..Memory::default()
+        })
+    };
+    let replaced = judged(&with(killed(KILLED), scene(counter(0, 1), 10)));
+    assert_eq!(replaced, (VerdictKind::KilledByProcess, Confidence::Likely));
+    let near = judged(&with(killed(KILLED), scene(counter(0, 1), 95)));
+    assert_eq!(near, (VerdictKind::OomKilled, Confidence::Likely));
+    let both = judged(&with(killed(KILLED), scene(counter(0, 2), 95)));
+    assert_eq!(both, (VerdictKind::OomKilled, Confidence::Certain));
+}
+
+#[test]
+fn a_flat_counter_of_our_own_cgroup_excludes_it_whatever_the_host_counts() {
+    let scene = memory(Memory {
+        own: counter(2, 2),
+        host: counter(7, 8),
+        limit_bytes: Some(100),
+        tree_peak_bytes: Some(99),
+        ..Memory::default()
+    });
+    let verdict = judge(&with(killed(KILLED), scene));
+    assert_eq!(verdict.kind, VerdictKind::KilledByProcess);
+    let text = verdict.to_string();
+    let expected = "SIGKILL; not by the kernel's OOM killer: memory.events oom_kill of /batch/job7 \
+                    did not rise; peak RSS 0.0 MiB of limit 0.0 MiB; so a process";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_stranger_that_ran_out_of_memory_in_our_cgroup_is_no_loss_of_ours() {
+    let scene = |names_all_victims| Scene {
+        deaths: deaths(&[]),
+        ..memory(Memory {
+            own: counter(0, 1),
+            host: counter(0, 1),
+            victims: vec![Pid(9)],
+            names_all_victims,
+            ..Memory::default()
+        })
+    };
+    let named = judged(&with(Termination::Exited(0), scene(true)));
+    assert_eq!(named, (VerdictKind::Success, Confidence::Certain));
+    let failed = judged(&with(Termination::Exited(137), scene(true)));
+    assert_eq!(failed, (VerdictKind::ExitNonzero, Confidence::Certain));
+    let unnamed = judged(&with(Termination::Exited(0), scene(false)));
+    assert_eq!(unnamed, (VerdictKind::SuccessWithLosses, Confidence::Possible));
+}
+
+#[test]
+fn no_verdict_says_that_no_counter_was_read_when_one_was() {
+    let near = Memory { limit_bytes: Some(100), tree_peak_bytes: Some(95), ..Memory::default() };
+    let none = judge(&with(killed(KILLED), memory(near.clone()))).to_string();
+    assert!(none.contains("no counter of OOM kills can be read here"), "{none}");
+    let late = Memory { is_read_too_late: true, ..near };
+    let late = judge(&with(killed(KILLED), memory(late))).to_string();
+    assert!(late.contains("ended before the counters of OOM kills were first read"), "{late}");
+}
+
+#[test]
+fn a_request_that_the_job_survived_does_not_explain_its_end() {
+    let failed = |signal, seconds, status| Facts {
+        stop_request: heard(signal, Reach::OnlyUs, seconds),
+        ..facts(Termination::Exited(status))
+    };
+    let stopped = |confidence| (VerdictKind::StopRequested, confidence);
+    // It ended as it was asked to, in its own way.
+    assert_eq!(judged(&failed(Signal::TERM, 0.5, 1)), stopped(Confidence::Likely));
+    assert_eq!(judged(&failed(Signal::TERM, 0.5, 143)), stopped(Confidence::Certain));
+    assert_eq!(judged(&failed(Signal::TERM, 20.0, 143)), stopped(Confidence::Likely));
+    let later = judge(&failed(Signal::TERM, 5.0, 3));
+    assert_eq!((later.kind, later.confidence), (VerdictKind::ExitNonzero, Confidence::Certain));
+    let text = later.to_string();
+    assert!(text.contains("a stop was requested 5.0 s before the end: signal 15"), "{text}");
+    // SIGQUIT asks many programs for a dump only, SIGHUP to read their files again.
+    for signal in [Signal::QUIT, Signal::HUP] {
+        let verdict = judge(&failed(signal, 0.1, 3));
+        assert_eq!(verdict.kind, VerdictKind::ExitNonzero);
+        assert!(!verdict.to_string().contains("a stop was requested"), "{verdict}");
+    }
+}
+
+#[test]
+fn a_request_that_the_job_ignored_does_not_explain_its_end() {
+    let ignored = Dispositions { ignored: 1 << 14, ..Dispositions::default() };
+    for status in [3, 143] {
+        let mut failed = facts(Termination::Exited(status));
+        failed.stop_request = request(Signal::TERM, Reach::OnlyUs);
+        failed.scene.dispositions = Some(ignored);
+        let verdict = judge(&failed);
+        assert_eq!(verdict.kind, VerdictKind::ExitNonzero, "{status}");
+        let text = verdict.to_string();
+        assert!(text.ends_with("passed on, which the job ignored or blocked"), "{text}");
+    }
+}
+
+#[test]
+fn a_death_long_after_the_same_signal_is_not_certainly_its_effect() {
+    let died = |seconds| Facts {
+        heard: heard(Signal::TERM, Reach::OnlyUs, seconds).into_iter().collect(),
+        ..facts(killed(Signal::TERM))
+    };
+    assert_eq!(judged(&died(0.6)), (VerdictKind::StopRequested, Confidence::Likely));
+    assert_eq!(judged(&died(0.3)), (VerdictKind::StopRequested, Confidence::Certain));
+    assert_eq!(judged(&died(9.0)), (VerdictKind::StopRequested, Confidence::Likely));
+    assert_eq!(judged(&died(900.0)).0, VerdictKind::KilledByProcess);
+    // Another signal than the one that was passed on came from elsewhere.
+    let other = Facts {
+        stop_request: request(Signal::TERM, Reach::OnlyUs),
+        scene: memory(Memory { own: counter(0, 0), ..Memory::default() }),
+        ..facts(killed(KILLED))
+    };
+    let verdict = judge(&other);
+    assert_eq!(
+        (verdict.kind, verdict.confidence),
+        (VerdictKind::KilledByProcess, Confidence::Likely)
+    );
+    assert!(verdict.to_string().contains("a stop was requested just before the end"), "{verdict}");
+}
+
+#[test]
+fn a_success_after_a_request_says_who_asked() {
+    for (signal, reach, words) in [
+        (Signal::TERM, Reach::OnlyUs, "sent by user 0 (root) in process 7"),
+        (Signal::INT, Reach::WholeGroup, "to the whole process group of the terminal"),
+    ] {
+        let stop_request = heard(signal, reach, 0.4);
+        let verdict = judge(&Facts { stop_request, ..facts(Termination::Exited(0)) });
+        assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Success, Confidence::Certain));
+        let text = verdict.to_string();
+        assert!(text.contains("a stop was requested 0.4 s before the end"), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+/// A descendant that died of that signal, so long before the end.
+fn death_before(signal: Signal, seconds: f64) -> Scene {
+    let mut deaths = deaths(&[(9, signal)]);
+    deaths.first.iter_mut().chain(&mut deaths.last).for_each(|one| one.at = before_end(seconds));
+    Scene { deaths, ..Scene::default() }
+}
+
+#[test]
+fn a_helper_that_was_lost_seconds_before_does_not_explain_a_failure() {
+    let later = judge(&with(Termination::Exited(3), death_before(KILLED, 4.0)));
+    assert_eq!((later.kind, later.confidence), (VerdictKind::ExitNonzero, Confidence::Likely));
+    let text = later.to_string();
+    assert!(text.contains("(pid 9) was killed by SIGKILL 4.0 s before the end"), "{text}");
+    let soon = judged(&with(Termination::Exited(3), death_before(KILLED, 0.2)));
+    assert_eq!(soon, (VerdictKind::DescendantKilled, Confidence::Likely));
+    // A shell that waited for another child first still returns what it says of this one.
+    let waited = judged(&with(Termination::Exited(137), death_before(KILLED, 4.0)));
+    assert_eq!(waited, (VerdictKind::DescendantKilled, Confidence::Likely));
+}
+
+#[test]
+fn what_died_after_a_request_or_because_we_ended_the_job_is_no_loss() {
+    let mut asked = with(Termination::Exited(0), death_before(KILLED, 0.5));
+    asked.stop_request = heard(Signal::TERM, Reach::OnlyUs, 0.6);
+    assert_eq!(judged(&asked), (VerdictKind::Success, Confidence::Certain));
+    asked.stop_request = heard(Signal::TERM, Reach::OnlyUs, 0.4);
+    assert_eq!(judged(&asked).0, VerdictKind::SuccessWithLosses, "it was lost before");
+    let mut timed_out = with(killed(Signal::TERM), death_before(KILLED, 30.0));
+    timed_out.ended_by_us = Some(EndedByUs::TimedOut(Duration::from_secs(60)));
+    timed_out.ending_since = Some(before_end(0.1));
+    let text = judge(&timed_out).to_string();
+    assert!(
+        text.ends_with("'python3' (pid 9) was killed by SIGKILL 30.0 s before the end"),
+        "{text}"
+    );
+    timed_out.ending_since = Some(before_end(31.0));
+    assert!(!judge(&timed_out).to_string().contains("python3"), "we killed it");
+}
+
+#[test]
+fn a_stop_of_a_job_that_had_lost_a_worker_names_the_worker() {
+    let mut hung = with(killed(Signal::TERM), death_before(KILLED, 30.0));
+    hung.stop_request = request(Signal::TERM, Reach::OnlyUs);
+    let verdict = judge(&hung);
+    assert_eq!(verdict.kind, VerdictKind::StopRequested);
+    assert!(verdict.to_string().contains("(pid 9) was killed by SIGKILL 30.0 s"), "{verdict}");
+}
+
+#[test]
+fn a_shell_that_reports_the_sigpipe_of_a_command_has_a_broken_pipe() {
+    let verdict = judged(&with(Termination::Exited(141), death_before(Signal::PIPE, 0.01)));
+    assert_eq!(verdict, (VerdictKind::BrokenPipe, Confidence::Likely));
+}
+
+/// Only what the facts exclude may be called certain: a SIGKILL has no sender.
+#[test]
+fn no_sigkill_without_a_name_or_a_private_counter_is_certain() {
+    let sizes = [None, Some(1), Some(99)];
+    let counters = [None, counter(0, 0), counter(0, 1), counter(0, 5)];
+    for (own, host) in counters.iter().flat_map(|own| counters.iter().map(move |host| (own, host)))
+    {
+        for tree_peak_bytes in sizes {
+            let memory_of = Memory {
+                own: own.clone(),
+                host: host.clone(),
+                tree_peak_bytes,
+                limit_bytes: Some(100),
+                ..Memory::default()
+            };
+            let (_, confidence) = judged(&with(killed(KILLED), memory(memory_of)));
+            assert_ne!(confidence, Confidence::Certain, "{own:?} {host:?}");
+        }
+    }
 }

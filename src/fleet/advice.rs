@@ -11,11 +11,12 @@ pub fn verdict(word: &str) -> &'static str {
         "success_with_losses" => "it returned 0, but a process of it was killed or crashed",
         "exit_nonzero" => "it returned a failure by itself",
         "exec_failed" => "it could not be executed, or was not found",
-        "oom_killed" => "the kernel killed it for want of memory",
+        "oom_killed" => "the kernel killed it because memory ran out",
         "killed_by_process" => "a process sent the signal that ended it",
         "killed_by_terminal" => "the terminal ended it: Ctrl-C, Ctrl-\\ or a hang-up",
         "stop_requested" => "childminder was asked to stop, and passed that on",
         "crashed" => "it made a fault of its own",
+        "broken_pipe" => "the reader of its output ended first",
         "cpu_limit" => "it used up its limit of CPU time",
         "file_size_limit" => "it wrote a file larger than its limit",
         "timed_out" => "--timeout ended it",
@@ -62,6 +63,9 @@ pub fn advice(word: &str, row: &Row) -> Vec<String> {
         "crashed" => vec![
             format!("look at the core dump in a debugger (ulimit -c unlimited keeps one of {signal})"),
             "a crash on one host only may be the host: nanny runs --failed --host NAME".into(),
+        ],
+        "broken_pipe" => vec![
+            "find out why the program that reads its output ended: it may have had enough, or have failed".into(),
         ],
         "cpu_limit" => vec!["raise the limit (ulimit -t), or make the job save its state".into()],
         "file_size_limit" => vec!["raise the limit (ulimit -f), or write several files".into()],

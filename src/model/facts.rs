@@ -6,6 +6,7 @@ use crate::model::outcome::AttemptEnd;
 use crate::model::process::Pid;
 use crate::model::scene::Scene;
 use crate::model::signal::{Signal, SignalInfo};
+use crate::model::time::Moment;
 
 /// The facts of one ended attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +15,12 @@ pub struct Facts {
     pub pid: Pid,
     /// How it ended.
     pub end: AttemptEnd,
+    /// When childminder learned of the end.
+    pub ended_at: Moment,
     /// Whether we ended it, and why.
     pub ended_by_us: Option<EndedByUs>,
+    /// When we began to end it, if we did.
+    pub ending_since: Option<Moment>,
     /// The last request to stop that came to childminder during this attempt.
     pub stop_request: Option<Heard>,
     /// The last of each signal that the job got from us or together with us.
@@ -42,6 +47,8 @@ pub struct Heard {
     pub info: SignalInfo,
     /// How the job got it.
     pub reach: Reach,
+    /// When childminder read it.
+    pub at: Moment,
 }
 
 /// Whom a signal reached that childminder received.

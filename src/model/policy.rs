@@ -196,7 +196,7 @@ impl std::error::Error for UnknownCause {}
 
 /// The verdicts that may be named as a cause, with the short word for some. The two that mean
 /// that somebody wanted the job to stop are not among them: such a job is never restarted.
-const NAMED: [(&str, VerdictKind); 15] = [
+const NAMED: [(&str, VerdictKind); 16] = [
     ("oom", VerdictKind::OomKilled),
     ("oom_killed", VerdictKind::OomKilled),
     ("descendant_killed", VerdictKind::DescendantKilled),
@@ -204,6 +204,7 @@ const NAMED: [(&str, VerdictKind); 15] = [
     ("timed_out", VerdictKind::TimedOut),
     ("crash", VerdictKind::Crashed),
     ("crashed", VerdictKind::Crashed),
+    ("broken_pipe", VerdictKind::BrokenPipe),
     ("stopped", VerdictKind::Stopped),
     ("status_lost", VerdictKind::StatusLost),
     ("exec_failed", VerdictKind::ExecFailed),

@@ -72,6 +72,15 @@ impl ProcStat<'_> {
         rest.skip(13).is_some() && rest.word().is_some_and(|word| word.starts_with(b"-"))
     }
 
+    /// Returns whether it is scheduled as SCHED_FIFO or SCHED_RR (field 41, sched(7)): RLIMIT_RTTIME
+    /// is about such threads only. `None` for a line without that field.
+    #[must_use]
+    pub fn is_real_time(&self) -> Option<bool> {
+        let mut rest = self.rest;
+        rest.skip(16)?;
+        rest.number().map(|policy| matches!(policy, 1 | 2))
+    }
+
     /// Returns whether it runs or may run again: no zombie, and not dead.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -146,6 +155,18 @@ mod tests {
             assert_eq!((stat.threads, stat.start_ticks, stat.rss_pages), (20, 22, 24));
             assert!(!stat.is_thread());
         }
+    }
+
+    #[test]
+    fn the_scheduling_policy_is_field_41() {
+        let text = String::from_utf8(line(b"x")).expect("ASCII");
+        for (policy, is_real_time) in [("0", false), ("1", true), ("2", true), ("3", false)] {
+            let text = text.replace(" 41 ", &format!(" {policy} "));
+            let stat = parse(text.as_bytes()).expect("a line");
+            assert_eq!(stat.is_real_time(), Some(is_real_time), "policy {policy}");
+        }
+        let short = &text.as_bytes()[..text.find(" 40 ").expect("field 40")];
+        assert_eq!(parse(short).expect("a line").is_real_time(), None);
     }
 
     #[test]

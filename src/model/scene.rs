@@ -15,8 +15,10 @@ use crate::model::process::Pid;
 use crate::model::sample::Peaks;
 use crate::model::signal::Signal;
 use crate::model::text::Escaped;
+use crate::model::time::Moment;
+use crate::model::usage::ResourceUsage;
 
-/// So many deaths of descendants are kept one by one; the rest are counted.
+/// At most this number of deaths of descendants is kept; the rest are counted.
 const DEATHS_KEPT: usize = 16;
 
 /// The source of deaths that knows only those whom a sample has seen.
@@ -25,9 +27,9 @@ pub const BY_PIDFD: &str = "PIDFD_GET_INFO";
 /// The scene of one attempt's end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scene {
-    /// What speaks for or against want of memory.
+    /// Evidence about the OOM killer.
     pub memory: Memory,
-    /// Descendants that died of a signal, as the kernel told us of each.
+    /// Descendants that died of a signal before the job ended.
     pub deaths: Deaths,
     /// The resource limits that the job died under; only looked up if it failed.
     pub limits: Option<Limits>,
@@ -35,12 +37,23 @@ pub struct Scene {
     pub cpu: Option<Duration>,
     /// What became of its core dump; only looked up if a signal ended it that makes one.
     pub core: Option<CoreDump>,
-    /// The kernel's own line about a fault of the job (`segfault at ...`), where we may read it.
-    pub fault_line: Option<String>,
     /// The last lines of its standard error, if that is a file of ours.
     pub last_words: Vec<String>,
     /// Whether `timeout` stands in its command line.
     pub names_timeout: bool,
+    /// The job's name at its end (`comm` in proc(5)).
+    pub name: Option<String>,
+    /// What the job did with signals at its end; only looked up if it failed or a stop was requested.
+    pub dispositions: Option<Dispositions>,
+    /// What it and the children that it waited for wrote to filesystems on block devices, in bytes.
+    pub output_bytes: u64,
+    /// Whether its main thread was scheduled as SCHED_FIFO or SCHED_RR (sched(7)).
+    pub is_real_time: Option<bool>,
+    /// A regular file of just the size RLIMIT_FSIZE that was written during the attempt; only looked
+    /// for after SIGXFSZ.
+    pub file_at_limit: Option<PathBuf>,
+    /// Lines of the kernel's log about faults and seccomp kills during the attempt.
+    pub kernel_lines: Vec<KernelLine>,
     /// Places it may have been writing to that have no room left.
     pub full: Vec<PathBuf>,
     /// The highest values that were sampled.
@@ -54,20 +67,84 @@ pub struct Scene {
 /// Evidence about memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
-    /// The counter of OOM kills of our own cgroup.
+    /// The counter of OOM kills of our own cgroup; `None` also if the job had left it.
     pub own: Option<OomCounter>,
-    /// The same of the whole host (/proc/vmstat).
+    /// Whether only childminder and the job were in that cgroup whenever we looked.
+    pub own_is_private: bool,
+    /// When a sample first saw the value that the counter still had at the end.
+    pub own_rose_at: Option<Moment>,
+    /// The OOM kills of the whole host (/proc/vmstat).
     pub host: Option<OomCounter>,
-    /// Processes that the kernel's log names as killed for want of memory, during the attempt.
+    /// Whether a counter exists whose value before the attempt is not known, because the job ended
+    /// before it was first read.
+    pub is_read_too_late: bool,
+    /// Processes that the kernel's log names as killed by the OOM killer during the attempt.
     pub victims: Vec<Pid>,
+    /// Whether those are all: the log can be read, and none of its records of the attempt were overwritten.
+    pub names_all_victims: bool,
     /// The limit of our cgroup or, without one, the host's memory, in bytes.
     pub limit_bytes: Option<u64>,
-    /// The highest use of our cgroup, in bytes; it may be older than the attempt.
-    pub peak_bytes: Option<u64>,
-    /// The largest resident set of the job's tree that was seen, in bytes.
+    /// Whether that is the host's memory.
+    pub limit_is_hosts: bool,
+    /// The largest resident set of the job's tree that was sampled, in bytes.
     pub tree_peak_bytes: Option<u64>,
-    /// Share of the last ten seconds in which all tasks waited for memory, in percent.
+    /// The largest resident set of the job or of a child that it waited for (`ru_maxrss` of getrusage(2)), in bytes.
+    pub job_peak_bytes: Option<u64>,
+    /// Our own largest resident set, in bytes: `job_peak_bytes` is never below it (getrusage(2)).
+    pub floor_bytes: u64,
+    /// Share of the attempt in which all tasks of the host waited for memory, in percent.
     pub pressure_full: Option<f64>,
+}
+
+impl Memory {
+    /// Returns the largest resident set that is known to be the job's, in bytes.
+    #[must_use]
+    pub fn peak_bytes(&self) -> Option<u64> {
+        let own = self.job_peak_bytes.filter(|peak| *peak > self.floor_bytes);
+        self.tree_peak_bytes.max(own)
+    }
+
+    /// Returns the rusage of the job without our own size in its peak, if samples know better.
+    #[must_use]
+    pub fn without_floor(&self, usage: ResourceUsage, sampled: Option<Peaks>) -> ResourceUsage {
+        let is_ours = usage.max_rss_kib * 1024 <= self.floor_bytes;
+        let known = sampled.filter(|peaks| is_ours && peaks.rss_bytes > 0);
+        let max_rss_kib = known.map_or(usage.max_rss_kib, |peaks| peaks.rss_bytes / 1024);
+        ResourceUsage { max_rss_kib, ..usage }
+    }
+}
+
+/// What a process did with signals (`SigIgn`, `SigCgt`, `SigPnd`, `ShdPnd` and `Seccomp` of /proc/PID/status
+/// in proc(5)): bit N - 1 stands for signal N.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dispositions {
+    /// Ignored.
+    pub ignored: u64,
+    /// Caught by a handler.
+    pub caught: u64,
+    /// Blocked, and waiting to be delivered.
+    pub pending: u64,
+    /// Whether it was in the strict mode of seccomp(2), in which the kernel answers most system calls by SIGKILL.
+    pub is_seccomp_strict: bool,
+}
+
+impl Dispositions {
+    /// Returns whether that signal had no effect on the process.
+    #[must_use]
+    pub fn had_no_effect(self, signal: Signal) -> bool {
+        (self.ignored | self.pending) & 1 << (signal.number() - 1) != 0
+    }
+}
+
+/// A line of the kernel's log about a process or thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelLine {
+    /// The id of the thread, which is the pid for the first thread of a process.
+    pub thread: Pid,
+    /// Its name (`comm` in proc(5)).
+    pub name: String,
+    /// The line.
+    pub text: String,
 }
 
 /// A counter of OOM kills, before and after.
@@ -99,8 +176,11 @@ pub struct Death {
     pub name: Option<String>,
     /// How it ended.
     pub end: Termination,
-    /// Who told us: `proc connector`, `PIDFD_GET_INFO` or `waitid(2)`.
+    /// Where we learned of it: `proc connector`, `PIDFD_GET_INFO` or `waitid(2)`.
     pub source: &'static str,
+    /// When; the proc connector states when it happened, the others are up to one sample late.
+    #[serde(skip)]
+    pub at: Moment,
 }
 
 impl Death {
@@ -139,12 +219,14 @@ impl fmt::Display for Death {
 /// Deaths in the order in which we learned of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deaths {
-    /// The first of them.
+    /// The first of them; ordinary ends make room for losses.
     pub first: Vec<Death>,
     /// The one that came last.
     pub last: Option<Death>,
     /// How many were losses (see [`Death::is_loss`]).
     pub losses: u64,
+    /// Whether every death by signal of the attempt is known.
+    pub is_complete: bool,
 }
 
 impl Deaths {
@@ -154,29 +236,28 @@ impl Deaths {
             return;
         }
         self.losses += u64::from(death.is_loss());
+        if self.first.len() == DEATHS_KEPT
+            && death.is_loss()
+            && let Some(ordinary) = self.first.iter().rposition(|known| !known.is_loss())
+        {
+            self.first.remove(ordinary);
+        }
         if self.first.len() < DEATHS_KEPT {
             self.first.push(death.clone());
         }
         self.last = Some(death);
     }
 
+    /// Returns those that are kept, each once.
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Death> {
+        let last = self.last.iter().filter(|last| self.first.iter().all(|one| one.pid != last.pid));
+        self.first.iter().chain(last)
+    }
+
     /// Returns whether there may be more than are known of.
     #[must_use]
     pub fn may_be_more(&self) -> bool {
         self.first.iter().chain(&self.last).any(|death| death.source == BY_PIDFD)
-    }
-
-    /// Returns the first loss.
-    #[must_use]
-    pub fn first_loss(&self) -> Option<&Death> {
-        self.first.iter().chain(&self.last).find(|death| death.is_loss())
-    }
-
-    /// Returns the latest death by that signal.
-    #[must_use]
-    pub fn latest_by(&self, signal: Signal) -> Option<&Death> {
-        let by_signal = |death: &&Death| death.signal() == Some(signal);
-        self.last.iter().chain(self.first.iter().rev()).find(by_signal)
     }
 }
 
@@ -189,6 +270,10 @@ pub struct Limits {
     pub cpu_hard_seconds: Option<u64>,
     /// RLIMIT_FSIZE: SIGXFSZ.
     pub file_size_bytes: Option<u64>,
+    /// RLIMIT_RTTIME, soft: SIGXCPU; in microseconds.
+    pub real_time_soft_us: Option<u64>,
+    /// RLIMIT_RTTIME, hard: SIGKILL; in microseconds.
+    pub real_time_hard_us: Option<u64>,
     /// RLIMIT_CORE, soft.
     pub core_bytes: Option<u64>,
     /// RLIMIT_AS.
@@ -237,7 +322,12 @@ mod tests {
 
     fn death(pid: i32, signal: Signal) -> Death {
         let end = Termination::Signaled { signal, core_dumped: false };
-        Death { pid: Pid(pid), name: None, end, source: "waitid(2)" }
+        let at = Moment(Duration::from_secs(1));
+        Death { pid: Pid(pid), name: None, end, source: "waitid(2)", at }
+    }
+
+    fn losses(deaths: &Deaths) -> Vec<i32> {
+        deaths.kept().filter(|death| death.is_loss()).map(|death| death.pid.0).collect()
     }
 
     #[test]
@@ -245,11 +335,11 @@ mod tests {
         let mut deaths = Deaths::default();
         deaths.add(death(1, Signal::PIPE));
         deaths.add(death(2, Signal::TERM));
-        assert_eq!((deaths.losses, deaths.first_loss()), (0, None));
+        assert_eq!((deaths.losses, losses(&deaths)), (0, vec![]));
         deaths.add(death(3, Signal::KILL));
         deaths.add(death(3, Signal::KILL));
         assert_eq!(deaths.losses, 1, "one process dies once, whoever tells of it");
-        assert_eq!(deaths.first_loss().map(|loss| loss.pid), Some(Pid(3)));
+        assert_eq!(losses(&deaths), [3]);
     }
 
     #[test]
@@ -257,6 +347,43 @@ mod tests {
         let mut deaths = Deaths::default();
         (1..=1000).for_each(|pid| deaths.add(death(pid, Signal::SEGV)));
         assert_eq!((deaths.first.len(), deaths.losses), (DEATHS_KEPT, 1000));
-        assert_eq!(deaths.latest_by(Signal::SEGV).map(|last| last.pid), Some(Pid(1000)));
+        assert_eq!(deaths.kept().next_back().map(|last| last.pid), Some(Pid(1000)));
+    }
+
+    #[test]
+    fn ordinary_ends_do_not_push_out_a_loss() {
+        let mut deaths = Deaths::default();
+        (1..=100).for_each(|pid| deaths.add(death(pid, Signal::PIPE)));
+        deaths.add(death(101, Signal::KILL));
+        deaths.add(death(102, Signal::PIPE));
+        assert_eq!((losses(&deaths), deaths.losses), (vec![101], 1));
+        assert_eq!(deaths.kept().count(), DEATHS_KEPT + 1);
+    }
+
+    #[test]
+    fn a_signal_that_was_ignored_or_blocked_had_no_effect() {
+        let term = 1 << (15 - 1);
+        let caught = Dispositions { caught: term, ..Dispositions::default() };
+        assert!(!caught.had_no_effect(Signal::TERM));
+        let ignored = Dispositions { ignored: term, ..Dispositions::default() };
+        assert!(ignored.had_no_effect(Signal::TERM) && !ignored.had_no_effect(Signal::INT));
+        assert!(Dispositions { pending: term, ..caught }.had_no_effect(Signal::TERM));
+    }
+
+    #[test]
+    fn a_peak_that_is_our_own_size_is_not_the_jobs() {
+        let memory = Memory { job_peak_bytes: Some(3), floor_bytes: 3, ..Memory::default() };
+        assert_eq!(memory.peak_bytes(), None);
+        let sampled = Memory { tree_peak_bytes: Some(1), ..memory.clone() };
+        assert_eq!(sampled.peak_bytes(), Some(1));
+        assert_eq!(Memory { job_peak_bytes: Some(9), ..sampled }.peak_bytes(), Some(9));
+        let memory = Memory { floor_bytes: 4096 * 1024, ..Memory::default() };
+        let peaks = Some(Peaks { rss_bytes: 1024 * 1024, ..Peaks::default() });
+        for (max_rss_kib, sampled, expected) in
+            [(4096, peaks, 1024), (4096, None, 4096), (5000, peaks, 5000)]
+        {
+            let usage = ResourceUsage { max_rss_kib, ..ResourceUsage::default() };
+            assert_eq!(memory.without_floor(usage, sampled).max_rss_kib, expected);
+        }
     }
 }

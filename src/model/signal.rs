@@ -52,6 +52,7 @@ impl Signal {
     pub const USR1: Signal = Signal(10);
     pub const SEGV: Signal = Signal(11);
     pub const PIPE: Signal = Signal(13);
+    pub const ALRM: Signal = Signal(14);
     pub const TERM: Signal = Signal(15);
     pub const CHLD: Signal = Signal(17);
     pub const CONT: Signal = Signal(18);
@@ -61,6 +62,9 @@ impl Signal {
     pub const TTOU: Signal = Signal(22);
     pub const XCPU: Signal = Signal(24);
     pub const XFSZ: Signal = Signal(25);
+    pub const VTALRM: Signal = Signal(26);
+    pub const PROF: Signal = Signal(27);
+    pub const IO: Signal = Signal(29);
     pub const SYS: Signal = Signal(31);
 }
 

@@ -20,8 +20,8 @@ pub struct ResourceUsage {
     /// CPU time in the kernel.
     #[serde(serialize_with = "seconds", rename = "system_seconds")]
     pub system: Duration,
-    /// The largest resident set, in KiB. Never below what childminder had when it forked, because
-    /// a child begins as a copy of its parent.
+    /// The largest resident set, in KiB. The kernel counts what childminder had when it started the job
+    /// as well; where samples of the job know better, that is left out.
     pub max_rss_kib: u64,
     /// Page faults served without reading a disk.
     pub minor_faults: u64,

@@ -17,17 +17,19 @@ pub enum VerdictKind {
     ExitNonzero,
     /// It could not be executed or was not found.
     ExecFailed,
-    /// The kernel killed it for want of memory.
+    /// The kernel's OOM killer ended it.
     OomKilled,
     /// A process sent the signal that ended it.
     KilledByProcess,
-    /// The terminal did: Ctrl-C, Ctrl-\ or a hang-up.
+    /// The terminal sent it: Ctrl-C, Ctrl-\ or a hang-up.
     KilledByTerminal,
     /// childminder was asked to stop, passed it on, and the job obeyed.
     StopRequested,
     /// A fault of its own.
     Crashed,
-    /// RLIMIT_CPU.
+    /// SIGPIPE: the reader of its output ended first.
+    BrokenPipe,
+    /// RLIMIT_CPU or RLIMIT_RTTIME.
     CpuLimit,
     /// RLIMIT_FSIZE.
     FileSizeLimit,
@@ -45,7 +47,7 @@ pub enum VerdictKind {
 
 impl VerdictKind {
     /// All of them.
-    pub const ALL: [VerdictKind; 16] = [
+    pub const ALL: [VerdictKind; 17] = [
         VerdictKind::Success,
         VerdictKind::SuccessWithLosses,
         VerdictKind::ExitNonzero,
@@ -55,6 +57,7 @@ impl VerdictKind {
         VerdictKind::KilledByTerminal,
         VerdictKind::StopRequested,
         VerdictKind::Crashed,
+        VerdictKind::BrokenPipe,
         VerdictKind::CpuLimit,
         VerdictKind::FileSizeLimit,
         VerdictKind::TimedOut,
@@ -77,6 +80,7 @@ impl VerdictKind {
             VerdictKind::KilledByTerminal => "killed_by_terminal",
             VerdictKind::StopRequested => "stop_requested",
             VerdictKind::Crashed => "crashed",
+            VerdictKind::BrokenPipe => "broken_pipe",
             VerdictKind::CpuLimit => "cpu_limit",
             VerdictKind::FileSizeLimit => "file_size_limit",
             VerdictKind::TimedOut => "timed_out",
@@ -110,7 +114,7 @@ pub enum Confidence {
     Possible,
     /// Other causes would be strange.
     Likely,
-    /// A source that cannot be wrong about it says so.
+    /// The evidence excludes every other cause.
     Certain,
 }
 

@@ -9,7 +9,7 @@ use crate::model::elf::Elf;
 use crate::model::outcome::Termination;
 use crate::model::proc_stat;
 use crate::model::process::Pid;
-use crate::model::scene::{CoreDump, Limits};
+use crate::model::scene::{CoreDump, Dispositions, Limits};
 
 /// Reads the limits that a process lives, or died, under; `None` if it has gone.
 #[must_use]
@@ -25,20 +25,83 @@ fn parse_limits(text: &str) -> Option<Limits> {
         Some((number(words.next()), number(words.next())))
     };
     let (cpu_soft_seconds, cpu_hard_seconds) = row("Max cpu time")?;
+    let (real_time_soft_us, real_time_hard_us) = row("Max realtime timeout")?;
     Some(Limits {
         cpu_soft_seconds,
         cpu_hard_seconds,
+        real_time_soft_us,
+        real_time_hard_us,
         file_size_bytes: row("Max file size")?.0,
         core_bytes: row("Max core file size")?.0,
         address_space_bytes: row("Max address space")?.0,
     })
 }
 
-/// Returns the CPU time of a process itself, without the children that it waited for.
+/// What /proc/PID/stat says of a zombie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// Its name.
+    pub name: String,
+    /// Its CPU time, without the children that it waited for.
+    pub cpu: Duration,
+    /// Whether it was scheduled as SCHED_FIFO or SCHED_RR (sched(7)).
+    pub is_real_time: Option<bool>,
+}
+
+/// Reads it; `None` if the process has gone.
 #[must_use]
-pub fn cpu(root: &Path, pid: Pid) -> Option<Duration> {
+pub fn remains(root: &Path, pid: Pid) -> Option<Remains> {
     let line = fs::read(root.join(format!("proc/{pid}/stat"))).ok()?;
-    Some(Duration::from_millis(proc_stat::parse(&line)?.own_ticks * 1000 / TICKS_PER_SECOND))
+    let stat = proc_stat::parse(&line)?;
+    Some(Remains {
+        name: String::from_utf8_lossy(stat.name).into_owned(),
+        cpu: Duration::from_millis(stat.own_ticks * 1000 / TICKS_PER_SECOND),
+        is_real_time: stat.is_real_time(),
+    })
+}
+
+/// Returns what a process does with signals, or did at its end; `None` if it has gone.
+#[must_use]
+pub fn dispositions(root: &Path, pid: Pid) -> Option<Dispositions> {
+    let text = fs::read_to_string(root.join(format!("proc/{pid}/status"))).ok()?;
+    let mask = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    Some(Dispositions {
+        ignored: mask("SigIgn:")?,
+        caught: mask("SigCgt:")?,
+        pending: mask("SigPnd:")? | mask("ShdPnd:")?,
+        is_seccomp_strict: mask("Seccomp:") == Some(1),
+    })
+}
+
+/// Directories in which programs put their temporary files.
+const TEMPORARY: [&str; 3] = ["tmp", "var/tmp", "dev/shm"];
+
+/// At most this number of entries of a directory is looked at.
+const ENTRIES_MAX: usize = 4096;
+
+/// Finds a regular file of just `size` bytes that was written since `since`, in those directories or in one for
+/// temporary files: a write across RLIMIT_FSIZE is cut there (setrlimit(2)).
+#[must_use]
+pub fn file_of_size(
+    root: &Path,
+    directories: &[&Path],
+    size: u64,
+    since: SystemTime,
+) -> Option<PathBuf> {
+    let temporary: Vec<PathBuf> = TEMPORARY.iter().map(|name| root.join(name)).collect();
+    let all = directories.iter().copied().chain(temporary.iter().map(PathBuf::as_path));
+    let entries = all.flat_map(|directory| {
+        fs::read_dir(directory).into_iter().flatten().flatten().take(ENTRIES_MAX)
+    });
+    entries.map(|entry| entry.path()).find(|path| {
+        fs::symlink_metadata(path).is_ok_and(|meta| {
+            let is_new = meta.modified().is_ok_and(|time| time + CLOCK_GRAIN >= since);
+            meta.is_file() && meta.len() == size && is_new
+        })
+    })
 }
 
 /// USER_HZ, which is 100 on every architecture that Rust runs Linux on.
@@ -131,6 +194,7 @@ Max cpu time              1                    2                    seconds
 Max file size             unlimited            unlimited            bytes
 Max core file size        0                    unlimited            bytes
 Max address space         unlimited            unlimited            bytes
+Max realtime timeout      200000               unlimited            us
 ";
 
     fn root(pattern: &str) -> tempfile::TempDir {
@@ -152,7 +216,42 @@ Max address space         unlimited            unlimited            bytes
         let limits = parse_limits(LIMITS).expect("limits");
         assert_eq!((limits.cpu_soft_seconds, limits.cpu_hard_seconds), (Some(1), Some(2)));
         assert_eq!((limits.core_bytes, limits.file_size_bytes), (Some(0), None));
+        let real_time = (limits.real_time_soft_us, limits.real_time_hard_us);
+        assert_eq!(real_time, (Some(200_000), None));
         assert_eq!(parse_limits("garbage"), None);
+    }
+
+    #[test]
+    fn the_masks_of_signals_are_read() {
+        let root = root("core\n");
+        let status = "Name:\tx\nSigPnd:\t0000000000000001\nShdPnd:\t0000000000000002\n\
+                      SigBlk:\t0000000000000003\nSigIgn:\t0000000001001000\nSigCgt:\t0000000000004002\n\
+                      Seccomp:\t1\n";
+        fs::write(root.path().join("proc/77/status"), status).expect("written");
+        let expected = Dispositions {
+            ignored: 0x100_1000,
+            caught: 0x4002,
+            pending: 3,
+            is_seccomp_strict: true,
+        };
+        assert_eq!(dispositions(root.path(), Pid(77)), Some(expected));
+        assert_eq!(dispositions(root.path(), Pid(78)), None);
+    }
+
+    #[test]
+    fn a_file_at_its_limit_is_found_where_the_job_was_or_among_temporary_files() {
+        let root = root("core\n");
+        let job = root.path().join("job");
+        for directory in [&job, &root.path().join("tmp")] {
+            fs::create_dir(directory).expect("made");
+        }
+        let find = |size| file_of_size(root.path(), &[&job], size, SystemTime::UNIX_EPOCH);
+        fs::write(job.join("small"), [0; 511]).expect("written");
+        assert_eq!(find(512), None);
+        fs::write(root.path().join("tmp/x"), [0; 512]).expect("written");
+        assert_eq!(find(512), Some(root.path().join("tmp/x")));
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 36);
+        assert_eq!(file_of_size(root.path(), &[&job], 512, later), None);
     }
 
     #[test]

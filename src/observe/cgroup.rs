@@ -1,11 +1,19 @@
-//! The memory side of our cgroup: its OOM counter, limit and peak (cgroups(7), and the kernel's
-//! documents on `memory.events` of version 2 and `memory.oom_control` of version 1).
+//! The memory side of our cgroup: its OOM counter and limit, and who is in it (cgroups(7), and the
+//! kernel's documents on `memory.events` of version 2 and `memory.oom_control` of version 1).
+//!
+//! Its peak is not read: `memory.peak` and `memory.max_usage_in_bytes` count page cache.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::process::Pid;
+
+/// At most this number of cgroups below ours is looked into.
+const BELOW_MAX: usize = 256;
 
 /// The two interfaces of the memory controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +33,13 @@ impl Version {
 
 /// Our memory cgroup, with the file of its OOM counter held open: it can be read even when the
 /// cgroup was renamed or removed meanwhile.
+#[derive(Clone)]
 pub struct MemoryCgroup {
     directory: PathBuf,
     /// Its path in the hierarchy, for people.
     name: String,
     version: Version,
-    events: File,
+    events: Arc<File>,
 }
 
 impl MemoryCgroup {
@@ -47,7 +56,7 @@ impl MemoryCgroup {
         let name = String::from_utf8_lossy(path).into_owned();
         let below = OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path));
         let open = |directory: PathBuf| {
-            let events = File::open(directory.join(version.events_file())).ok()?;
+            let events = Arc::new(File::open(directory.join(version.events_file())).ok()?);
             Some(MemoryCgroup { directory, name: name.clone(), version, events })
         };
         // Looking where it always is saves reading the table of mounts, which can be long.
@@ -61,12 +70,50 @@ impl MemoryCgroup {
         })
     }
 
-    /// Returns the number of processes of this cgroup that were killed for want of memory, ever.
+    /// Returns the number of processes of this cgroup that the OOM killer has killed, ever.
     #[must_use]
     pub fn oom_kills(&self) -> Option<u64> {
         let mut text = [0; 512];
         let length = self.events.read_at(&mut text, 0).ok()?;
         field(&text[..length], b"oom_kill")
+    }
+
+    /// Returns whether all processes in this cgroup and below are accepted by `is_ours`; false also if
+    /// they cannot be listed. The root cgroup is everybody's.
+    #[must_use]
+    pub fn is_private(&self, is_ours: impl Fn(Pid) -> bool) -> bool {
+        let mut open = vec![self.directory.clone()];
+        let mut looked = 0;
+        while let Some(directory) = open.pop() {
+            looked += 1;
+            let Ok(procs) = fs::read_to_string(directory.join("cgroup.procs")) else {
+                return false;
+            };
+            let mut pids = procs.lines().map(|line| line.parse().map(Pid));
+            if looked > BELOW_MAX || !pids.all(|pid| pid.is_ok_and(&is_ours)) {
+                return false;
+            }
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            open.extend(below.map(|entry| entry.path()));
+        }
+        self.name != "/"
+    }
+
+    /// Returns whether a process is counted here; `None` if that cannot be read. The kernel shows `/` for a
+    /// process that has ended in version 1.
+    #[must_use]
+    pub fn holds(&self, root: &Path, pid: Pid) -> Option<bool> {
+        let groups = fs::read(root.join(format!("proc/{pid}/cgroup"))).ok()?;
+        let (version, path) = memory_path(&groups)?;
+        if version == Version::One && path == b"/" {
+            return None;
+        }
+        let below = path.strip_prefix(self.name.as_bytes());
+        let is_below = self.name == "/" || below.is_some_and(|rest| rest.starts_with(b"/"));
+        // Version 1 counts in the one cgroup that the process is in.
+        let is_same = path == self.name.as_bytes();
+        Some(is_same || is_below && version == Version::Two)
     }
 
     /// Returns the lowest limit on the way up from this cgroup, in bytes; `None` if nothing
@@ -86,18 +133,6 @@ impl MemoryCgroup {
             .filter_map(|text| text.trim().parse().ok())
             .filter(|limit| *limit < NO_LIMIT)
             .min()
-    }
-
-    /// Returns the highest use of memory, in bytes. It is of the cgroup's whole life and of all
-    /// that is in it; version 2 tells it since Linux 5.19.
-    #[must_use]
-    pub fn peak_bytes(&self) -> Option<u64> {
-        self.still_there()?;
-        let file = match self.version {
-            Version::One => "memory.max_usage_in_bytes",
-            Version::Two => "memory.peak",
-        };
-        fs::read_to_string(self.directory.join(file)).ok()?.trim().parse().ok()
     }
 
     /// What is found by path may be another cgroup of the same name; the file that is open is not.
@@ -180,7 +215,6 @@ mod tests {
             ("proc/self/cgroup", "0::/batch/job7\n"),
             ("sys/fs/cgroup/batch/memory.max", "4294967296\n"),
             ("sys/fs/cgroup/batch/job7/memory.max", "max\n"),
-            ("sys/fs/cgroup/batch/job7/memory.peak", "4294967296\n"),
             (
                 "sys/fs/cgroup/batch/job7/memory.events",
                 "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n",
@@ -189,7 +223,6 @@ mod tests {
         let cgroup = MemoryCgroup::find(root.path()).expect("a cgroup");
         assert_eq!(cgroup.oom_kills(), Some(1));
         assert_eq!(cgroup.limit_bytes(), Some(4 << 30));
-        assert_eq!(cgroup.peak_bytes(), Some(4 << 30));
         assert_eq!(cgroup.counter_name(), "memory.events oom_kill of /batch/job7");
     }
 
@@ -202,12 +235,10 @@ mod tests {
                 "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
             ),
             ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "9223372036854771712\n"),
-            ("sys/fs/cgroup/memory/a/memory.max_usage_in_bytes", "67108864\n"),
         ]);
         let cgroup = MemoryCgroup::find(root.path()).expect("a cgroup");
         assert_eq!(cgroup.oom_kills(), Some(3));
         assert_eq!(cgroup.limit_bytes(), None);
-        assert_eq!(cgroup.peak_bytes(), Some(64 << 20));
     }
 
     #[test]
@@ -233,13 +264,39 @@ mod tests {
         // The kernel answers ENODEV then; a file that is open can be made empty at best.
         let directory = root.path().join("sys/fs/cgroup/a");
         fs::write(directory.join("memory.events"), "").expect("written");
-        for (file, text) in [("memory.max", "1048576\n"), ("memory.peak", "1048576\n")] {
-            fs::write(directory.join(file), text).expect("another one of that name");
-        }
-        assert_eq!(
-            (cgroup.oom_kills(), cgroup.limit_bytes(), cgroup.peak_bytes()),
-            (None, None, None)
-        );
+        fs::write(directory.join("memory.max"), "1048576\n").expect("another one of that name");
+        assert_eq!((cgroup.oom_kills(), cgroup.limit_bytes()), (None, None));
+    }
+
+    #[test]
+    fn a_cgroup_is_private_if_nobody_else_is_in_it_or_below() {
+        let root = root(&[
+            ("proc/self/cgroup", "0::/a\n"),
+            ("sys/fs/cgroup/a/memory.events", "oom_kill 0\n"),
+            ("sys/fs/cgroup/a/cgroup.procs", "7\n8\n"),
+            ("sys/fs/cgroup/a/b/cgroup.procs", "9\n"),
+        ]);
+        let cgroup = MemoryCgroup::find(root.path()).expect("a cgroup");
+        assert!(cgroup.is_private(|pid| (7..=9).contains(&pid.0)));
+        assert!(!cgroup.is_private(|pid| pid.0 != 9), "one below is a stranger");
+        // The kernel writes 0 for a process of another pid namespace.
+        fs::write(root.path().join("sys/fs/cgroup/a/b/cgroup.procs"), "0\n").expect("written");
+        assert!(!cgroup.is_private(|pid| pid.0 > 0));
+    }
+
+    #[test]
+    fn a_job_that_was_moved_is_counted_elsewhere() {
+        let root = root(&[
+            ("proc/self/cgroup", "0::/a\n"),
+            ("sys/fs/cgroup/a/memory.events", "oom_kill 0\n"),
+            ("proc/1/cgroup", "0::/a\n"),
+            ("proc/2/cgroup", "0::/a/childminder-1-1\n"),
+            ("proc/3/cgroup", "0::/ab\n"),
+            ("proc/4/cgroup", "3:memory:/\n"),
+        ]);
+        let cgroup = MemoryCgroup::find(root.path()).expect("a cgroup");
+        let holds = |pid| cgroup.holds(root.path(), Pid(pid));
+        assert_eq!([1, 2, 3, 4, 5].map(holds), [Some(true), Some(true), Some(false), None, None]);
     }
 
     #[test]

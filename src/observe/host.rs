@@ -7,7 +7,10 @@ use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use std::time::Duration;
+
 use crate::model::process::Pid;
+use crate::model::scene::KernelLine;
 use crate::observe::cgroup::field;
 
 /// Returns the OOM kills on this host since it was booted (`oom_kill` of /proc/vmstat, Linux 4.13).
@@ -25,13 +28,14 @@ pub fn memory_bytes(root: &Path) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Returns the share of the last ten seconds in which all tasks waited for memory, in percent
-/// (`full avg10` of /proc/pressure/memory).
+/// Returns for how long all tasks have waited for memory since the host was booted (`total` of the line
+/// `full` in /proc/pressure/memory). The averages there reach back before an attempt began.
 #[must_use]
-pub fn memory_pressure_full(root: &Path) -> Option<f64> {
+pub fn memory_stalled(root: &Path) -> Option<Duration> {
     let text = fs::read_to_string(root.join("proc/pressure/memory")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("full avg10="))?;
-    line.split(' ').next()?.parse().ok()
+    let line = text.lines().find_map(|line| line.strip_prefix("full "))?;
+    let total = line.split(' ').find_map(|word| word.strip_prefix("total="))?;
+    total.parse().ok().map(Duration::from_micros)
 }
 
 /// Returns whether nothing more can be written below that directory: no room or no inode. A read-only
@@ -48,11 +52,16 @@ pub fn is_full(directory: &Path) -> bool {
 /// What the kernel's log says about deaths.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KernelLog {
-    /// Processes killed for want of memory.
+    /// Processes killed by the OOM killer.
     pub victims: Vec<Pid>,
-    /// Lines about faults, with the pid that each names.
-    pub faults: Vec<(Pid, String)>,
+    /// Lines about faults and seccomp kills; the last of them.
+    pub lines: Vec<KernelLine>,
+    /// Whether no record since that time was overwritten.
+    pub is_complete: bool,
 }
+
+/// At most this number of lines is kept.
+const LINES_MAX: usize = 64;
 
 /// The longest record of /dev/kmsg that is read (CONSOLE_EXT_LOG_MAX of the kernel).
 const RECORD_BYTES: usize = 8192;
@@ -73,45 +82,70 @@ pub fn kernel_log_since(since_us: u64) -> Option<KernelLog> {
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok()?;
     let mut found = KernelLog::default();
     let mut record = [0; RECORD_BYTES];
-    for _ in 0..RECORDS_MAX {
+    for index in 0..RECORDS_MAX {
         match file.read(&mut record) {
             Ok(length) => {
-                if let Some(text) = text_since(&record[..length], since_us) {
-                    found.take(&text);
+                if let Some((time, text)) = parse_record(&record[..length]) {
+                    if index == 0 {
+                        found.is_complete = time <= since_us;
+                    }
+                    if time >= since_us {
+                        found.take(&text);
+                    }
                 }
             }
             // Records were overwritten while we read: the next read goes on behind them.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => found.is_complete = false,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(found),
             Err(_) => return None,
         }
     }
-    Some(found)
+    Some(KernelLog { is_complete: false, ..found })
 }
 
-/// Reads a record `priority,sequence,time,flags;text`.
-fn text_since(record: &[u8], since_us: u64) -> Option<String> {
+/// Reads a record `priority,sequence,time,flags;text`; the time is in microseconds.
+fn parse_record(record: &[u8]) -> Option<(u64, String)> {
     let record = String::from_utf8_lossy(record);
     let (head, text) = record.split_once(';')?;
-    let time: u64 = head.split(',').nth(2)?.parse().ok()?;
-    (time >= since_us).then(|| text.lines().next().unwrap_or_default().to_owned())
+    let time = head.split(',').nth(2)?.parse().ok()?;
+    Some((time, text.lines().next().unwrap_or_default().to_owned()))
 }
 
 impl KernelLog {
     /// Takes in one line, of any kernel since 3.x: `Out of memory: Kill(ed) process PID (NAME)`,
-    /// also with `Memory cgroup` in front, and `NAME[PID]: segfault at ...`.
+    /// also with `Memory cgroup` in front, or a line about a fault or a seccomp kill.
     fn take(&mut self, line: &str) {
         let is_kill = line.contains("ut of memory") || line.contains("oom-kill");
         let killed = line.split_once("illed process ").or_else(|| line.split_once("ill process "));
         if let (true, Some((_, rest))) = (is_kill, killed) {
             self.victims.extend(leading_pid(rest));
         }
-        let is_fault =
-            ["segfault at", "trap ", "general protection"].iter().any(|word| line.contains(word));
-        if let (true, Some((_, rest))) = (is_fault, line.split_once('[')) {
-            self.faults.extend(leading_pid(rest).map(|pid| (pid, line.to_owned())));
+        let about = fault(line).or_else(|| seccomp_kill(line));
+        if let Some((thread, name)) = about {
+            if self.lines.len() == LINES_MAX {
+                self.lines.remove(0);
+            }
+            self.lines.push(KernelLine { thread, name, text: line.to_owned() });
         }
     }
+}
+
+/// Reads `NAME[TID]: segfault at ...`, `traps: NAME[TID] trap divide error ...` and their like.
+fn fault(line: &str) -> Option<(Pid, String)> {
+    const MARKS: [&str; 4] = ["]: segfault", "] trap ", "] general protection", "]: unhandled "];
+    let before = MARKS.iter().find_map(|mark| line.split_once(mark))?.0;
+    let (name, thread) = before.rsplit_once('[')?;
+    let name = name.strip_prefix("traps: ").unwrap_or(name);
+    Some((leading_pid(thread)?, name.to_owned()))
+}
+
+/// Reads a record of type AUDIT_SECCOMP (linux/audit.h) about a kill: by SIGSYS, or by SIGKILL in the strict mode.
+fn seccomp_kill(line: &str) -> Option<(Pid, String)> {
+    let record = line.split_once("type=1326 ")?.1;
+    let field = |name: &str| record.split(' ').find_map(|word| word.strip_prefix(name));
+    field("sig=").filter(|signal| matches!(*signal, "31" | "9"))?;
+    let name = field("comm=").unwrap_or_default().trim_matches('"').to_owned();
+    Some((leading_pid(field("pid=")?)?, name))
 }
 
 fn leading_pid(text: &str) -> Option<Pid> {
@@ -140,19 +174,32 @@ mod tests {
 
     #[test]
     fn a_fault_is_kept_with_its_line() {
-        let line = "crasher[77]: segfault at 0 ip 00007f sp 00007f error 4 in libcrash.so[112a,7f]";
         let mut log = KernelLog::default();
-        log.take(line);
+        for (line, name) in [
+            ("crasher[77]: segfault at 0 ip 00007f error 4 in libcrash.so[112a,7f]", "crasher"),
+            ("traps: a[b[77] trap divide error ip:401106 sp:7f error:0 in a[1106,401000]", "a[b"),
+            ("traps: x[77] general protection fault ip:4 sp:7 error:0 in x[4,4]", "x"),
+            (
+                "audit: type=1326 audit(1764.1:4): auid=1 uid=0 gid=0 ses=1 pid=77 comm=\"box\" \
+                 exe=\"/box\" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x80000000",
+                "box",
+            ),
+        ] {
+            log.take(line);
+            let last = log.lines.last().expect("a line");
+            assert_eq!((last.thread, &*last.name, &*last.text), (Pid(77), name, line));
+        }
         log.take("eth0[1]: link up");
-        assert_eq!(log.faults, [(Pid(77), line.to_owned())]);
+        log.take("audit: type=1326 audit(1764.1:5): pid=78 comm=\"box\" sig=0 code=0x7ffc0000");
+        assert_eq!(log.lines.len(), 4, "neither a fault nor a kill");
     }
 
     #[test]
-    fn records_from_before_the_attempt_are_passed_over() {
+    fn a_record_has_a_time_and_a_line() {
         let record = b"6,339,5140900,-;Out of memory: Killed process 1 (x)\n SUBSYSTEM=a\n";
-        assert!(text_since(record, 5_140_900).is_some_and(|text| !text.contains("SUBSYSTEM")));
-        assert_eq!(text_since(record, 5_140_901), None);
-        assert_eq!(text_since(b"garbage", 0), None);
+        let text = "Out of memory: Killed process 1 (x)".to_owned();
+        assert_eq!(parse_record(record), Some((5_140_900, text)));
+        assert_eq!(parse_record(b"garbage"), None);
     }
 
     #[test]
@@ -163,11 +210,11 @@ mod tests {
         fs::write(root.path().join("proc/vmstat"), "nr_free_pages 7\noom_kill 5\n")
             .expect("written");
         fs::write(root.path().join("proc/meminfo"), "MemTotal:       24576 kB\n").expect("written");
-        let pressure = "some avg10=9.00 avg60=0\nfull avg10=41.50 avg60=0.00\n";
+        let pressure = "some avg10=9.00 total=7\nfull avg10=41.50 avg60=0.00 total=1500\n";
         fs::write(proc.join("memory"), pressure).expect("written");
         assert_eq!(oom_kills(root.path()), Some(5));
         assert_eq!(memory_bytes(root.path()), Some(24 << 20));
-        assert_eq!(memory_pressure_full(root.path()), Some(41.5));
+        assert_eq!(memory_stalled(root.path()), Some(Duration::from_micros(1500)));
         assert_eq!(oom_kills(Path::new("/nowhere")), None);
     }
 }

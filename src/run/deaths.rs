@@ -1,24 +1,32 @@
-//! Who tells us which descendants died of a signal, and which of the dead were ours.
+//! Which descendants died of a signal before the job ended.
 //!
-//! The proc connector tells of all; where it is refused, PIDFD_GET_INFO tells of those that a
-//! sample has seen. Never both at the same time, so that nobody dies twice.
+//! The proc connector reports all, from just before the start of the job; where it is refused,
+//! PIDFD_GET_INFO reports those that a sample has seen. Never both at the same time, so that no death
+//! is counted twice.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::model::outcome::Termination;
 use crate::model::process::Pid;
 use crate::model::sample::Seen;
 use crate::model::scene::{BY_PIDFD, Death, Deaths};
+use crate::model::time::Moment;
 use crate::observe::watch::Onlooker;
 use crate::run::exits::Exits;
 use crate::sys::proc_events::{DeathNotice, ProcEvents};
 use crate::sys::reaper::Tree;
-use crate::sys::{SysError, pidfd_info};
+use crate::sys::{SysError, clock, pidfd_info};
 
-/// So many deaths are taken in before anything else is looked at again.
+/// At most this number of deaths is taken in before anything else is looked at again.
 const NOTICES_MAX: usize = 256;
+
+/// The end of a job is known to waitid(2) within this time after the kernel reported the end of its first
+/// thread, unless other threads of it run on.
+const REAPED_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 pub(super) struct DeathWatch {
@@ -29,6 +37,10 @@ pub(super) struct DeathWatch {
     /// Of this attempt, once it is sampled.
     exits: Option<Arc<Exits>>,
     deaths: Deaths,
+    /// When the first thread of the job ended.
+    job_ended_at: Option<Moment>,
+    /// Deaths after that: parent-death signals, unless the job has threads that run on.
+    later: Vec<Death>,
 }
 
 impl DeathWatch {
@@ -39,24 +51,46 @@ impl DeathWatch {
             exits_in_force: Err("not needed".to_owned()),
             exits: None,
             deaths: Deaths::default(),
+            job_ended_at: None,
+            later: Vec::new(),
         }
     }
 
+    /// To be called just before an attempt is started, and `open` before the first one.
     pub(super) fn begin_attempt(&mut self) {
         self.exits = None;
         self.deaths = Deaths::default();
+        self.job_ended_at = None;
+        self.later = Vec::new();
     }
 
-    /// Opens what is to be had.
     pub(super) fn open(&mut self) {
-        match ProcEvents::open() {
-            Ok(events) => self.events = Ok(events),
-            Err(error) => self.fall_back(&error),
+        self.events = ProcEvents::open().map_err(|error| reason(&error));
+    }
+
+    /// To be called when the job was just started.
+    pub(super) fn follow(&mut self, job: Pid) {
+        if let Ok(events) = &self.events
+            && let Err(error) = events.follow(job)
+        {
+            self.events = Err(reason(&error));
+        }
+    }
+
+    /// Finds out whether the other source is in force, if it is needed: later, so that a short job does
+    /// not pay for it.
+    pub(super) fn open_late(&mut self) {
+        if self.events.is_err() {
+            self.turn_to_exits();
         }
     }
 
     fn fall_back(&mut self, error: &SysError) {
         self.events = Err(reason(error));
+        self.turn_to_exits();
+    }
+
+    fn turn_to_exits(&mut self) {
         self.exits_in_force = pidfd_info::probe().map_err(|error| reason(&error));
         if let (Ok(()), Some(exits)) = (&self.exits_in_force, &self.exits) {
             exits.turn_on();
@@ -96,22 +130,39 @@ impl DeathWatch {
             Ok(is_lossy) => self.is_lossy |= is_lossy,
             Err(error) => self.fall_back(&error),
         }
-        notices.retain(|notice| Some(notice.pid) != job);
-        if notices.is_empty() {
-            return;
-        }
-        let seen = seen();
+        let mut seen = Some(seen);
+        let mut known = None;
         for notice in notices {
-            if let Some(name) = name_if_ours(&notice, tree, &seen) {
-                let DeathNotice { pid, end, .. } = notice;
-                self.deaths.add(Death { pid, name, end, source: "proc connector" });
+            if Some(notice.pid) == job {
+                self.job_ended_at = self.job_ended_at.or(Some(notice.at));
+                continue;
+            }
+            if matches!(notice.end, Termination::Exited(_)) {
+                // From before the filter was attached.
+                continue;
+            }
+            let known = known.get_or_insert_with(|| seen.take().map(|seen| seen()));
+            let Some(name) = name_if_ours(&notice, tree, known.as_ref()) else { continue };
+            let DeathNotice { pid, end, at, .. } = notice;
+            let death = Death { pid, name, end, source: "proc connector", at };
+            match self.job_ended_at {
+                Some(ended_at) if ended_at <= at && self.later.len() < NOTICES_MAX => {
+                    self.later.push(death);
+                }
+                _ => self.deaths.add(death),
             }
         }
     }
 
-    /// Returns the deaths of this attempt, and forgets them.
+    /// Returns the deaths of this attempt before the job ended, and forgets them.
     pub(super) fn take(&mut self) -> Deaths {
-        std::mem::take(&mut self.deaths)
+        let later = std::mem::take(&mut self.later);
+        // Long after its first thread the job itself cannot have ended by then.
+        if self.job_ended_at.is_some_and(|at| clock::now() - at > REAPED_WITHIN) {
+            later.into_iter().for_each(|death| self.deaths.add(death));
+        }
+        let is_complete = self.events.is_ok() && !self.is_lossy;
+        Deaths { is_complete, ..std::mem::take(&mut self.deaths) }
     }
 
     /// Returns whether the kernel had to drop some.
@@ -138,11 +189,12 @@ fn reason(error: &SysError) -> String {
 
 /// Decides whether a dead process was one of ours, and returns its name if it can still be read:
 /// it is mostly a zombie whose parent has not waited yet, or its parent still leads to us.
-fn name_if_ours(notice: &DeathNotice, tree: &Tree, seen: &Seen) -> Option<Option<String>> {
+fn name_if_ours(notice: &DeathNotice, tree: &Tree, seen: Option<&Seen>) -> Option<Option<String>> {
     if let Some(name) = tree.name_of_own(notice.pid) {
         return Some(Some(name));
     }
-    if let Some(known) = seen.processes.iter().find(|known| known.key.pid == notice.pid) {
+    let mut processes = seen.into_iter().flat_map(|seen| &seen.processes);
+    if let Some(known) = processes.find(|known| known.key.pid == notice.pid) {
         return Some(Some(known.name.clone()));
     }
     notice.parent.is_some_and(|parent| tree.contains(parent)).then_some(None)

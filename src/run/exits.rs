@@ -13,6 +13,7 @@ use crate::model::process::{Pid, ProcessKey};
 use crate::model::scene::{BY_PIDFD, Death};
 use crate::model::shared::lock;
 use crate::observe::members::Row;
+use crate::sys::clock;
 use crate::sys::pidfd_info::{self, End, Held};
 
 /// So many processes are held at the same time.
@@ -126,13 +127,14 @@ impl State {
     fn collect(&mut self) {
         self.fresh_from = self.deaths.len();
         let State { held, settled, deaths, .. } = self;
+        let at = clock::now();
         held.retain(|key, (pidfd, row)| {
             let end = pidfd.end();
             if let End::Told(end @ Termination::Signaled { .. }) = end
                 && deaths.len() < DEATHS_MAX
             {
                 let name = Some(row.seen(1).name);
-                deaths.push(Death { pid: key.pid, name, end, source: BY_PIDFD });
+                deaths.push(Death { pid: key.pid, name, end, source: BY_PIDFD, at });
             }
             if end != End::NotYet {
                 settled.insert(*key);
@@ -160,7 +162,6 @@ mod tests {
 
     use super::*;
     use crate::observe::sampler::Sampler;
-    use crate::sys::clock;
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "processes of the test's own")]

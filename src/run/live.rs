@@ -135,7 +135,7 @@ impl Live {
             if has_deaths {
                 witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
             }
-            self.pending.extend(witness.begin_late(clock::now()).map(Input::News));
+            self.pending.extend(witness.begin_late(clock::now(), &self.tree).map(Input::News));
         }
         let mut has_changes = has_ended || self.has_more_changes;
         if has_signals {
@@ -238,6 +238,7 @@ impl Live {
                 witness.take_deaths(&self.tree, job);
                 let has_failed = *end != Termination::Exited(0);
                 let place = Place {
+                    tree: &self.tree,
                     directory: &self.directory_of_job,
                     written: &self.written,
                     last_words: if has_failed { self.files.last_words() } else { Vec::new() },
@@ -336,7 +337,12 @@ impl World for Live {
             cgroup: self.cgroup.as_ref().map(AttemptCgroup::procs),
         };
         match spawn::spawn(&self.program, &setting) {
-            Ok(child) => Input::Spawned(self.child.insert(child).pid),
+            Ok(child) => {
+                if let Some(witness) = &mut self.witness {
+                    witness.follow(child.pid);
+                }
+                Input::Spawned(self.child.insert(child).pid)
+            }
             Err(failure) => Input::SpawnFailed(failure),
         }
     }

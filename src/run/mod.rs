@@ -6,6 +6,7 @@ mod deaths;
 mod environment;
 mod exits;
 mod live;
+mod oom_counters;
 mod prepare;
 mod probe;
 mod quarantine;

@@ -1,7 +1,8 @@
 //! Watches from the start of an attempt what its end may have to be explained by.
 //!
-//! It begins a moment after the job, so that a short one does not pay for it, and not at all with
-//! `--sample 0`. What cannot be had is said once and is never an error.
+//! Deaths of descendants are reported from the start of the job; the rest begins 10 ms later, so that a
+//! short job does not pay for it, and none of it with `--sample 0`. What is unavailable is logged once
+//! and is never an error.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -16,18 +17,18 @@ use crate::model::event::Event;
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{Seen, TreeSample};
-use crate::model::scene::{Memory, OomCounter, Scene};
+use crate::model::scene::{Memory, Scene};
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
-use crate::observe::cgroup::MemoryCgroup;
 use crate::observe::files::Files;
 use crate::observe::watch::{Clocks, Observed, Onlooker, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
+use crate::run::oom_counters::OomCounters;
 use crate::sys::reaper::Tree;
-use crate::sys::{clock, program};
+use crate::sys::{clock, proc_events, program};
 
 /// Takes a sample in.
 type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
@@ -35,8 +36,10 @@ type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
 /// When the part of the watch begins that short jobs shall not pay for.
 const LATE: Duration = Duration::from_millis(10);
 
-/// The clock of the kernel's log may be so far from ours.
+/// The clock of the kernel's log may differ from ours by this, and by this part of the time since
+/// the machine was booted: NTP does not adjust it.
 const LOG_SLACK: Duration = Duration::from_millis(100);
+const LOG_DRIFT: u32 = 10_000;
 
 /// So many files are told of one attempt.
 const FILES_TOLD: usize = 1000;
@@ -49,9 +52,9 @@ pub(super) struct Witness {
     root: PathBuf,
     plan: Observation,
     strangers: Vec<ProcessKey>,
-    cgroup: Option<MemoryCgroup>,
-    own_before: Option<u64>,
-    host_before: Option<u64>,
+    /// From 10 ms after the first start on.
+    counters: Option<OomCounters>,
+    job: Option<Pid>,
     deaths: DeathWatch,
     began: Moment,
     began_wall: SystemTime,
@@ -70,8 +73,8 @@ impl Witness {
         let mut witness = Witness {
             plan: plan.clone(),
             strangers: tree.strangers(),
-            own_before: None,
-            host_before: None,
+            counters: None,
+            job: None,
             deaths: DeathWatch::new(),
             began: clock::now(),
             began_wall: SystemTime::UNIX_EPOCH,
@@ -80,11 +83,14 @@ impl Witness {
             watch: None,
             on_sample: None,
             files: Files::default(),
-            cgroup: None,
             root: PathBuf::from("/"),
         };
-        witness.begin_attempt();
         let is_on = plan.interval > Duration::ZERO;
+        if is_on {
+            // A descendant may die in the first moment of the job.
+            witness.deaths.open();
+        }
+        witness.begin_attempt();
         witness.late_at = is_on.then(|| witness.began + LATE);
         if !is_on {
             // Nothing wakes us later.
@@ -102,11 +108,10 @@ impl Witness {
         Witness { on_sample, ..self }
     }
 
-    /// Begins anew for another attempt.
+    /// Prepares for another attempt.
     pub(super) fn begin_attempt(&mut self) {
-        self.own_before = self.cgroup.as_ref().and_then(MemoryCgroup::oom_kills);
-        if self.host_before.is_some() {
-            self.host_before = host::oom_kills(&self.root);
+        if let Some(counters) = &mut self.counters {
+            counters.read(&self.root);
         }
         self.deaths.begin_attempt();
         self.began = clock::now();
@@ -116,6 +121,12 @@ impl Witness {
         let is_on = self.plan.interval > Duration::ZERO;
         let wait = if self.wants_files() { Duration::ZERO } else { self.plan.interval };
         self.watch_at = is_on.then(|| self.began + wait);
+    }
+
+    /// To be called when the job was just started.
+    pub(super) fn follow(&mut self, job: Pid) {
+        self.job = Some(job);
+        self.deaths.follow(job);
     }
 
     /// What to wait for besides signals and the job.
@@ -128,7 +139,15 @@ impl Witness {
     }
 
     /// Begins what begins later, when its time has come; returns what there is to say about it.
-    pub(super) fn begin_late(&mut self, now: Moment) -> Option<Event> {
+    pub(super) fn begin_late(&mut self, now: Moment, tree: &Tree) -> Option<Event> {
+        let is_late = self.late_at.is_some_and(|at| at <= now);
+        if is_late {
+            self.late_at = None;
+            // This job is none of the short ones, and now we wait.
+            program::give_back_code();
+            self.counters = Some(OomCounters::open(&self.root, tree));
+            self.deaths.open_late();
+        }
         if self.watch_at.is_some_and(|at| at <= now) {
             self.watch_at = None;
             match self.start_watch() {
@@ -143,17 +162,7 @@ impl Witness {
                 }
             }
         }
-        if self.late_at.is_none_or(|at| now < at) {
-            return None;
-        }
-        self.late_at = None;
-        // This job is none of the short ones, and now we wait.
-        program::give_back_code();
-        self.cgroup = MemoryCgroup::find(&self.root);
-        self.own_before = self.cgroup.as_ref().and_then(MemoryCgroup::oom_kills);
-        self.host_before = host::oom_kills(&self.root);
-        self.deaths.open();
-        Some(self.capabilities())
+        is_late.then(|| self.capabilities())
     }
 
     fn wants_files(&self) -> bool {
@@ -168,9 +177,17 @@ impl Witness {
     /// What is done after each sample, on the observing thread.
     fn onlooker(&mut self) -> Onlooker {
         let mut look = self.deaths.onlooker();
+        let mut count = self
+            .counters
+            .as_ref()
+            .zip(self.job)
+            .and_then(|(counters, job)| counters.on_sample(self.root.clone(), job));
         let tell = self.on_sample.clone();
         Box::new(move |sample, rows| {
             look(sample, rows);
+            if let Some(count) = &mut count {
+                count(sample.at);
+            }
             if let Some(tell) = &tell {
                 tell(sample);
             }
@@ -205,12 +222,9 @@ impl Witness {
         let mut note = |name: String, is_there: bool| {
             if is_there { in_force.push(name) } else { missing.push(name) }
         };
-        match &self.cgroup {
-            Some(cgroup) => note(cgroup.counter_name(), self.own_before.is_some()),
-            None => note("OOM counter of a cgroup".into(), false),
+        if let Some(counters) = &self.counters {
+            counters.tell(&mut note);
         }
-        note("oom_kill of /proc/vmstat".into(), self.host_before.is_some());
-        note("/proc/pressure".into(), host::memory_pressure_full(&self.root).is_some());
         note("/dev/kmsg".into(), host::can_read_kernel_log());
         self.deaths.tell(note);
         Event::Evidence { in_force, missing }
@@ -231,23 +245,39 @@ impl Witness {
         let deaths = self.deaths.take();
         let mut scene = Scene { deaths, ..Scene::default() };
         let has_failed = end != Termination::Exited(0);
-        scene.memory.own = self.own_counter(has_failed);
+        if let Some(counters) = &self.counters {
+            counters.look_at_own(&mut scene.memory, (&self.root, dead), place.tree);
+            scene.memory.floor_bytes = counters.floor_bytes;
+        }
+        let is_counted = scene.memory.own.as_ref().is_some_and(|own| own.rise() > 0);
         scene.peaks = self.watch.as_ref().and_then(Watch::peaks);
         self.files = self.watch.as_ref().map(Watch::files).unwrap_or_default();
         if self.plan.files {
             scene.inventory = self.inventory();
         }
-        if !has_failed && scene.deaths.losses == 0 {
+        if !has_failed && scene.deaths.losses == 0 && !is_counted {
             return scene;
         }
         let seen = self.seen();
-        self.look_at_memory(&mut scene.memory, &seen);
-        scene.cpu = autopsy::cpu(&self.root, dead);
+        self.look_at_memory(&mut scene.memory, (dead, place.tree), &seen);
+        if let Some(remains) = autopsy::remains(&self.root, dead) {
+            (scene.name, scene.cpu) = (Some(remains.name), Some(remains.cpu));
+            scene.is_real_time = remains.is_real_time;
+        }
+        scene.dispositions = autopsy::dispositions(&self.root, dead);
         scene.limits = autopsy::limits(&self.root, dead);
+        if matches!(end, Termination::Signaled { signal: Signal::XFSZ, .. })
+            && let Some(size) = scene.limits.and_then(|limits| limits.file_size_bytes)
+        {
+            let mut places: Vec<&Path> = place.written.iter().map(PathBuf::as_path).collect();
+            places.push(place.directory);
+            scene.file_at_limit = autopsy::file_of_size(&self.root, &places, size, self.began_wall)
+                .map(|path| std::path::absolute(&path).unwrap_or(path));
+        }
         scene.core = autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
         scene.full = full_places(place);
         scene.last_words.clone_from(&place.last_words);
-        self.read_kernel_log(dead, end, &mut scene);
+        self.read_kernel_log(end, &mut scene);
         scene.testimony = self.testimony(&seen, place);
         scene
     }
@@ -269,45 +299,41 @@ impl Witness {
         told
     }
 
-    /// A counter that did not rise says something about a failure only.
-    fn own_counter(&self, has_failed: bool) -> Option<OomCounter> {
-        let cgroup = self.cgroup.as_ref()?;
-        let (before, after) = (self.own_before?, cgroup.oom_kills()?);
-        if !has_failed && after == before {
-            return None;
+    fn look_at_memory(&self, memory: &mut Memory, (dead, tree): (Pid, &Tree), seen: &Seen) {
+        if let Some(counters) = &self.counters {
+            return counters.look_at_host(memory, &self.root, (seen, self.began));
         }
-        Some(OomCounter { name: cgroup.counter_name(), before, after })
-    }
-
-    fn look_at_memory(&self, memory: &mut Memory, seen: &Seen) {
-        memory.host = self.host_before.zip(host::oom_kills(&self.root)).map(|(before, after)| {
-            OomCounter { name: "oom_kill of /proc/vmstat".into(), before, after }
-        });
-        let limit = self.cgroup.as_ref().and_then(MemoryCgroup::limit_bytes);
-        memory.limit_bytes = limit.or_else(|| host::memory_bytes(&self.root));
-        memory.peak_bytes = self.cgroup.as_ref().and_then(MemoryCgroup::peak_bytes);
-        memory.tree_peak_bytes = (seen.samples > 0).then_some(seen.peaks.rss_bytes);
-        memory.pressure_full = host::memory_pressure_full(&self.root);
+        // It ended before they were read: all that can be said is which never rose at all.
+        let late = OomCounters::of_the_end(&self.root);
+        memory.floor_bytes = late.floor_bytes;
+        late.look_at_own(memory, (&self.root, dead), tree);
+        late.look_at_host(memory, &self.root, (seen, self.began));
     }
 
     /// The kernel's log is long: it is read only for deaths that it may have something about.
-    fn read_kernel_log(&self, dead: Pid, end: Termination, scene: &mut Scene) {
+    fn read_kernel_log(&self, end: Termination, scene: &mut Scene) {
         let is_of_interest = |signal: Signal| signal == Signal::KILL || signal.is_fault();
         let job = match end {
             Termination::Signaled { signal, .. } => is_of_interest(signal),
             Termination::Exited(_) => false,
         };
-        if !job && scene.deaths.losses == 0 {
+        let is_counted = scene.memory.own.as_ref().is_some_and(|own| own.rise() > 0);
+        if !job && scene.deaths.losses == 0 && !is_counted {
             return;
         }
-        let since = self.began.0.saturating_sub(LOG_SLACK);
+        // In another pid namespace its pids are not ours.
+        if !proc_events::is_initial_pid_namespace() {
+            return;
+        }
+        let slack = LOG_SLACK + self.began.0 / LOG_DRIFT;
+        let since = self.began.0.saturating_sub(slack);
         let Some(log) = host::kernel_log_since(since.as_micros().try_into().unwrap_or(u64::MAX))
         else {
             return;
         };
         scene.memory.victims = log.victims;
-        scene.fault_line =
-            log.faults.into_iter().find(|(pid, _)| *pid == dead).map(|(_, line)| line);
+        scene.memory.names_all_victims = log.is_complete;
+        scene.kernel_lines = log.lines;
     }
 
     /// What the log tells of a failure besides its cause: the flight recorder, the neighbours, and
@@ -354,6 +380,8 @@ fn full_places(place: &Place<'_>) -> Vec<PathBuf> {
 
 /// Where the job was, and what it left there.
 pub(super) struct Place<'a> {
+    /// The processes of the job.
+    pub(super) tree: &'a Tree,
     /// Its working directory.
     pub(super) directory: &'a Path,
     /// Directories that it may have written to.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use crate::model::event::Event;
-use crate::model::outcome::{AttemptEnd, LOSSES, TIMED_OUT};
+use crate::model::outcome::{AttemptEnd, LOSSES, TIMED_OUT, Termination};
 use crate::model::policy::Stragglers;
-use crate::model::process::Descendant;
+use crate::model::process::{Descendant, Pid};
+use crate::model::scene::Death;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
-use crate::model::verdict::VerdictKind;
+use crate::model::verdict::{Evidence, Quality, VerdictKind};
 use crate::supervisor::restart::Next;
 use crate::supervisor::{Action, EndedAttempt, Outcome, State, Supervisor, Target};
 
@@ -48,6 +49,21 @@ impl Clearing {
             Phase::Looking | Phase::AwaitingEnd => None,
             Phase::Terminating { kill_at, look_at, .. } => Some(kill_at.min(look_at)),
             Phase::Killing { give_up_at, look_at, .. } => Some(give_up_at.min(look_at)),
+        }
+    }
+
+    /// Takes in the end of a process that outlived the job: one that crashed while it was waited for is a
+    /// loss.
+    pub(super) fn straggler_ended(&mut self, now: Moment, pid: Pid, end: Termination) {
+        let death = Death { pid, name: None, end, source: "waitid(2)", at: now };
+        let is_loss = death.is_loss() && self.phase == Phase::AwaitingEnd;
+        if is_loss && self.last.verdict.kind.is_success() {
+            self.last.verdict.kind = VerdictKind::SuccessWithLosses;
+            self.last.verdict.evidence.push(Evidence {
+                fact: format!("a process that outlived the job was waited for: {death}"),
+                source: death.source,
+                quality: Quality::Exact,
+            });
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Job {
     /// When SIGKILL follows a SIGTERM of ours or one that we passed on.
     pub(super) kill_at: Option<Moment>,
     pub(super) ended_by_us: Option<EndedByUs>,
+    /// When we began to end it.
+    pub(super) ending_since: Option<Moment>,
     pub(super) stop: Option<Stop>,
     /// SIGCONTs sent in a row; kept over a short run between two stops.
     pub(super) continue_tries: u32,
@@ -75,6 +77,7 @@ impl Job {
             timeout_at: timeout.map(|span| now + span),
             kill_at: None,
             ended_by_us: None,
+            ending_since: None,
             stop: None,
             continue_tries: 0,
             continued_at: None,

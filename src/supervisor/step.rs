@@ -47,8 +47,11 @@ impl Supervisor {
                 self.attempt_over(now, job, AttemptEnd::NotStarted(failure), Scene::default());
             }
             (State::Running(job), Input::JobEnded(end, usage, scene)) => {
-                self.job_ended(job.pid, end, (usage, scene.peaks));
                 let mut scene = *scene;
+                let shown = scene.memory.without_floor(usage, scene.peaks);
+                self.job_ended(job.pid, end, (shown, scene.peaks));
+                scene.memory.job_peak_bytes = Some(usage.max_rss_kib * 1024);
+                scene.output_bytes = usage.output_blocks * 512;
                 std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
                 self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
             }
@@ -65,7 +68,7 @@ impl Supervisor {
             }
             (state, Input::Signal(received)) => self.signal(now, state, received),
             (state, Input::OrphanEnded(pid, end, usage)) => {
-                self.orphan_ended(state, pid, end, usage);
+                self.orphan_ended(now, state, (pid, end, usage));
             }
             (State::Judging { end, lasted, kill_at, testimony }, Input::Judged(verdict)) => {
                 if !verdict.kind.is_success() {
@@ -139,12 +142,17 @@ impl Supervisor {
     }
 
     fn attempt_over(&mut self, now: Moment, job: Box<Job>, end: AttemptEnd, mut scene: Scene) {
-        job.deaths.first.into_iter().chain(job.deaths.last).for_each(|one| scene.deaths.add(one));
+        // Where every death is known with its time, what was reaped after the job's end is no news.
+        if !scene.deaths.is_complete {
+            job.deaths.kept().cloned().for_each(|one| scene.deaths.add(one));
+        }
         let testimony = std::mem::take(&mut scene.testimony);
         self.actions.push(Action::Judge(Box::new(Facts {
             pid: job.pid,
             end: end.clone(),
+            ended_at: now,
             ended_by_us: job.ended_by_us,
+            ending_since: job.ending_since,
             stop_request: job.stop_request,
             heard: job.heard,
             scene,
@@ -238,12 +246,12 @@ impl Supervisor {
         let signal = info.signal;
         if self.job_hears(info, reach) {
             job.heard.retain(|known| known.info.signal != signal);
-            job.heard.push(Heard { info: info.clone(), reach });
+            job.heard.push(Heard { info: info.clone(), reach, at: now });
         }
         // Whoever asked us to stop may change his mind before the job has stopped.
         let is_revoked = signal == Signal::CONT && job.suspend_until.take().is_some();
         if self.note_stop_request(info, reach) {
-            job.stop_request = Some(Heard { info: info.clone(), reach });
+            job.stop_request = Some(Heard { info: info.clone(), reach, at: now });
             // Only an explicit --kill-after makes a request an order.
             if let (Some(grace), None) = (self.policy.kill_after, job.kill_at) {
                 job.kill_at = Some(now + grace);
@@ -295,6 +303,7 @@ impl Supervisor {
         if is_due(job.kill_at, now) {
             job.kill_at = None;
             job.ended_by_us = job.ended_by_us.or(Some(EndedByUs::StopNotHeeded));
+            job.ending_since = job.ending_since.or(Some(now));
             self.publish(Event::Killing { why: "the grace period is over" });
             self.actions.push(Action::Send(Target::Tree, Signal::KILL));
         }
@@ -319,13 +328,19 @@ impl Supervisor {
             return;
         }
         job.ended_by_us = Some(reason);
+        job.ending_since = job.ending_since.or(Some(now));
         let grace = self.policy.grace();
         job.kill_at = Some(job.kill_at.map_or(now + grace, |at| at.min(now + grace)));
         self.publish(Event::Terminating { why, grace });
         self.terminate_tree();
     }
 
-    fn orphan_ended(&mut self, state: State, pid: Pid, end: Termination, usage: ResourceUsage) {
+    fn orphan_ended(
+        &mut self,
+        now: Moment,
+        state: State,
+        (pid, end, usage): (Pid, Termination, ResourceUsage),
+    ) {
         self.orphans.count += 1;
         self.orphans.usage += usage;
         if self.orphans.count <= ORPHANS_NAMED {
@@ -333,16 +348,13 @@ impl Supervisor {
         }
         self.state = match state {
             State::Running(mut job) => {
-                // What we asked to end is no loss.
-                if job.ended_by_us.is_none() && job.stop_request.is_none() {
-                    let source = "waitid(2)";
-                    if matches!(end, Termination::Signaled { .. }) {
-                        job.deaths.add(Death { pid, name: None, end, source });
-                    }
+                if matches!(end, Termination::Signaled { .. }) {
+                    job.deaths.add(Death { pid, name: None, end, source: "waitid(2)", at: now });
                 }
                 State::Running(job)
             }
-            State::Clearing(clearing) => {
+            State::Clearing(mut clearing) => {
+                clearing.straggler_ended(now, pid, end);
                 self.actions.push(Action::Look);
                 State::Clearing(clearing)
             }

@@ -98,7 +98,7 @@ fn ask(pidfd: BorrowedFd<'_>) -> Result<Info, SysError> {
 }
 
 /// Reads the form of a wait status (wait(2)).
-fn termination(status: i32) -> Option<Termination> {
+pub(super) fn termination(status: i32) -> Option<Termination> {
     let (code, number) = match status & 0x7f {
         0 => (libc::CLD_EXITED, status >> 8 & 0xff),
         signal if status & 0x80 != 0 => (libc::CLD_DUMPED, signal),

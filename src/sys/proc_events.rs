@@ -1,16 +1,20 @@
-//! Deaths by signal on this machine, told by the kernel (proc connector of netlink(7)).
+//! Deaths by signal on this machine, reported by the kernel (proc connector of netlink(7)).
 //!
-//! A filter in the kernel lets through only what died of a signal, so that the forks and ordinary
-//! exits of a busy machine do not wake us. Which of them were ours, `run` finds out.
+//! It is opened before the job is started, for a descendant may die in its first moment. A filter in the
+//! kernel lets through only what died of a signal, and the end of the job, so that the forks and ordinary
+//! exits of a busy machine do not wake us; it is attached when the job runs, for that takes longer than
+//! the rest. Which of the dead were ours, `run` finds out.
 
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::model::outcome::{Termination, WaitStatus, from_wait_status};
+use crate::model::outcome::Termination;
 use crate::model::process::Pid;
-use crate::sys::{SysError, check};
+use crate::model::time::Moment;
+use crate::sys::{SysError, check, pidfd_info};
 
 /// CN_IDX_PROC and CN_VAL_PROC of linux/connector.h.
 const CN_PROC: u32 = 1;
@@ -22,6 +26,7 @@ const EXIT: u32 = 0x8000_0000;
 /// Where a message has its parts: a netlink header of 16 bytes, a connector header of 20, the
 /// event's head (what, cpu, time stamp) of 16, and then the event of an exit.
 const WHAT: usize = 36;
+const TIME: usize = 44;
 const PROCESS_PID: usize = 52;
 const PROCESS_TGID: usize = 56;
 const EXIT_CODE: usize = 60;
@@ -31,13 +36,22 @@ const PARENT_TGID: usize = 72;
 /// pids that the kernel tells are not ours.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// A process that died of a signal.
+/// Returns whether the pids that the kernel itself states are ours.
+#[must_use]
+pub fn is_initial_pid_namespace() -> bool {
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    namespace.as_os_str() == INITIAL_PID_NAMESPACE
+}
+
+/// A process that ended: of a signal, unless it is the job or no filter was attached yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeathNotice {
     /// Which.
     pub pid: Pid,
     /// Its parent; the kernel tells it since 4.18.
     pub parent: Option<Pid>,
+    /// When, before its parent or its children could learn of it.
+    pub at: Moment,
     /// How.
     pub end: Termination,
 }
@@ -48,33 +62,41 @@ pub struct ProcEvents {
 }
 
 impl ProcEvents {
-    /// Opens it; the error says why it is not to be had here: an older kernel without root, a
-    /// network or pid namespace.
+    /// Opens it before the job is started, at the cost of three system calls: all that happens on this
+    /// machine is reported until [`ProcEvents::follow`].
     ///
     /// # Errors
     ///
-    /// Of socket(2), bind(2) and send(2).
+    /// Of socket(2), bind(2) and send(2): an older kernel without root, or a network namespace.
     pub fn open() -> Result<ProcEvents, SysError> {
-        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
-            return Err(SysError::new("use process events in a pid namespace", Errno::ENOTSUP));
-        }
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: plain integers.
         let fd = unsafe { libc::socket(libc::PF_NETLINK, kind, libc::NETLINK_CONNECTOR) };
         check("open a netlink socket", fd.into())?;
         // SAFETY: the call returned a new descriptor that nobody else owns.
         let events = ProcEvents { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
-        events.filter()?;
         events.bind()?;
         events.listen()?;
         Ok(events)
     }
 
-    /// Attaches the filter before anything can arrive. The answer to our own message passes, too.
-    fn filter(&self) -> Result<(), SysError> {
+    /// Attaches the filter, in place of the last one if there was one.
+    ///
+    /// # Errors
+    ///
+    /// Of setsockopt(2), and in a pid namespace, where the pids are not ours.
+    pub fn follow(&self, job: Pid) -> Result<(), SysError> {
+        if !is_initial_pid_namespace() {
+            return Err(SysError::new("use process events in a pid namespace", Errno::ENOTSUP));
+        }
         let byte = |offset: usize| libc::sock_filter {
             code: (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16,
+            jt: 0,
+            jf: 0,
+            k: offset as u32,
+        };
+        let word = |offset: usize| libc::sock_filter {
+            code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
             jt: 0,
             jf: 0,
             k: offset as u32,
@@ -97,7 +119,10 @@ impl ProcEvents {
         let low = if little { EXIT_CODE } else { EXIT_CODE + 3 };
         let mut program = [
             byte(top),
-            jump(libc::BPF_JEQ, 0x80, 0, 3),
+            jump(libc::BPF_JEQ, 0x80, 0, 5),
+            // A word is loaded in network order.
+            word(PROCESS_PID),
+            jump(libc::BPF_JEQ, job.0.unsigned_abs().to_be(), 2, 0),
             byte(low),
             jump(libc::BPF_JSET, 0x7f, 0, 1),
             answer(u32::MAX),
@@ -221,7 +246,7 @@ struct Message {
     operation: u32,
 }
 
-/// Reads one message; `None` for all but the end of a whole process by a signal.
+/// Reads one message; `None` for all but the end of the first thread of a process.
 fn parse(message: &[u8]) -> Option<DeathNotice> {
     let number = |offset: usize| {
         let bytes = message.get(offset..offset + 4)?;
@@ -234,15 +259,10 @@ fn parse(message: &[u8]) -> Option<DeathNotice> {
     if number(WHAT)? != EXIT || pid(PROCESS_PID)? != process {
         return None;
     }
-    // The form of a wait status (wait(2)): the signal, and a bit for the core dump.
-    let status = i32::try_from(number(EXIT_CODE)?).ok()?;
-    let code = if status & 0x80 != 0 { libc::CLD_DUMPED } else { libc::CLD_KILLED };
-    match from_wait_status(code, status & 0x7f)? {
-        WaitStatus::Ended(end) => {
-            Some(DeathNotice { pid: Pid(process), parent: pid(PARENT_TGID).map(Pid), end })
-        }
-        WaitStatus::Stopped(_) | WaitStatus::Continued => None,
-    }
+    let end = pidfd_info::termination(i32::try_from(number(EXIT_CODE)?).ok()?)?;
+    let nanos = u64::from_ne_bytes(message.get(TIME..TIME + 8)?.try_into().ok()?);
+    let at = Moment(Duration::from_nanos(nanos));
+    Some(DeathNotice { pid: Pid(process), parent: pid(PARENT_TGID).map(Pid), at, end })
 }
 
 #[cfg(test)]
@@ -261,20 +281,23 @@ mod tests {
         put(PROCESS_TGID, tgid);
         put(EXIT_CODE, status);
         put(PARENT_TGID, parent);
+        bytes[TIME..TIME + 8].copy_from_slice(&5_000_000_000_u64.to_ne_bytes());
         bytes
     }
 
     #[test]
     fn the_end_of_a_process_by_a_signal_is_read() {
         let end = Termination::Signaled { signal: Signal::SEGV, core_dumped: true };
-        let notice = DeathNotice { pid: Pid(812), parent: Some(Pid(7)), end };
+        let at = Moment(Duration::from_secs(5));
+        let notice = DeathNotice { pid: Pid(812), parent: Some(Pid(7)), at, end };
         assert_eq!(parse(&message(812, 812, 0x8b, 7)), Some(notice));
+        let exited = parse(&message(812, 812, 3 << 8, 7)).map(|notice| notice.end);
+        assert_eq!(exited, Some(Termination::Exited(3)), "the filter lets the job's through");
     }
 
     #[test]
-    fn threads_and_ordinary_exits_are_passed_over() {
+    fn threads_are_passed_over() {
         assert_eq!(parse(&message(813, 812, 9, 7)), None);
-        assert_eq!(parse(&message(812, 812, 3 << 8, 7)), None);
     }
 
     #[test]

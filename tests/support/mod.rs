@@ -172,6 +172,22 @@ impl Place {
         Some(command)
     }
 
+    /// childminder as an ordinary user; `None` if root cannot become one here.
+    pub fn as_another_user(&self, words: &[&str]) -> Option<Command> {
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+        let copied = self.command("cp").arg(program()).arg(self.file("cm")).status();
+        assert!(copied.expect("cp starts").success());
+        let other = ["--reuid=54321", "--regid=54321", "--clear-groups", "./cm"];
+        let reached = self.command("setpriv").args(other).arg("--version").output();
+        if !reached.is_ok_and(|output| output.status.success()) {
+            skip("another user", "it cannot reach the program");
+            return None;
+        }
+        let mut command = self.command("setpriv");
+        command.args(other).args(words);
+        Some(command)
+    }
+
     /// Runs childminder to its end and returns what it wrote.
     pub fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Done {
         self.run_command(self.childminder(words))

@@ -1,0 +1,76 @@
+//! What the death of a descendant explains: a failure of the job just after it, or a loss.
+
+use crate::diagnose::{Judgement, PROMPT, ago, exact, memory, requests};
+use crate::model::facts::Facts;
+use crate::model::scene::{Death, KernelLine};
+use crate::model::signal::Signal;
+use crate::model::verdict::{Confidence, Evidence, VerdictKind};
+
+/// Returns the losses that nobody asked for, the first of them first, and how many there were.
+pub(super) fn losses(facts: &Facts) -> (Vec<&Death>, u64) {
+    let deaths = &facts.scene.deaths;
+    let all: Vec<&Death> = deaths.kept().filter(|death| death.is_loss()).collect();
+    let unasked: Vec<&Death> =
+        all.iter().copied().filter(|death| is_unasked(facts, death)).collect();
+    let is_all = all.len() == unasked.len();
+    let count = if is_all { deaths.losses } else { unasked.len() as u64 };
+    (unasked, count)
+}
+
+/// A shell returns 128+n when a command of its own died of signal n; other programs fail in their
+/// own way just after a child of theirs was lost.
+pub(super) fn explain(facts: &Facts, status: u8) -> Option<Judgement> {
+    let named = Signal::new(i32::from(status) - 128).and_then(|signal| latest_by(facts, signal));
+    let (death, confidence) = match named {
+        Some(death) if facts.ended_at - death.at <= PROMPT => (death, Confidence::Certain),
+        Some(death) => (death, Confidence::Likely),
+        None => {
+            let (all, _) = losses(facts);
+            let just_before = |death: &&&Death| facts.ended_at - death.at <= PROMPT;
+            (*all.iter().find(just_before)?, Confidence::Likely)
+        }
+    };
+    let mut evidence = vec![words(facts, death)];
+    evidence.extend(kernel_words(facts, death));
+    if let Some((strength, proof)) = memory::of_descendant(facts, death) {
+        evidence.extend(proof);
+        evidence.extend(memory::size_words(&facts.scene.memory));
+        return Some((VerdictKind::OomKilled, confidence.min(strength), evidence));
+    }
+    if death.signal() == Some(Signal::PIPE) {
+        return Some((VerdictKind::BrokenPipe, Confidence::Likely, evidence));
+    }
+    Some((VerdictKind::DescendantKilled, confidence, evidence))
+}
+
+/// Says which descendant was lost where that is not what ended the job.
+pub(super) fn mention(facts: &Facts) -> Option<Evidence> {
+    let (all, _) = losses(facts);
+    all.first().map(|death| words(facts, death))
+}
+
+pub(super) fn words(facts: &Facts, death: &Death) -> Evidence {
+    let when = ago(facts.ended_at - death.at);
+    let gap = if when.is_empty() { "" } else { " " };
+    exact(format!("its descendant {death}{gap}{when}"), death.source)
+}
+
+/// What the kernel logged about that descendant.
+pub(super) fn kernel_words(facts: &Facts, death: &Death) -> Option<Evidence> {
+    let lines = &facts.scene.kernel_lines;
+    lines.iter().find(|line| line.thread == death.pid).map(line_words)
+}
+
+pub(super) fn line_words(line: &KernelLine) -> Evidence {
+    exact(format!("the kernel's log: {}", line.text), "/dev/kmsg")
+}
+
+fn latest_by(facts: &Facts, signal: Signal) -> Option<&Death> {
+    let deaths = facts.scene.deaths.kept().filter(|death| death.signal() == Some(signal));
+    deaths.filter(|death| is_unasked(facts, death)).max_by_key(|death| death.at)
+}
+
+/// What dies after the job, or after it was asked to stop, is no loss.
+fn is_unasked(facts: &Facts, death: &Death) -> bool {
+    death.at <= facts.ended_at && !requests::had_come(facts, death.at)
+}
