@@ -27,7 +27,7 @@ use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
 use crate::sys::reaper::Tree;
-use crate::sys::{clock, program};
+use crate::sys::{clock, proc, program};
 
 /// Takes a sample in.
 type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
@@ -242,8 +242,11 @@ impl Witness {
         }
         let seen = self.seen();
         self.look_at_memory(&mut scene.memory, &seen);
-        scene.cpu = autopsy::cpu(&self.root, dead);
-        scene.limits = autopsy::limits(&self.root, dead);
+        // In another pid namespace's /proc the number is that of another process.
+        if proc::is_usable() {
+            scene.cpu = autopsy::cpu(&self.root, dead);
+            scene.limits = autopsy::limits(&self.root, dead);
+        }
         scene.core = autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
         let full = place.written.iter().filter(|directory| host::is_full(directory));
         scene.full = full.cloned().collect();

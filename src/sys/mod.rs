@@ -8,11 +8,13 @@ use nix::errno::Errno;
 
 pub mod activation;
 pub mod cgroup;
+pub mod children;
 pub mod clock;
 pub mod entry;
 pub mod environment;
 pub mod pidfd_info;
 pub mod poll;
+pub mod proc;
 pub mod proc_events;
 pub mod program;
 pub mod reaper;
