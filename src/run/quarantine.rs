@@ -159,7 +159,7 @@ mod tests {
             ("deep/ckpt", false),
             ("deep/deeper", false),
             ("", false),
-            ("../elsewhere", false),
+            ("/elsewhere/new", false),
         ] {
             assert_eq!(before.lacks(&at(path)), is_new, "{path}");
         }
