@@ -113,3 +113,24 @@ fn without_the_option_nothing_is_moved() {
     assert_eq!(done.code(), 0, "{done:?}");
     assert!(!quarantine(&place).exists());
 }
+
+/// "never a file that existed before": nor the one that takes its place. A checkpoint that is written
+/// beside the old one and renamed is the job's state.
+#[test]
+fn a_checkpoint_that_was_replaced_stays() {
+    let place = place();
+    for name in ["ckpt", "elsewhere/ckpt"] {
+        place.write(name, "41\n");
+    }
+    let job = "sleep 0.1; exec 4> new 5> tmp 6> elsewhere/tmp; echo partial >&4; echo 42 >&5; \
+         echo 42 >&6; mv tmp ckpt; mv elsewhere/tmp elsewhere/ckpt; sleep 1; \
+         [ $CHILDMINDER_ATTEMPT = 2 ] && exit 0; exit 9";
+    let options = "--sample 50ms --clean-written --restart-on failure --backoff 0..0";
+    let done = place.run(options.split(' ').chain(["sh", "-c", job]));
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(messages_of(&place, "moved aside: "), 1, "{done:?}");
+    assert!(quarantine(&place).join("attempt-1/new").exists(), "{done:?}");
+    for name in ["ckpt", "elsewhere/ckpt"] {
+        assert_eq!(place.text(name), "42\n", "{done:?}");
+    }
+}

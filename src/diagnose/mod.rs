@@ -45,6 +45,9 @@ type Judgement = (VerdictKind, Confidence, Vec<Evidence>);
 
 fn ended(facts: &Facts, end: Termination) -> Judgement {
     let ended = exact(end_words(end), "waitid(2)");
+    if facts.scene.is_out_of_reach {
+        return ended_by_itself(facts, end, ended);
+    }
     match facts.ended_by_us {
         Some(EndedByUs::TimedOut(limit)) => {
             let fact = format!("ended by --timeout after {:.3} seconds", limit.as_secs_f64());
@@ -58,6 +61,30 @@ fn ended(facts: &Facts, end: Termination) -> Judgement {
         }
         Some(EndedByUs::StopNotHeeded) | None => {}
     }
+    judge_end(facts, end, ended)
+}
+
+/// The kernel refused our signals, so the job ended in its own way: what we meant to do, and what
+/// was to be passed on, explains nothing.
+fn ended_by_itself(facts: &Facts, end: Termination, ended: Evidence) -> Judgement {
+    let mut own = facts.clone();
+    own.stop_request = own.stop_request.filter(|heard| heard.reach != Reach::OnlyUs);
+    own.heard.retain(|heard| heard.reach != Reach::OnlyUs);
+    own.ended_by_us = None;
+    let (kind, confidence, mut evidence) = judge_end(&own, end, ended);
+    let why = match facts.ended_by_us {
+        Some(EndedByUs::TimedOut(limit)) => {
+            format!("could not be ended by --timeout after {:.3} seconds", limit.as_secs_f64())
+        }
+        Some(EndedByUs::Stopped(_)) => "stayed stopped and could not be ended (-p)".to_owned(),
+        Some(EndedByUs::StopNotHeeded) => "could not be ended by --kill-after".to_owned(),
+        None => "could not be asked to stop".to_owned(),
+    };
+    evidence.push(exact(format!("{why}: the kernel refused the signal"), "pidfd_send_signal(2)"));
+    (kind, confidence, evidence)
+}
+
+fn judge_end(facts: &Facts, end: Termination, ended: Evidence) -> Judgement {
     let by_request = match end {
         Termination::Exited(0) => None,
         Termination::Exited(status) => requests::exited(facts, status, &ended),

@@ -746,3 +746,25 @@ fn no_sigkill_without_a_name_or_a_private_counter_is_certain() {
         }
     }
 }
+
+#[test]
+fn a_job_that_could_not_be_signalled_is_judged_by_its_own_end() {
+    let limit = Duration::from_secs(5);
+    for (end, kind) in [
+        (Termination::Exited(0), VerdictKind::Success),
+        (Termination::Exited(3), VerdictKind::ExitNonzero),
+    ] {
+        let mut facts = facts(end);
+        facts.ended_by_us = Some(EndedByUs::TimedOut(limit));
+        facts.stop_request = request(Signal::TERM, Reach::OnlyUs);
+        facts.heard.extend(facts.stop_request.clone());
+        assert_eq!(judge(&facts).kind, VerdictKind::TimedOut, "it may have heeded SIGTERM");
+        facts.scene.is_out_of_reach = true;
+        assert_eq!(judged(&facts), (kind, Confidence::Certain));
+        let text = judge(&facts).to_string();
+        assert!(text.contains("could not be ended by --timeout after 5.000 seconds"), "{text}");
+        facts.ended_by_us = None;
+        assert_eq!(judged(&facts), (kind, Confidence::Certain));
+        assert!(judge(&facts).to_string().contains("could not be asked to stop"));
+    }
+}

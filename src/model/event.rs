@@ -299,6 +299,12 @@ impl fmt::Display for Event {
             Event::Killing { why } => {
                 write!(f, "sending SIGKILL to every process of the job ({why})")
             }
+            Event::Stragglers { policy, processes } if processes.is_empty() => {
+                write!(f, "children of the job remain that cannot be seen ({policy})")
+            }
+            Event::TreeRemains { processes } if processes.is_empty() => f.write_str(
+                "children of the old attempt remain that cannot be seen, and cannot be ended",
+            ),
             Event::Stragglers { policy, processes } => write!(
                 f,
                 "{} process(es) of the job outlive it ({policy}): {}",
@@ -450,5 +456,7 @@ mod tests {
             Event::Stragglers { policy: "leave", processes: (1..=10).map(process).collect() };
         let shown = event.to_string();
         assert!(shown.ends_with("7 (w), 8 (w) and 2 more"), "{shown}");
+        let unseen = Event::Stragglers { policy: "leave", processes: Vec::new() };
+        assert_eq!(unseen.to_string(), "children of the job remain that cannot be seen (leave)");
     }
 }

@@ -81,10 +81,17 @@ impl ProcStat<'_> {
         rest.number().map(|policy| matches!(policy, 1 | 2))
     }
 
-    /// Returns whether it runs or may run again: no zombie, and not dead.
+    /// Returns whether any thread of it runs or may run again.
+    ///
+    /// A process whose first thread has ended is shown as a zombie while others run; a process
+    /// that has ended has one thread left, or none.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !matches!(self.state, b'Z' | b'X' | b'x')
+        match self.state {
+            b'X' | b'x' => false,
+            b'Z' => self.threads > 1,
+            _ => true,
+        }
     }
 }
 
@@ -176,6 +183,18 @@ mod tests {
         assert!(stat.is_alive() && !stat.is_thread());
         assert!(parse(THREAD).expect("a line").is_thread());
         assert_eq!(parse(ODD).expect("a line").name, b"a) R (\nb");
+    }
+
+    #[test]
+    fn a_zombie_with_other_threads_is_alive() {
+        for (state, threads, is_alive) in
+            [("S", 1, true), ("Z", 1, false), ("Z", 0, false), ("Z", 2, true), ("X", 2, false)]
+        {
+            let text = format!("7 (x) {state} 1{} {threads} 0 5 0 9 \n", " 0".repeat(15));
+            let stat = parse(text.as_bytes()).expect(&text);
+            assert_eq!(stat.threads, threads, "{text}");
+            assert_eq!(stat.is_alive(), is_alive, "{text}");
+        }
     }
 
     #[test]

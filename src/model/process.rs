@@ -29,6 +29,17 @@ pub struct ProcessKey {
     pub start_ticks: u64,
 }
 
+/// Returns whether a proc file system numbers processes as our pid namespace does, by the text of
+/// its `self/status`: `NSpid` has one number for each pid namespace from that of the mount to that
+/// of the reader (proc(5)).
+#[must_use]
+pub fn is_proc_of_our_namespace(status: &str, ourselves: Pid) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    // A kernel without pid namespaces has no such line.
+    let numbers = field("NSpid:").or_else(|| field("Pid:")).unwrap_or_default();
+    numbers.split_ascii_whitespace().eq([ourselves.to_string().as_str()])
+}
+
 /// A process of the job below the one that we started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Descendant {
@@ -127,6 +138,16 @@ mod tests {
         let late = RunId::new(1_001, &[0x00; 10]).to_string();
         assert!(early < late, "{early} {late}");
         assert_eq!(early.as_bytes()[14], b'7');
+    }
+
+    #[test]
+    fn a_proc_of_another_namespace_has_another_number_or_two() {
+        let is_ours = |status| is_proc_of_our_namespace(status, Pid(37));
+        assert!(is_ours("Name:\tx\nPid:\t37\nNSpid:\t37\n"));
+        assert!(is_ours("Name:\tx\nPid:\t37\n"));
+        for foreign in ["NSpid:\t1200\t37\n", "NSpid:\t37\t37\n", "Pid:\t5\n", ""] {
+            assert!(!is_ours(foreign), "{foreign}");
+        }
     }
 
     #[test]

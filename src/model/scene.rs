@@ -58,6 +58,8 @@ pub struct Scene {
     pub full: Vec<PathBuf>,
     /// The highest values that were sampled.
     pub peaks: Option<Peaks>,
+    /// Whether the kernel refused the last signal by which the job was to be ended or asked to stop.
+    pub is_out_of_reach: bool,
     /// What is told in the log in any case.
     pub inventory: Vec<Event>,
     /// What is told in the log if the attempt failed.

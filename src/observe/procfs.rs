@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 
-use crate::model::process::Pid;
+use crate::model::process::{Pid, is_proc_of_our_namespace};
 use crate::model::sample::IoBytes;
 
 /// More than a line of /proc/PID/stat can be: 52 numbers of at most 20 digits and a name.
@@ -44,7 +44,9 @@ impl Procfs {
         let here = Pid(std::process::id().cast_signed());
         let link = fs::read_link(root.join("self")).ok();
         let shown = link.and_then(|link| link.to_str()?.parse().ok()).map(Pid);
-        if shown.is_some_and(|shown| shown != here) {
+        let status = fs::read_to_string(root.join("self/status"));
+        let is_foreign = status.is_ok_and(|status| !is_proc_of_our_namespace(&status, here));
+        if is_foreign || shown.is_some_and(|shown| shown != here) {
             return Err(io::Error::from(Errno::EXDEV));
         }
         let mut procfs = Procfs { root: root.to_path_buf(), directory, is_fd_count_told: false };

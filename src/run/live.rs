@@ -1,6 +1,8 @@
 //! The real world: processes, signals and time.
 
-use std::collections::VecDeque;
+mod tree;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::model::facts::Reach;
 use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::policy::Stragglers;
-use crate::model::process::{Descendant, Pid, RunId};
+use crate::model::process::{Pid, RunId};
 use crate::model::scene::Scene;
 use crate::model::signal::{Origin, Signal};
 use crate::model::time::Moment;
@@ -17,7 +19,7 @@ use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::environment::{self, RUN_ID};
 use crate::run::prepare::Files;
-use crate::run::quarantine::{self, Rules};
+use crate::run::quarantine::Before;
 use crate::run::senders::Senders;
 use crate::run::telemetry::Shared;
 use crate::run::witness::{Place, Witness};
@@ -25,11 +27,11 @@ use crate::run::{World, run_id};
 use crate::supervisor::{AttemptContext, Input, Received, Target};
 use crate::sys::cgroup::AttemptCgroup;
 use crate::sys::entry::Given;
-use crate::sys::reaper::{self, Tree};
+use crate::sys::reaper::Tree;
 use crate::sys::signals::{RawSignal, SignalFd};
 use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
-use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
+use crate::sys::{SysError, clock, poll, spawn, terminal, wait};
 
 /// So many inputs may wait for the supervisor before no more signals are read ahead of it.
 const PENDING_MAX: usize = 16 * 1024;
@@ -54,6 +56,11 @@ pub(super) struct Live {
     tree: Tree,
     child: Option<Child>,
     cgroup: Option<AttemptCgroup>,
+    /// Whether the kernel refused the last signal by which the job was to be ended or asked to stop.
+    is_out_of_reach: bool,
+    /// Refusals that were reported: those of each further round are the same.
+    refusals: BTreeSet<String>,
+    is_blindness_told: bool,
     pending: VecDeque<Input>,
     /// More children may have changed than one round takes in.
     has_more_changes: bool,
@@ -62,6 +69,8 @@ pub(super) struct Live {
     observation: Observation,
     /// Where --clean-written moves files to.
     quarantine: PathBuf,
+    /// What there was when the attempt began, if files may have to be moved.
+    before: Option<Before>,
     directory_of_job: PathBuf,
     /// Directories of the files of -o and -e.
     written: Vec<PathBuf>,
@@ -102,11 +111,15 @@ impl Live {
             tree: Tree::new(has_children, format!("{RUN_ID}={run_id}")),
             child: None,
             cgroup: None,
+            is_out_of_reach: false,
+            refusals: BTreeSet::new(),
+            is_blindness_told: false,
             pending: VecDeque::new(),
             has_more_changes: false,
             witness: None,
             observation: job.observation.clone(),
             quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
+            before: None,
             directory_of_job: job.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
             written: [&job.output, &job.error]
                 .into_iter()
@@ -217,6 +230,9 @@ impl Live {
             let is_stranger = self.tree.is_stranger(pid);
             let scene = self.examine(pid, &waited);
             let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
+            if let WaitStatus::Ended(_) = status {
+                self.tree.reaped(pid);
+            }
             if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
                 witness.reaped(pid, &usage);
             }
@@ -255,13 +271,14 @@ impl Live {
         &mut self,
         status: WaitStatus,
         usage: ResourceUsage,
-        scene: Scene,
+        mut scene: Scene,
     ) -> Option<Input> {
         match status {
             WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
             WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
             WaitStatus::Ended(end) => {
                 self.child = None;
+                scene.is_out_of_reach = self.is_out_of_reach;
                 return Some(Input::JobEnded(end, usage, Box::new(scene)));
             }
         }
@@ -278,33 +295,6 @@ impl Live {
         }
         Ok(())
     }
-
-    /// `--clean-written`, when nothing of the old attempt lives any more.
-    fn clean_written(&mut self, attempt: u32) {
-        let Some(witness) = self.witness.as_ref().filter(|_| self.observation.clean_written) else {
-            return;
-        };
-        let (files, since) = witness.last_files();
-        let directories = self.observation.clean_within.iter().chain([&self.directory_of_job]);
-        let rules = Rules {
-            within: directories.filter_map(|one| one.canonicalize().ok()).collect(),
-            ours: self.files.identities(),
-            since,
-            quarantine: self.quarantine.join(format!("attempt-{attempt}")),
-        };
-        self.pending.extend(quarantine::clean(files, &rules).into_iter().map(Input::News));
-    }
-
-    fn living(&self) -> Vec<Descendant> {
-        let mut living = self.tree.living();
-        let others = self.cgroup.as_ref().map(AttemptCgroup::pids).unwrap_or_default();
-        for pid in others {
-            if living.iter().all(|known| known.key.pid != pid) {
-                living.extend(reaper::describe(pid));
-            }
-        }
-        living
-    }
 }
 
 impl World for Live {
@@ -315,8 +305,10 @@ impl World for Live {
     fn spawn(&mut self, attempt: AttemptContext) -> Input {
         if attempt.attempt > 1 {
             self.files.rewind();
-            self.clean_written(attempt.attempt - 1);
         }
+        self.note_files(attempt.attempt);
+        self.is_out_of_reach = false;
+        self.refusals.clear();
         // What is counted from the beginning begins before it: a job may die in its first moment.
         match &mut self.witness {
             Some(witness) => witness.begin_attempt(),
@@ -341,6 +333,9 @@ impl World for Live {
                 if let Some(witness) = &mut self.witness {
                     witness.follow(child.pid);
                 }
+                // A cgroup that cannot be entered is empty, and goes.
+                self.cgroup = self.cgroup.take().filter(|_| child.is_in_cgroup);
+                self.tree.started(child.pid);
                 Input::Spawned(self.child.insert(child).pid)
             }
             Err(failure) => Input::SpawnFailed(failure),
@@ -362,38 +357,12 @@ impl World for Live {
     }
 
     fn send(&mut self, to: Target, signal: Signal, value: Option<i32>) -> Result<(), SysError> {
-        match to {
-            Target::Job => match &self.child {
-                Some(child) => signals::send(child.pidfd.as_fd(), signal, value).map(|_| ()),
-                None => Ok(()),
-            },
-            Target::Tree => {
-                if let (Signal::KILL, Some(cgroup)) = (signal, &self.cgroup) {
-                    // The walk below is for what left the cgroup, or for all if this fails.
-                    cgroup.kill().ok();
-                }
-                self.tree.send(signal, |_| true)
-            }
-            Target::StoppedInTree => {
-                self.tree.send(signal, |process| matches!(process.state, 'T' | 't'))
-            }
-            Target::Ourselves => terminal::stop_ourselves(),
-        }
+        self.signal(to, signal, value)
     }
 
     fn look(&mut self) -> Input {
-        // Without a child there is no descendant: orphans become our children.
-        let living = match wait::look() {
-            Ok(Waited::NoChild) if self.cgroup.is_none() && self.pending.is_empty() => {
-                return Input::Tree(Vec::new());
-            }
-            _ => self.living(),
-        };
-        // What has died by now is reaped and told before the answer that may end the run.
-        if let Err(error) = self.collect_changes() {
-            debug_assert!(false, "{error}: {}", error.source);
-        }
-        self.pending.push_back(Input::Tree(living));
+        let remaining = self.remaining();
+        self.pending.push_back(Input::Tree(remaining));
         self.pending.pop_front().unwrap_or(Input::Woken)
     }
 }

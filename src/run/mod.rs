@@ -197,15 +197,18 @@ fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
             None if deadline.is_some_and(|at| at <= world.now()) => Input::Woken,
             None => world.wait(deadline),
         };
+        let mut is_sent = true;
         for action in supervisor.step(world.now(), input) {
             match action {
                 Action::Spawn(attempt) => answers.push_back(world.spawn(attempt)),
-                Action::Send(to, signal) => told(world.send(to, signal, None), sinks),
+                Action::Send(to, signal) => is_sent = told(world.send(to, signal, None), sinks),
                 Action::Forward(signal, value) => {
-                    told(world.send(Target::Job, signal, value), sinks);
+                    is_sent = told(world.send(Target::Job, signal, value), sinks);
                 }
                 Action::Look => answers.push_back(world.look()),
                 Action::Judge(facts) => answers.push_back(Input::Judged(diagnose::judge(&facts))),
+                // What the kernel refused was not forwarded.
+                Action::Publish(Event::Forwarded { .. }) if !is_sent => {}
                 Action::Publish(event) => sinks.publish(&event),
                 Action::Finish(outcome) => return outcome,
             }
@@ -213,12 +216,13 @@ fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
     }
 }
 
-/// A refusal of the kernel is news like any other.
-fn told(result: Result<(), SysError>, sinks: &mut Sinks) {
-    if let Err(error) = result {
+/// Reports a refusal of the kernel; returns whether there was none.
+fn told(result: Result<(), SysError>, sinks: &mut Sinks) -> bool {
+    if let Err(error) = &result {
         let text = format!("could not {error}: {}", error.source.desc());
         sinks.publish(&Event::Notice { text });
     }
+    result.is_ok()
 }
 
 /// A new name for a run.

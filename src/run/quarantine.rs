@@ -1,21 +1,24 @@
 //! `--clean-written`: what a failed attempt created is moved aside before the next one begins.
 //!
-//! Moved, never deleted; and never a file that was there before the attempt.
+//! Moved, never deleted; and never a path that was there before the attempt, also if another file
+//! is there now: a checkpoint that was replaced by rename(2) is the job's state.
 
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::model::event::Event;
 use crate::model::text::Escaped;
 use crate::observe::files::Files;
+use crate::sys::clock;
 
 /// What may be moved, and where to.
-pub(super) struct Rules {
-    /// Only files below these directories, with all links resolved.
-    pub(super) within: Vec<PathBuf>,
+pub(super) struct Rules<'a> {
+    /// What there was when the attempt began.
+    pub(super) before: &'a Before,
     /// Files of ours, by device and inode: the log, and those of -o and -e.
     pub(super) ours: Vec<(u64, u64)>,
     /// When the attempt began.
@@ -24,8 +27,73 @@ pub(super) struct Rules {
     pub(super) quarantine: PathBuf,
 }
 
+/// At most this many paths are noted; what is in directories beyond that stays where it is.
+const PATHS_MAX: usize = 200_000;
+
+/// The start of an attempt is not delayed longer by noting them.
+const NOTING_MAX: Duration = Duration::from_secs(2);
+
+/// The paths that existed before an attempt, below the directories that may be cleaned.
+pub(super) struct Before {
+    /// Only files below these directories are moved, with all links resolved.
+    within: Vec<PathBuf>,
+    /// Directories whose entries are all in `paths`.
+    listed: HashSet<PathBuf>,
+    paths: HashSet<PathBuf>,
+}
+
+impl Before {
+    /// Lists the directories, the upper ones first, without following links.
+    pub(super) fn note(within: Vec<PathBuf>) -> Before {
+        Before::note_at_most(within, PATHS_MAX)
+    }
+
+    fn note_at_most(within: Vec<PathBuf>, paths_max: usize) -> Before {
+        let deadline = clock::now() + NOTING_MAX;
+        let mut open: VecDeque<PathBuf> = within.iter().cloned().collect();
+        let mut before = Before { within, listed: HashSet::new(), paths: HashSet::new() };
+        while let Some(directory) = open.pop_front() {
+            if before.listed.contains(&directory) || clock::now() >= deadline {
+                continue;
+            }
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
+            let mut is_complete = true;
+            for entry in entries {
+                let Some(entry) = entry.ok().filter(|_| before.paths.len() < paths_max) else {
+                    is_complete = false;
+                    break;
+                };
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    open.push_back(entry.path());
+                }
+                before.paths.insert(entry.path());
+            }
+            if is_complete {
+                before.listed.insert(directory);
+            }
+        }
+        before
+    }
+
+    /// Returns whether a path is known not to have existed.
+    fn lacks(&self, path: &Path) -> bool {
+        match path.parent() {
+            _ if self.within.iter().any(|directory| directory == path) => false,
+            Some(parent) if self.listed.contains(parent) => !self.paths.contains(path),
+            // A directory that did not exist had nothing in it.
+            Some(parent) => self.lacks(parent),
+            None => false,
+        }
+    }
+
+    /// Returns the path below its directory.
+    fn inside<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        self.within.iter().find_map(|directory| path.strip_prefix(directory).ok())
+    }
+}
+
 /// Moves what the attempt created, and returns what there is to say about it.
-pub(super) fn clean(files: &Files, rules: &Rules) -> Vec<Event> {
+pub(super) fn clean(files: &Files, rules: &Rules<'_>) -> Vec<Event> {
     let written = files.by_path.iter().filter(|(_, file)| file.is_written);
     let mut told = Vec::new();
     for (path, _) in written {
@@ -47,18 +115,18 @@ pub(super) fn clean(files: &Files, rules: &Rules) -> Vec<Event> {
     told
 }
 
-/// Returns the path below its directory if the file may be moved: a regular file with one name,
-/// born in this attempt, by what its filesystem says (statx(2)). Where that says nothing about
+/// Returns the path below its directory if the file may be moved: a regular file with one name, where
+/// there was none before, born in this attempt, by what its filesystem says (statx(2)). Where that says nothing about
 /// births, nothing is moved. A file that was made in the first moment of the attempt may bear the
 /// time of the clock's last tick, and then stays: rather that than to move one from before.
-fn created_inside<'a>(path: &'a Path, rules: &'a Rules) -> Option<&'a Path> {
+fn created_inside<'a>(path: &'a Path, rules: &Rules<'_>) -> Option<&'a Path> {
     let meta = fs::symlink_metadata(path).ok()?;
     let is_born_here = meta.created().is_ok_and(|born| born > rules.since);
     let is_ours = rules.ours.contains(&(meta.dev(), meta.ino()));
     if !meta.is_file() || meta.nlink() != 1 || !is_born_here || is_ours {
         return None;
     }
-    rules.within.iter().find_map(|directory| path.strip_prefix(directory).ok())
+    rules.before.inside(path).filter(|_| rules.before.lacks(path))
 }
 
 /// rename(2) alone: a copy to another filesystem could fail half-way.
@@ -70,4 +138,36 @@ fn set_aside(from: &Path, to: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     fs::rename(from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_new_only_where_all_was_listed_before() {
+        let root = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(at("deep/deeper")).expect("made");
+        fs::write(at("deep/ckpt"), "41").expect("written");
+        let before = Before::note(vec![root.path().to_owned()]);
+        for (path, is_new) in [
+            ("new", true),
+            ("deep/new", true),
+            ("deep/deeper/new", true),
+            ("made/since/new", true),
+            ("deep/ckpt", false),
+            ("deep/deeper", false),
+            ("", false),
+            ("/elsewhere/new", false),
+        ] {
+            assert_eq!(before.lacks(&at(path)), is_new, "{path}");
+        }
+        assert_eq!(before.inside(&at("deep/ckpt")), Some(Path::new("deep/ckpt")));
+        // Two paths: the upper directory is listed, the one below it is not.
+        let before = Before::note_at_most(vec![root.path().to_owned()], 1);
+        assert!(before.lacks(&at("new")) && !before.lacks(&at("deep/new")));
+        let before = Before::note_at_most(vec![root.path().to_owned()], 0);
+        assert!(!before.lacks(&at("new")), "it may have been there");
+    }
 }

@@ -28,7 +28,7 @@ use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
 use crate::run::oom_counters::OomCounters;
 use crate::sys::reaper::Tree;
-use crate::sys::{clock, proc_events, program};
+use crate::sys::{clock, proc, proc_events, program};
 
 /// Takes a sample in.
 type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
@@ -260,12 +260,15 @@ impl Witness {
         }
         let seen = self.seen();
         self.look_at_memory(&mut scene.memory, (dead, place.tree), &seen);
-        if let Some(remains) = autopsy::remains(&self.root, dead) {
-            (scene.name, scene.cpu) = (Some(remains.name), Some(remains.cpu));
-            scene.is_real_time = remains.is_real_time;
+        // In another pid namespace's /proc the number is that of another process.
+        if proc::is_usable() {
+            if let Some(remains) = autopsy::remains(&self.root, dead) {
+                (scene.name, scene.cpu) = (Some(remains.name), Some(remains.cpu));
+                scene.is_real_time = remains.is_real_time;
+            }
+            scene.dispositions = autopsy::dispositions(&self.root, dead);
+            scene.limits = autopsy::limits(&self.root, dead);
         }
-        scene.dispositions = autopsy::dispositions(&self.root, dead);
-        scene.limits = autopsy::limits(&self.root, dead);
         if matches!(end, Termination::Signaled { signal: Signal::XFSZ, .. })
             && let Some(size) = scene.limits.and_then(|limits| limits.file_size_bytes)
         {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::event::Event;
-use crate::model::outcome::{AttemptEnd, LOSSES, TIMED_OUT, Termination};
+use crate::model::outcome::{AttemptEnd, LOSSES, SpawnFailure, TIMED_OUT, Termination};
 use crate::model::policy::Stragglers;
 use crate::model::process::{Descendant, Pid};
 use crate::model::scene::Death;
@@ -11,7 +11,7 @@ use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::verdict::{Evidence, Quality, VerdictKind};
 use crate::supervisor::restart::Next;
-use crate::supervisor::{Action, EndedAttempt, Outcome, State, Supervisor, Target};
+use crate::supervisor::{Action, EndedAttempt, Outcome, Remaining, State, Supervisor, Target};
 
 /// The longest wait between two looks at a tree that is being ended. The first is a tenth of it.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
@@ -83,10 +83,11 @@ impl Clearing {
 
 impl Supervisor {
     /// The answer to our look while the attempt is being cleared away.
-    pub(super) fn tree_seen(&mut self, now: Moment, mut clearing: Clearing, tree: Vec<Descendant>) {
-        if tree.is_empty() {
+    pub(super) fn tree_seen(&mut self, now: Moment, mut clearing: Clearing, tree: Remaining) {
+        if tree.is_gone {
             return self.tree_is_gone(now, clearing);
         }
+        let tree = tree.seen;
         let must_end = clearing.must_end(self.policy.stragglers);
         match (clearing.phase, must_end) {
             (Phase::Looking, Some(why)) => {
@@ -106,6 +107,7 @@ impl Supervisor {
             }
             (Phase::Looking, None) => {
                 self.report_stragglers(tree);
+                self.give_up_restart(&clearing);
                 self.finish(clearing.last);
             }
             (Phase::AwaitingEnd, _) => self.state = State::Clearing(clearing),
@@ -121,10 +123,7 @@ impl Supervisor {
             }
             (Phase::Killing { give_up_at, .. }, _) if give_up_at <= now => {
                 self.publish(Event::TreeRemains { processes: tree });
-                if clearing.next == Next::Restart {
-                    let reason = "processes of the old attempt are still there";
-                    self.publish(Event::RestartRefused { reason });
-                }
+                self.give_up_restart(&clearing);
                 self.finish(clearing.last);
             }
             (Phase::Killing { give_up_at, .. }, _) => self.kill_again(now, clearing, give_up_at),
@@ -153,12 +152,33 @@ impl Supervisor {
         self.publish(Event::Stragglers { policy, processes });
     }
 
+    /// Says why there is no restart although one was asked for, if that is so.
+    fn give_up_restart(&mut self, clearing: &Clearing) {
+        match clearing.next {
+            Next::Finish => {}
+            Next::Exhausted => {
+                self.publish(Event::RestartsExhausted { limit: self.policy.max_restarts });
+            }
+            Next::Restart => {
+                let reason = "processes of the old attempt are still there";
+                self.publish(Event::RestartRefused { reason });
+            }
+        }
+    }
+
+    /// The next attempt was due and could not be made: the last one is the end of the run.
+    pub(super) fn restart_failed(&mut self, last: EndedAttempt, failure: &SpawnFailure) {
+        let text = format!("attempt {} could not be started: {failure}", self.attempt);
+        self.publish(Event::Notice { text });
+        self.publish(Event::RestartRefused { reason: "the next attempt could not be started" });
+        self.finish(last);
+    }
+
     /// Nothing of the attempt lives: the only place from which another one can begin.
     fn tree_is_gone(&mut self, now: Moment, clearing: Clearing) {
         match clearing.next {
-            Next::Finish => self.finish(clearing.last),
-            Next::Exhausted => {
-                self.publish(Event::RestartsExhausted { limit: self.policy.max_restarts });
+            Next::Finish | Next::Exhausted => {
+                self.give_up_restart(&clearing);
                 self.finish(clearing.last);
             }
             Next::Restart if self.is_stop_requested => {

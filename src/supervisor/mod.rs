@@ -60,14 +60,23 @@ pub enum Input {
     JobLost,
     /// A descendant whose parent had gone was reaped by us.
     OrphanEnded(Pid, Termination, ResourceUsage),
-    /// The processes of the job that live now.
-    Tree(Vec<Descendant>),
+    /// What is left of the job.
+    Tree(Remaining),
     /// The judgement that was asked for.
     Judged(Verdict),
     /// The world has something to tell that decides nothing.
     News(Event),
     /// The deadline passed, or nothing in particular happened.
     Woken,
+}
+
+/// What is left of the job: what could be seen, and whether it is proven that nothing is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// The living processes that were seen. There may be others.
+    pub seen: Vec<Descendant>,
+    /// Whether no process of the job exists, as the kernel says: that nobody was seen proves nothing.
+    pub is_gone: bool,
 }
 
 /// A signal, and what the world knows about its way.
@@ -134,8 +143,8 @@ pub struct Outcome {
 /// Where the run is.
 #[derive(Clone, Debug)]
 enum State {
-    /// An attempt was asked for.
-    Starting,
+    /// An attempt was asked for; the one before it ended so.
+    Starting { last: Option<EndedAttempt> },
     /// The job lives, as far as we know.
     Running(Box<Job>),
     /// The attempt is over; what it died of is being judged.
@@ -184,7 +193,7 @@ impl Supervisor {
             budget: Budget::new(&policy, seed),
             policy,
             command,
-            state: State::Starting,
+            state: State::Starting { last: None },
             attempt: 0,
             orphans: Orphans::default(),
             is_stop_requested: false,
@@ -196,7 +205,7 @@ impl Supervisor {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         match &self.state {
-            State::Starting | State::Judging { .. } | State::Finished => None,
+            State::Starting { .. } | State::Judging { .. } | State::Finished => None,
             State::Running(job) => job.next_deadline(),
             State::Clearing(clearing) => clearing.next_deadline(),
             State::Waiting { until, .. } => Some(*until),

@@ -9,7 +9,6 @@ use crate::model::scene::{Death, Scene};
 use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
-use crate::model::verdict::VerdictKind;
 use crate::supervisor::clearing::{Clearing, Phase};
 use crate::supervisor::job::{Job, RESUMPTION, is_due};
 use crate::supervisor::restart::Next;
@@ -39,8 +38,14 @@ impl Supervisor {
                 self.state = state;
                 self.spawn(None);
             }
-            (State::Starting, Input::Spawned(pid)) => self.started(now, pid),
-            (State::Starting, Input::SpawnFailed(failure)) => {
+            (State::Starting { .. }, Input::Spawned(pid)) => self.started(now, pid),
+            // That we cannot make another process says nothing about the job.
+            (State::Starting { last: Some(last) }, Input::SpawnFailed(failure))
+                if !failure.is_exec =>
+            {
+                self.restart_failed(last, &failure);
+            }
+            (State::Starting { .. }, Input::SpawnFailed(failure)) => {
                 let attempt = self.attempt;
                 self.publish(Event::StartFailed { attempt, failure: failure.clone() });
                 let job = Box::new(Job::new(Pid(0), now, None));
@@ -84,7 +89,7 @@ impl Supervisor {
                 self.actions.push(Action::Look);
             }
             (State::Waiting { until, last }, Input::Woken) if until <= now => {
-                self.spawn(Some(last.verdict.kind));
+                self.spawn(Some(last));
             }
             // A job is only told of in Running, an answer only where it was asked for; a wake-up
             // with no deadline due changes nothing.
@@ -108,9 +113,10 @@ impl Supervisor {
         self.actions.push(Action::Publish(event));
     }
 
-    fn spawn(&mut self, previous: Option<VerdictKind>) {
+    fn spawn(&mut self, last: Option<EndedAttempt>) {
         self.attempt += 1;
-        self.state = State::Starting;
+        let previous = last.as_ref().map(|last| last.verdict.kind);
+        self.state = State::Starting { last };
         self.actions.push(Action::Spawn(AttemptContext { attempt: self.attempt, previous }));
     }
 
@@ -210,7 +216,7 @@ impl Supervisor {
                     self.state = State::Waiting { until, last };
                 }
             }
-            state @ (State::Starting | State::Judging { .. } | State::Finished) => {
+            state @ (State::Starting { .. } | State::Judging { .. } | State::Finished) => {
                 self.note_stop_request(&info, reach);
                 self.state = state;
             }

@@ -98,13 +98,23 @@ fn killed(signal: Signal) -> Input {
     Input::JobEnded(end, ResourceUsage::default(), Box::default())
 }
 
+/// What a look brings if all that is left is seen.
 fn tree(pids: &[i32]) -> Input {
+    remaining(pids, pids.is_empty())
+}
+
+/// Something is left, and nobody sees what.
+fn unseen() -> Input {
+    remaining(&[], false)
+}
+
+fn remaining(pids: &[i32], is_gone: bool) -> Input {
     let process = |pid: &i32| Descendant {
         key: ProcessKey { pid: Pid(*pid), start_ticks: 1 },
         name: "w".into(),
         state: 'S',
     };
-    Input::Tree(pids.iter().map(process).collect())
+    Input::Tree(Remaining { seen: pids.iter().map(process).collect(), is_gone })
 }
 
 fn no_wait() -> Policy {
@@ -383,6 +393,66 @@ fn no_attempt_begins_while_a_process_of_the_old_one_lives() {
 }
 
 #[test]
+fn what_nobody_sees_is_not_taken_for_gone() {
+    let mut desk = Desk::running(Policy { kill_after: Some(Duration::ZERO), ..restarting() });
+    desk.tell(killed(Signal::KILL));
+    let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    assert_eq!(desk.tell(unseen()), ending);
+    desk.wake();
+    assert_eq!(desk.tell(unseen()), "killing send(Tree,SIGKILL)");
+    let mut last = String::new();
+    while !last.contains("finish") {
+        assert_eq!(desk.wake(), "look");
+        last = desk.tell(unseen());
+    }
+    assert_eq!(last, "tree_remains restart_refused judged finish(137,unknown)");
+    let with = |stragglers| Desk::running(Policy { stragglers, ..Policy::default() });
+    let mut desk = with(Stragglers::Leave);
+    desk.tell(exited(0));
+    assert_eq!(desk.tell(unseen()), "stragglers judged finish(0,success)");
+    let mut desk = with(Stragglers::Wait);
+    desk.tell(exited(0));
+    assert_eq!(desk.tell(unseen()), "stragglers");
+    let orphan = Input::OrphanEnded(Pid(7), Termination::Exited(0), ResourceUsage::default());
+    assert_eq!(desk.tell(orphan.clone()), "orphan_ended look");
+    assert_eq!(desk.tell(unseen()), "", "another one is left");
+    assert_eq!(desk.tell(orphan), "orphan_ended look");
+    assert_eq!(desk.tell(tree(&[])), "orphans_summary judged finish(0,success)");
+}
+
+#[test]
+fn the_end_of_the_restarts_is_said_also_if_something_is_left() {
+    let mut desk = Desk::running(Policy { max_restarts: 0, ..restarting() });
+    desk.tell(killed(Signal::KILL));
+    let last = desk.tell(tree(&[7]));
+    assert_eq!(last, "stragglers restarts_exhausted judged finish(137,unknown)");
+}
+
+#[test]
+fn a_restart_that_cannot_be_made_leaves_the_last_attempt_as_the_end() {
+    let failure = |is_exec| {
+        Input::SpawnFailed(SpawnFailure {
+            step: "start".into(),
+            errno: libc::EAGAIN,
+            is_exec,
+            is_found: false,
+            cause: None,
+        })
+    };
+    let mut desk = Desk::running(restarting());
+    desk.tell(killed(Signal::KILL));
+    desk.tell(tree(&[]));
+    assert_eq!(desk.wake(), "spawn#2");
+    let last = desk.tell(failure(false));
+    assert_eq!(last, "notice restart_refused judged finish(137,unknown)");
+    let mut desk = Desk::running(restarting());
+    desk.tell(killed(Signal::KILL));
+    desk.tell(tree(&[]));
+    desk.wake();
+    assert_eq!(desk.tell(failure(true)), "start_failed judge look", "a fault of the job's");
+}
+
+#[test]
 fn stragglers_are_left_waited_for_or_ended_as_the_policy_says() {
     let with = |stragglers| Desk::running(Policy { stragglers, ..Policy::default() });
     let mut desk = with(Stragglers::Leave);
@@ -468,6 +538,8 @@ enum Move {
     Lose,
     Orphan(Termination),
     Fork,
+    /// Makes a process that nobody sees, of which so many SIGKILLs miss.
+    Hide(u32),
     Wake,
 }
 
@@ -487,6 +559,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         1 => Just(Move::Lose),
         1 => any_end().prop_map(Move::Orphan),
         1 => Just(Move::Fork),
+        1 => (0..200_u32).prop_map(Move::Hide),
         6 => Just(Move::Wake),
     ]
 }
@@ -520,6 +593,8 @@ struct Fake {
     desk: Desk,
     is_job_alive: bool,
     others: Vec<i32>,
+    /// A process that nobody sees, and how many SIGKILLs it outruns.
+    hidden: Option<u32>,
     spawned: u32,
     finished: u32,
     /// The earliest instant at which SIGKILL is allowed.
@@ -543,6 +618,7 @@ impl Fake {
             Action::Spawn(_) => {
                 prop_assert!(!self.is_job_alive, "a second copy of the job");
                 prop_assert!(self.others.is_empty(), "a copy beside the old tree");
+                prop_assert_eq!(self.hidden, None, "a copy beside what nobody sees");
                 self.is_job_alive = true;
                 self.spawned += 1;
                 self.kill_from = None;
@@ -562,6 +638,7 @@ impl Fake {
                 let allowed = self.kill_from.is_some_and(|from| from <= self.desk.now);
                 prop_assert!(allowed, "SIGKILL before the grace period is over");
                 self.others.clear();
+                self.hidden = self.hidden.and_then(|misses| misses.checked_sub(1));
                 let end = Termination::Signaled { signal: Signal::KILL, core_dumped: false };
                 std::mem::take(&mut self.is_job_alive)
                     .then(|| Input::JobEnded(end, ResourceUsage::default(), Box::default()))
@@ -572,7 +649,10 @@ impl Fake {
                 None
             }
             Action::Send(..) => None,
-            Action::Look => Some(tree(&self.others)),
+            Action::Look => {
+                let is_gone = self.others.is_empty() && self.hidden.is_none();
+                Some(remaining(&self.others, is_gone))
+            }
             Action::Judge(facts) => Some(Input::Judged(diagnose::judge(&facts))),
             Action::Publish(_) => None,
             Action::Finish(_) => {
@@ -595,7 +675,9 @@ impl Fake {
                 Input::Signal(Received { can_suspend, ..received })
             }
             Move::Orphan(end) => {
-                self.others.pop();
+                if self.others.pop().is_none() {
+                    self.hidden = None;
+                }
                 Input::OrphanEnded(Pid(7), end, ResourceUsage::default())
             }
             Move::Wake => {
@@ -608,6 +690,10 @@ impl Fake {
             _ if !self.is_job_alive => return Ok(()),
             Move::Stop(signal) => Input::JobStopped(signal),
             Move::Continue => Input::JobContinued,
+            Move::Hide(misses) => {
+                self.hidden = Some(misses);
+                return Ok(());
+            }
             Move::Fork => {
                 self.others.push(i32::try_from(self.others.len()).unwrap_or(0) + 200);
                 return Ok(());
@@ -636,6 +722,7 @@ proptest! {
             desk: Desk::new(policy),
             is_job_alive: false,
             others: Vec::new(),
+            hidden: None,
             spawned: 0,
             finished: 0,
             kill_from: None,

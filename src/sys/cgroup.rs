@@ -12,8 +12,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::process::Pid;
-use crate::sys::clock;
+use crate::model::process::{Pid, ProcessKey};
+use crate::sys::{clock, proc, reaper};
+
+/// What the names of ours begin with; the creator's pid and start time and the attempt follow.
+const PREFIX: &str = "childminder-";
+
+/// At most this many cgroups of earlier runs are removed at a time.
+const SWEPT_MAX: usize = 256;
 
 /// The cgroup of one attempt. Removed when dropped; one that is still populated stays.
 ///
@@ -25,15 +31,16 @@ pub struct AttemptCgroup {
 }
 
 impl AttemptCgroup {
-    /// Makes one below our own, named after our pid and the attempt; `None` where we may not.
+    /// Makes one below our own; `None` where we may not. One that exists is never taken for ours.
+    /// Removes the empty ones of earlier runs, which left processes in them or were killed.
     #[must_use]
     pub fn create(attempt: u32) -> Option<AttemptCgroup> {
         let mounts = fs::read("/proc/self/mountinfo").ok()?;
         let groups = fs::read("/proc/self/cgroup").ok()?;
         let own = own_directory(&mounts, &groups)?;
-        let name = format!("childminder-{}-{attempt}", std::process::id());
-        let path = own.join(name);
+        let path = own.join(name_of(proc::own_key()?, attempt));
         fs::create_dir(&path).ok()?;
+        sweep(&own);
         let usable = fs::exists(path.join("cgroup.kill")).unwrap_or(false);
         match fs::OpenOptions::new().write(true).open(path.join("cgroup.procs")) {
             Ok(procs) if usable => Some(AttemptCgroup { path, procs: procs.into() }),
@@ -60,6 +67,25 @@ impl AttemptCgroup {
         fs::write(self.path.join("cgroup.kill"), "1")
     }
 
+    /// Returns whether nothing is left in it or in those that were made below it. To be asked when
+    /// all that was in it is known to have ended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let deadline = clock::now() + LAST_EXIT_MAX;
+        while self.is_populated() {
+            if clock::now() >= deadline {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+
+    fn is_populated(&self) -> bool {
+        let events = fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
+        events.lines().any(|line| line == "populated 1")
+    }
+
     /// Returns what is in it, also what no longer descends from us.
     #[must_use]
     pub fn pids(&self) -> Vec<Pid> {
@@ -76,12 +102,51 @@ impl Drop for AttemptCgroup {
         // What was killed is on its way out for a moment yet. One that stays populated cannot be
         // removed; what is in it outlives us on purpose.
         let deadline = clock::now() + LAST_EXIT_MAX;
-        while fs::remove_dir(&self.path).is_err()
-            && self.pids().is_empty()
-            && clock::now() < deadline
-        {
+        while !remove(&self.path, DEEPEST) && !self.is_populated() && clock::now() < deadline {
             std::thread::yield_now();
         }
+    }
+}
+
+/// Deeper than any job makes cgroups of its own.
+const DEEPEST: u32 = 16;
+
+/// Removes a cgroup and those that the job made below it, unless something is in them.
+fn remove(path: &Path, depth: u32) -> bool {
+    if fs::remove_dir(path).is_ok() {
+        return true;
+    }
+    let below = fs::read_dir(path).ok().filter(|_| depth > 0);
+    for entry in below.into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path(), depth - 1);
+        }
+    }
+    fs::remove_dir(path).is_ok()
+}
+
+fn name_of(creator: ProcessKey, attempt: u32) -> String {
+    format!("{PREFIX}{}-{}-{attempt}", creator.pid, creator.start_ticks)
+}
+
+/// Returns who made the cgroup of that name; `None` if it is none of ours.
+fn creator(name: &OsStr) -> Option<ProcessKey> {
+    let mut numbers = name.to_str()?.strip_prefix(PREFIX)?.splitn(3, '-');
+    let pid = Pid(numbers.next()?.parse().ok()?);
+    let start_ticks = numbers.next()?.parse().ok()?;
+    let attempt = numbers.next()?.parse().ok()?;
+    let creator = ProcessKey { pid, start_ticks };
+    (name == name_of(creator, attempt).as_str()).then_some(creator)
+}
+
+/// Removes cgroups whose creators have gone. A cgroup that is not empty stays.
+fn sweep(own: &Path) {
+    let entries = fs::read_dir(own).ok().filter(|_| proc::is_usable());
+    let is_left = |entry: &fs::DirEntry| {
+        creator(&entry.file_name()).is_some_and(|creator| reaper::key(creator.pid) != Some(creator))
+    };
+    for entry in entries.into_iter().flatten().flatten().filter(is_left).take(SWEPT_MAX) {
+        remove(&entry.path(), DEEPEST);
     }
 }
 
@@ -125,6 +190,44 @@ mod tests {
         assert_eq!(found(UNIFIED, groups), at("/sys/fs/cgroup"));
         assert_eq!(found(HYBRID, groups), at("/sys/fs/cgroup/unified"));
         assert_eq!(found(HYBRID, b"0::/\n"), Some("/sys/fs/cgroup/unified/".into()));
+    }
+
+    #[test]
+    fn a_name_tells_who_made_it_and_other_names_tell_nobody() {
+        let key = ProcessKey { pid: Pid(4121), start_ticks: 98_765 };
+        let name = name_of(key, 3);
+        assert_eq!(name, "childminder-4121-98765-3");
+        assert_eq!(creator(OsStr::new(&name)), Some(key));
+        for other in [
+            "childminder-4121-3",
+            "childminder-test-4121-3",
+            "childminder-1-2-3-4",
+            "childminder-01-2-3",
+            "childminder--2-3",
+            "other-1-2-3",
+        ] {
+            assert_eq!(creator(OsStr::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn cgroups_of_creators_that_have_gone_are_removed_and_no_others() {
+        let own = tempfile::tempdir().expect("a directory");
+        let ourselves = reaper::key(Pid(std::process::id().cast_signed())).expect("ours");
+        let gone = ProcessKey { start_ticks: ourselves.start_ticks + 1, ..ourselves };
+        let make = |name: &str| fs::create_dir_all(own.path().join(name)).expect("made");
+        make(&format!("{}/inner/innermost", name_of(gone, 1)));
+        make(&name_of(ourselves, 1));
+        make("childminder-1-2");
+        make(&name_of(gone, 2));
+        fs::write(own.path().join(name_of(gone, 2)).join("busy"), "").expect("not empty");
+        sweep(own.path());
+        let names = fs::read_dir(own.path()).expect("ours").flatten().map(|one| one.file_name());
+        let mut left: Vec<String> = names.flat_map(|name| name.into_string()).collect();
+        left.sort();
+        let mut expected = [name_of(ourselves, 1), "childminder-1-2".to_owned(), name_of(gone, 2)];
+        expected.sort();
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 pub mod activation;
 pub mod cgroup;
+pub mod children;
 pub mod clock;
 pub mod entry;
 pub mod environment;
@@ -15,6 +16,7 @@ mod exec;
 mod exec_failure;
 pub mod pidfd_info;
 pub mod poll;
+pub mod proc;
 pub mod proc_events;
 pub mod program;
 pub mod reaper;

@@ -1,8 +1,10 @@
 //! The processes of the job: found by walking down from us, and signalled without ever hitting
 //! a stranger.
 //!
-//! The walk is racy by nature, so each process is held by a pidfd first and then its ancestry is
-//! checked once more: a pid that meanwhile went to a stranger does not lead back to us.
+//! The walk is racy by nature, so a process that is not our child is held by a pidfd first and then
+//! its ancestry is checked again: a pid that meanwhile went to a stranger does not lead back to us.
+//! The walk finds what to signal. That nothing is left is proven by waitid(2) alone: we are a
+//! subreaper, so as long as any process of the job exists, we have a child.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,33 +12,48 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use crate::model::proc_stat;
 use crate::model::process::{Descendant, Pid, ProcessKey};
 use crate::model::signal::Signal;
-use crate::sys::{SysError, clock, signals};
+use crate::sys::proc::{self, Stat, read_stat};
+use crate::sys::wait::{self, Waited};
+use crate::sys::{SysError, children, clock, signals};
 
 /// The deepest chain of parents that is followed; a deeper one is taken for a stranger.
 const DEEPEST: usize = 1024;
 
+/// How long SIGKILL is repeated without a pause for processes that fork meanwhile.
+const KILL_BURST: Duration = Duration::from_millis(20);
+
+/// The name of a process that /proc does not show.
+const HIDDEN: &str = "not visible";
+
 /// All processes below ours, except those that were our children before the job was.
 pub struct Tree {
     ourselves: Pid,
-    /// Children that we got from a program that executed childminder in its place.
+    /// The job, until it is reaped.
+    job: Option<Pid>,
+    /// The number of the last job: those of its descendants mostly follow.
+    probed_from: Pid,
+    /// Children that we got from a program that executed childminder in its place, and what is
+    /// below them.
     strangers: BTreeSet<ProcessKey>,
+    /// Whether there were any: what they leave behind is a stranger too, after their end.
+    has_strangers: bool,
+    /// Those of them that are our children and not yet reaped; `None` if there are some and they
+    /// cannot be listed.
+    strange_children: Option<BTreeSet<Pid>>,
     /// `NAME=value` that all processes of the job have in their environment.
     mark: String,
 }
 
-/// A process of the job, held by its pidfd.
-struct Held {
-    process: Descendant,
-    pidfd: OwnedFd,
-}
-
-/// What /proc/PID/stat says of interest here.
-struct Stat {
-    process: Descendant,
-    parent: Pid,
+/// To whom a child of ours belongs that was not there before the job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kin {
+    Job,
+    /// It was started by a process from before the job.
+    Strange,
+    /// Its environment is not readable or empty.
+    Unclear,
 }
 
 impl Tree {
@@ -45,11 +62,56 @@ impl Tree {
     #[must_use]
     pub fn new(has_children: bool, mark: String) -> Tree {
         let ourselves = Pid(nix::unistd::getpid().as_raw());
-        let mut tree = Tree { ourselves, strangers: BTreeSet::new(), mark };
+        let (strangers, strange_children) = (BTreeSet::new(), Some(BTreeSet::new()));
+        let (job, probed_from) = (None, ourselves);
+        let mut tree = Tree {
+            ourselves,
+            job,
+            probed_from,
+            strangers,
+            has_strangers: false,
+            strange_children,
+            mark,
+        };
         if has_children {
-            tree.strangers = tree.walk().iter().map(|stat| stat.process.key).collect();
+            let found = tree.walk(&BTreeSet::new());
+            tree.strangers = found.iter().map(|stat| stat.process.key).collect();
+            tree.strange_children = children::list().map(|all| all.into_iter().collect());
+            tree.has_strangers = true;
         }
         tree
+    }
+
+    /// Notes the job that was started.
+    pub fn started(&mut self, job: Pid) {
+        (self.job, self.probed_from) = (Some(job), job);
+    }
+
+    /// Notes that a child was reaped: its number may now become that of another process.
+    pub fn reaped(&mut self, pid: Pid) {
+        self.job = self.job.filter(|job| *job != pid);
+        if let Some(children) = &mut self.strange_children {
+            children.remove(&pid);
+        }
+    }
+
+    /// Returns whether it is proven that no process of the job exists. A zombie counts as one until
+    /// it was reaped.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match wait::look() {
+            Ok(Waited::NoChild) => true,
+            // Those that have children from before the job must know all of them.
+            _ if self.has_strangers => children::list()
+                .is_some_and(|all| all.into_iter().all(|pid| self.is_strange_child(pid))),
+            _ => false,
+        }
+    }
+
+    /// Says it of living children only.
+    fn is_strange_child(&self, pid: Pid) -> bool {
+        let Some(known) = &self.strange_children else { return false };
+        children::state(pid).is_some() && (known.contains(&pid) || self.kin(pid) == Kin::Strange)
     }
 
     /// Returns the processes that were ours before the job was.
@@ -61,7 +123,8 @@ impl Tree {
     /// Returns the living processes of the job; zombies are not among them.
     #[must_use]
     pub fn living(&self) -> Vec<Descendant> {
-        self.walk().into_iter().map(|stat| stat.process).filter(is_alive).collect()
+        let all = self.walk(&BTreeSet::new()).into_iter();
+        all.map(|stat| stat.process).filter(is_alive).collect()
     }
 
     /// Returns the name of a process of the job, alive or not yet reaped.
@@ -80,11 +143,14 @@ impl Tree {
     /// Returns whether that child is one from before the job.
     #[must_use]
     pub fn is_stranger(&self, pid: Pid) -> bool {
-        !self.strangers.is_empty()
-            && read_stat(pid).is_some_and(|stat| self.strangers.contains(&stat.process.key))
+        self.strange_children.as_ref().is_some_and(|children| children.contains(&pid))
+            || !self.strangers.is_empty()
+                && read_stat(pid).is_some_and(|stat| self.strangers.contains(&stat.process.key))
     }
 
-    /// Sends a signal to every living process of the job that `wanted` accepts.
+    /// Sends a signal to every living process of the job that `wanted` accepts. SIGKILL is repeated
+    /// for a bounded time, as long as there are others: a process that forks and ends at once may
+    /// leave another one behind.
     ///
     /// # Errors
     ///
@@ -96,24 +162,50 @@ impl Tree {
         wanted: impl Fn(&Descendant) -> bool,
     ) -> Result<(), SysError> {
         let mut result = Ok(());
-        for process in self.living().into_iter().filter(wanted) {
-            let Some(held) = self.hold(process) else { continue };
-            if let Err(error) = signals::send(held.pidfd.as_fd(), signal, None) {
-                result = result.and(Err(SysError::new(
-                    format!("send {signal} to process {}", held.process),
-                    error.source,
-                )));
+        let (mut tried, mut settled) = (BTreeSet::new(), BTreeSet::new());
+        let deadline = clock::now() + KILL_BURST;
+        loop {
+            let mut is_new = false;
+            for stat in self.walk(&settled) {
+                if stat.parent == self.ourselves {
+                    // Nobody reaps meanwhile, so this number stays that of this child.
+                    settled.insert(stat.process.key.pid);
+                }
+                if is_alive(&stat.process)
+                    && wanted(&stat.process)
+                    && tried.insert(stat.process.key)
+                {
+                    is_new = true;
+                    result = result.and(self.send_to(signal, &stat));
+                }
+            }
+            if signal != Signal::KILL || !is_new || clock::now() >= deadline {
+                return result;
             }
         }
-        result
+    }
+
+    fn send_to(&self, signal: Signal, stat: &Stat) -> Result<(), SysError> {
+        let (process, pid) = (&stat.process, stat.process.key.pid);
+        let sent = if stat.parent == self.ourselves && children::is_child(pid) {
+            signals::send_to_child(pid, signal, None)
+        } else {
+            match self.hold(process) {
+                Some(pidfd) => signals::send(pidfd.as_fd(), signal, None),
+                None => return Ok(()),
+            }
+        };
+        sent.map(|_| ()).map_err(|error| {
+            SysError::new(format!("send {signal} to process {process}"), error.source)
+        })
     }
 
     /// Holds a process and makes sure that what is held is still the one that was found.
-    fn hold(&self, process: Descendant) -> Option<Held> {
+    fn hold(&self, process: &Descendant) -> Option<OwnedFd> {
         let pidfd = signals::open_pidfd(process.key.pid)?;
         let stat = read_stat(process.key.pid)?;
         let is_same = stat.process.key == process.key && is_alive(&stat.process);
-        (is_same && self.leads_to_us(stat.parent)).then_some(Held { process, pidfd })
+        (is_same && self.leads_to_us(stat.parent)).then_some(pidfd)
     }
 
     fn leads_to_us(&self, mut parent: Pid) -> bool {
@@ -129,98 +221,77 @@ impl Tree {
         false
     }
 
-    /// Walks down /proc/PID/task/TID/children (proc(5)), or, where the kernel has no such file,
-    /// through all of /proc.
-    fn walk(&self) -> Vec<Stat> {
-        let mut seen = BTreeSet::from([self.ourselves]);
+    /// Walks down /proc/PID/task/TID/children (proc(5)) or, where the kernel has no such file,
+    /// through all of /proc. `settled` are children of ours that are passed over.
+    fn walk(&self, settled: &BTreeSet<Pid>) -> Vec<Stat> {
+        let mut seen = settled.clone();
+        seen.insert(self.ourselves);
         let mut found = Vec::new();
-        let is_told = fs::exists("/proc/thread-self/children").unwrap_or(false);
-        let mut open = if is_told { children(self.ourselves) } else { self.scan() };
+        let mut open = self.roots();
         while let Some(pid) = open.pop() {
             if !seen.insert(pid) {
                 continue;
             }
-            let Some(stat) = read_stat(pid) else { continue };
+            let Some(stat) = read_stat(pid).or_else(|| self.hidden_child(pid)) else { continue };
             if !self.is_strange(&stat) {
-                open.extend(children(pid));
+                open.extend(proc::children(pid));
                 found.push(stat);
             }
         }
         found
     }
 
+    fn roots(&self) -> Vec<Pid> {
+        children::list().or_else(|| self.scan()).unwrap_or_else(|| {
+            if self.has_strangers {
+                // What is not listed cannot be told from strangers.
+                return self.job.into_iter().collect();
+            }
+            children::probe(self.probed_from)
+        })
+    }
+
+    /// A child of ours that lives and that /proc does not show.
+    fn hidden_child(&self, pid: Pid) -> Option<Stat> {
+        let key = ProcessKey { pid, start_ticks: 0 };
+        let process = Descendant { key, name: HIDDEN.to_owned(), state: children::state(pid)? };
+        Some(Stat { process, parent: self.ourselves })
+    }
+
     /// Where there are strangers, what they leave behind comes to us like the job's orphans: then
-    /// only a child with the mark is the job's.
+    /// only a child with the mark is known to be the job's.
     fn is_strange(&self, stat: &Stat) -> bool {
-        if self.strangers.is_empty() || stat.parent != self.ourselves {
+        let pid = stat.process.key.pid;
+        if !self.has_strangers || stat.parent != self.ourselves || Some(pid) == self.job {
             return self.strangers.contains(&stat.process.key);
         }
-        let environ = environ(stat.process.key.pid);
-        !environ.split(|byte| *byte == 0).any(|entry| entry == self.mark.as_bytes())
+        self.is_stranger(pid) || self.kin(pid) != Kin::Job
+    }
+
+    fn kin(&self, child: Pid) -> Kin {
+        match proc::environ(child) {
+            Some(text) if text.split(|byte| *byte == 0).any(|one| one == self.mark.as_bytes()) => {
+                Kin::Job
+            }
+            Some(text) if !text.is_empty() => Kin::Strange,
+            _ => Kin::Unclear,
+        }
     }
 
     /// Every process of the machine that leads to us.
-    fn scan(&self) -> Vec<Pid> {
-        numbers_in("/proc")
-            .into_iter()
-            .filter(|pid| read_stat(*pid).is_some_and(|stat| self.leads_to_us(stat.parent)))
-            .collect()
+    fn scan(&self) -> Option<Vec<Pid>> {
+        let has_lists = fs::exists("/proc/thread-self/children").unwrap_or(true);
+        if has_lists || !proc::is_usable() {
+            return None;
+        }
+        let is_ours = |pid: &Pid| read_stat(*pid).is_some_and(|stat| self.leads_to_us(stat.parent));
+        Some(proc::numbers_in("/proc")?.into_iter().filter(is_ours).collect())
     }
 }
 
+/// Of what `read_stat` found: there a process with running threads is not shown as a zombie.
 fn is_alive(process: &Descendant) -> bool {
     !matches!(process.state, 'Z' | 'X')
-}
-
-/// Returns the children of all threads of a process; none if it has gone.
-fn children(pid: Pid) -> Vec<Pid> {
-    let mut all = Vec::new();
-    for thread in numbers_in(&format!("/proc/{pid}/task")) {
-        // A thread that has gone left its children to another one.
-        let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"));
-        all.extend(text.unwrap_or_default().split_ascii_whitespace().filter_map(to_pid));
-    }
-    all
-}
-
-fn numbers_in(directory: &str) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| to_pid(entry.file_name().to_str()?)).collect()
-}
-
-fn to_pid(text: &str) -> Option<Pid> {
-    text.parse().ok().filter(|pid| *pid > 0).map(Pid)
-}
-
-/// No execve(2) takes longer to put the new environment in the place of the old one.
-const EXECVE_MAX: Duration = Duration::from_millis(20);
-
-/// Returns the environment that a process was started with; empty if it has none, or has gone.
-fn environ(pid: Pid) -> Vec<u8> {
-    let deadline = clock::now() + EXECVE_MAX;
-    loop {
-        let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        // In the middle of execve(2) there is none for a moment.
-        if !text.is_empty() || clock::now() >= deadline || describe(pid).is_none() {
-            return text;
-        }
-        std::thread::yield_now();
-    }
-}
-
-/// Reads /proc/PID/stat; `None` if the process has gone.
-fn read_stat(pid: Pid) -> Option<Stat> {
-    let mut text = Vec::with_capacity(512);
-    fs::File::open(format!("/proc/{pid}/stat")).ok()?.read_to_end(&mut text).ok()?;
-    parse_stat(pid, &text)
-}
-
-fn parse_stat(pid: Pid, text: &[u8]) -> Option<Stat> {
-    let stat = proc_stat::parse(text)?;
-    let name = String::from_utf8_lossy(stat.name).into_owned();
-    let key = ProcessKey { pid, start_ticks: stat.start_ticks };
-    let process = Descendant { key, name, state: char::from(stat.state) };
-    Some(Stat { process, parent: stat.parent })
 }
 
 /// Returns the command line of a process with blanks between its words, or its name in brackets;
@@ -229,6 +300,9 @@ fn parse_stat(pid: Pid, text: &[u8]) -> Option<Stat> {
 pub fn command_line(pid: Pid) -> Option<String> {
     /// More than a log line shows.
     const LONGEST: u64 = 2048;
+    if !proc::is_usable() {
+        return None;
+    }
     let mut text = Vec::new();
     let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
     file.take(LONGEST).read_to_end(&mut text).ok()?;
@@ -276,22 +350,6 @@ pub fn name(pid: Pid) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn stat_of(name: &str) -> Vec<u8> {
-        let numbers: Vec<String> = (5..=52).map(|field| field.to_string()).collect();
-        format!("77 ({name}) S 42 {}\n", numbers.join(" ")).into_bytes()
-    }
-
-    #[test]
-    fn names_with_brackets_and_blanks_do_not_shift_the_fields() {
-        for name in ["cat", "a) R (", "(sd-pam)", "", "x y"] {
-            let stat = parse_stat(Pid(77), &stat_of(name)).expect(name);
-            assert_eq!(stat.process.name, name);
-            assert_eq!(stat.process.state, 'S');
-            assert_eq!(stat.parent, Pid(42));
-            assert_eq!(stat.process.key.start_ticks, 22);
-        }
-    }
 
     #[test]
     fn our_parent_is_no_process_of_the_job() {

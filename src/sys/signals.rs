@@ -218,6 +218,30 @@ pub fn send(pidfd: BorrowedFd<'_>, signal: Signal, value: Option<i32>) -> Result
     }
 }
 
+/// Sends a signal to a child of ours by its number, which stays its own until we reap it. The
+/// caller is the thread that reaps, and has made sure by [`wait::look_at`](crate::sys::wait::look_at)
+/// that it did not yet. For where [`send`] is refused: by a seccomp filter, or without descriptors.
+///
+/// # Errors
+///
+/// Of kill(2) and sigqueue(3).
+pub fn send_to_child(pid: Pid, signal: Signal, value: Option<i32>) -> Result<bool, SysError> {
+    let result = match value {
+        // SAFETY: plain integers.
+        None => unsafe { libc::kill(pid.0, signal.number()) },
+        Some(value) => {
+            let value = libc::sigval { sival_ptr: ptr::without_provenance_mut(value as usize) };
+            // SAFETY: plain integers; nobody follows the pointer.
+            unsafe { libc::sigqueue(pid.0, signal.number(), value) }
+        }
+    };
+    match check("send a signal", result.into()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.source == Errno::ESRCH => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The beginning of a siginfo_t made by sigqueue(3), on 64-bit Linux.
 #[repr(C)]
 struct Queued {

@@ -113,6 +113,8 @@ pub struct Child {
     pub pid: Pid,
     /// Readable once it has ended.
     pub pidfd: OwnedFd,
+    /// Whether it was born into the cgroup of [`Setting`]: some can be made and not entered.
+    pub is_in_cgroup: bool,
 }
 
 /// What the child reads and, if it fails, writes. It lives on the parent's stack, where the
@@ -126,13 +128,13 @@ struct Shared {
     mask: *const libc::sigset_t,
     ignore_sigchld: bool,
     search: Search,
+    is_in_cgroup: bool,
     failure: Option<(Step, c_int)>,
 }
 
 /// Where the child failed.
 #[derive(Clone, Copy)]
 enum Step {
-    Cgroup,
     Redirect,
     Directory,
     /// Of that file, or null if there was none.
@@ -165,6 +167,7 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
             arguments: arguments.as_mut_ptr(),
             environment: environment.as_ptr(),
         },
+        is_in_cgroup: false,
         failure: None,
     };
     let child = clone_child(&mut shared).map_err(|errno| SpawnFailure {
@@ -175,7 +178,7 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         cause: (errno == Errno::EAGAIN).then(exec_failure::too_many_processes),
     })?;
     match shared.failure {
-        None => Ok(child),
+        None => Ok(Child { is_in_cgroup: shared.is_in_cgroup, ..child }),
         Some((step, errno)) => {
             reap_failed(&child);
             Err(describe(step, errno, program, setting))
@@ -185,7 +188,6 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
 
 fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) -> SpawnFailure {
     let (step, file) = match step {
-        Step::Cgroup => ("enter the cgroup of this attempt".to_owned(), None),
         Step::Redirect => ("redirect a standard descriptor".to_owned(), None),
         Step::Directory => {
             let directory = setting.directory.unwrap_or_default().to_string_lossy();
@@ -286,7 +288,7 @@ fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
         return Err(Errno::last());
     }
     // SAFETY: the kernel stored a new descriptor, close-on-exec, that nobody else owns.
-    Ok(Child { pid: Pid(pid), pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+    Ok(Child { pid: Pid(pid), pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, is_in_cgroup: false })
 }
 
 /// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
@@ -304,7 +306,7 @@ extern "C" fn child_main(shared: *mut c_void) -> c_int {
     unsafe { libc::_exit(127) }
 }
 
-fn prepare_child(shared: &Shared) -> Result<(), Step> {
+fn prepare_child(shared: &mut Shared) -> Result<(), Step> {
     if shared.new_session {
         // SAFETY: plain call; it cannot fail, because a new process leads no group.
         unsafe { libc::setsid() };
@@ -312,9 +314,7 @@ fn prepare_child(shared: &Shared) -> Result<(), Step> {
     if shared.cgroup >= 0 {
         // SAFETY: the buffer is a constant of that length. "0" means the writer (cgroups(7)).
         let written = unsafe { libc::write(shared.cgroup, c"0".as_ptr().cast(), 1) };
-        if written < 0 {
-            return Err(Step::Cgroup);
-        }
+        shared.is_in_cgroup = written == 1;
     }
     for (fd, (from, closed)) in (0..).zip(shared.standard.into_iter().zip(shared.closed)) {
         if from >= 0 {

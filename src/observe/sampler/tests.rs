@@ -245,9 +245,14 @@ fn zombies_are_not_counted_but_their_time_is() {
     fake.put(101, 100, 5, 0);
     let mut sampler = fake.sampler();
     sampler.sample(at(1));
-    fake.put_line(101, format!("101 (cat) Z {}", Fake::rest(100, 9, 0, 7)));
+    // Its first thread has ended, and another one runs.
+    let line = format!("101 (cat) Z {}", Fake::rest(100, 8, 0, 7));
+    fake.put_line(101, &line);
     let sample = sampler.sample(at(2));
-    assert_eq!((sample.processes, sample.threads, sample.cpu), (0, 0, ticks(9)));
+    assert_eq!((sample.processes, sample.threads, sample.cpu), (1, 2, ticks(8)));
+    fake.put_line(101, line.replace(" 20 0 2 0 ", " 20 0 1 0 "));
+    let sample = sampler.sample(at(3));
+    assert_eq!((sample.processes, sample.threads, sample.cpu), (0, 0, ticks(8)));
 }
 
 #[test]

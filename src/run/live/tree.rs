@@ -1,0 +1,141 @@
+//! What is left of the job, and how its processes are reached: all that concerns more than the one
+//! process that we started.
+
+use std::os::fd::AsFd;
+
+use crate::model::event::Event;
+use crate::model::process::Descendant;
+use crate::model::signal::Signal;
+use crate::run::live::Live;
+use crate::run::quarantine::{self, Before, Rules};
+use crate::supervisor::{Input, Remaining, Target};
+use crate::sys::cgroup::AttemptCgroup;
+use crate::sys::{SysError, children, proc, reaper, signals, terminal};
+
+/// How often children that ended meanwhile are reaped before those that nobody sees are taken for
+/// living ones.
+const LOOKS_MAX: u32 = 16;
+
+impl Live {
+    /// Sends a signal; a refusal of SIGKILL is returned once.
+    pub(super) fn signal(
+        &mut self,
+        to: Target,
+        signal: Signal,
+        value: Option<i32>,
+    ) -> Result<(), SysError> {
+        let sent = match to {
+            Target::Job => return self.send_to_job(signal, value),
+            Target::Tree => self.send_to_tree(signal),
+            Target::StoppedInTree => {
+                // One whose state is not visible may be stopped.
+                self.tree.send(signal, |process| matches!(process.state, 'T' | 't' | '?'))
+            }
+            Target::Ourselves => terminal::stop_ourselves(),
+        };
+        match sent {
+            // It is repeated until all have gone.
+            Err(error) if signal == Signal::KILL && !self.refusals.insert(error.to_string()) => {
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
+    /// Returns what is left of the job. What has died by now is reaped, and reported before the answer
+    /// that may end the run.
+    pub(super) fn remaining(&mut self) -> Remaining {
+        let mut remaining = Remaining { seen: Vec::new(), is_gone: self.is_gone() };
+        for _ in 0..LOOKS_MAX {
+            if remaining.is_gone || !remaining.seen.is_empty() {
+                break;
+            }
+            self.tell_blindness();
+            if let Err(error) = self.collect_changes() {
+                debug_assert!(false, "{error}: {}", error.source);
+            }
+            remaining = Remaining { seen: self.living(), is_gone: self.is_gone() };
+        }
+        remaining
+    }
+
+    /// `--clean-written`, when nothing of the old attempt lives any more.
+    fn clean_written(&mut self, attempt: u32) {
+        let (Some(witness), Some(before)) = (&self.witness, &self.before) else { return };
+        let (files, since) = witness.last_files();
+        let rules = Rules {
+            before,
+            ours: self.files.identities(),
+            since,
+            quarantine: self.quarantine.join(format!("attempt-{attempt}")),
+        };
+        self.pending.extend(quarantine::clean(files, &rules).into_iter().map(Input::News));
+    }
+
+    /// Notes what there is before an attempt whose files may have to be moved.
+    pub(super) fn note_files(&mut self, attempt: u32) {
+        if self.observation.clean_written {
+            if attempt > 1 {
+                self.clean_written(attempt - 1);
+            }
+            let directories = self.observation.clean_within.iter().chain([&self.directory_of_job]);
+            let within = directories.filter_map(|one| one.canonicalize().ok()).collect();
+            self.before = Some(Before::note(within));
+        }
+    }
+
+    fn living(&self) -> Vec<Descendant> {
+        let mut living = self.tree.living();
+        let others = self.cgroup.as_ref().map(AttemptCgroup::pids).unwrap_or_default();
+        for pid in others {
+            if living.iter().all(|known| known.key.pid != pid) {
+                living.extend(reaper::describe(pid));
+            }
+        }
+        living
+    }
+
+    /// Without a child of ours there is no descendant: orphans become our children.
+    fn is_gone(&self) -> bool {
+        self.tree.is_gone() && self.cgroup.as_ref().is_none_or(AttemptCgroup::is_empty)
+    }
+
+    /// Says once that /proc does not help.
+    fn tell_blindness(&mut self) {
+        if !self.is_blindness_told && !proc::is_usable() {
+            self.is_blindness_told = true;
+            let text =
+                "/proc is not readable or of another pid namespace: the job's processes are \
+                        found by pidfd and waitid(2) only"
+                    .to_owned();
+            self.pending.push_back(Input::News(Event::Notice { text }));
+        }
+    }
+
+    /// Signals the job by its pidfd or, where that is refused, by its number, which is its own
+    /// until we reap it.
+    fn send_to_job(&mut self, signal: Signal, value: Option<i32>) -> Result<(), SysError> {
+        let Some(child) = &self.child else { return Ok(()) };
+        let sent = match signals::send(child.pidfd.as_fd(), signal, value) {
+            Err(_) if children::is_child(child.pid) => {
+                signals::send_to_child(child.pid, signal, value)
+            }
+            sent => sent,
+        };
+        if signal == Signal::KILL || signal.asks_to_stop() {
+            self.is_out_of_reach = sent.is_err();
+        }
+        sent.map(|_| ())
+    }
+
+    fn send_to_tree(&mut self, signal: Signal) -> Result<(), SysError> {
+        self.tell_blindness();
+        if let (Signal::KILL, Some(cgroup)) = (signal, &self.cgroup) {
+            // The walk below is for what left the cgroup, or for all if this fails.
+            cgroup.kill().ok();
+        }
+        let job = self.child.as_ref().map(|child| child.pid);
+        let sent = self.send_to_job(signal, None);
+        sent.and(self.tree.send(signal, |process| Some(process.key.pid) != job))
+    }
+}
