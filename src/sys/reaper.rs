@@ -25,6 +25,8 @@ pub struct Tree {
     strangers: BTreeSet<ProcessKey>,
     /// `NAME=value` that all processes of the job have in their environment.
     mark: String,
+    /// A process of our own.
+    left_out: Option<Pid>,
 }
 
 /// A process of the job, held by its pidfd.
@@ -45,11 +47,16 @@ impl Tree {
     #[must_use]
     pub fn new(has_children: bool, mark: String) -> Tree {
         let ourselves = Pid(nix::unistd::getpid().as_raw());
-        let mut tree = Tree { ourselves, strangers: BTreeSet::new(), mark };
+        let mut tree = Tree { ourselves, strangers: BTreeSet::new(), mark, left_out: None };
         if has_children {
             tree.strangers = tree.walk().iter().map(|stat| stat.process.key).collect();
         }
         tree
+    }
+
+    /// Leaves a child out that is not the job's but our own, and outlives the job.
+    pub fn leave_out(&mut self, pid: Pid) {
+        self.left_out = Some(pid);
     }
 
     /// Returns the processes that were ours before the job was.
@@ -133,6 +140,7 @@ impl Tree {
     /// through all of /proc.
     fn walk(&self) -> Vec<Stat> {
         let mut seen = BTreeSet::from([self.ourselves]);
+        seen.extend(self.left_out);
         let mut found = Vec::new();
         let is_told = fs::exists("/proc/thread-self/children").unwrap_or(false);
         let mut open = if is_told { children(self.ourselves) } else { self.scan() };
