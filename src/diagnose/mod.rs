@@ -11,6 +11,7 @@ mod tests;
 
 use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
+use crate::model::process::Sender;
 use crate::model::scene::Death;
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
@@ -149,7 +150,12 @@ fn requested(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgemen
     // It may have been asked more than once, each time by another signal.
     let mut all = facts.stop_request.iter().chain(&facts.heard);
     let heard = all.find(|heard| heard.info.signal == signal)?;
-    Some((requested_kind(heard), Confidence::Certain, vec![ended.clone(), request_words(heard)]))
+    let evidence = vec![ended.clone(), request_words(heard)];
+    if heard.info.sender == Sender::Kernel && !signal.is_of_terminal() {
+        // A timer or a limit of the process that executed us: which one, the kernel does not say.
+        return Some((VerdictKind::Unknown, Confidence::Likely, evidence));
+    }
+    Some((requested_kind(heard), Confidence::Certain, evidence))
 }
 
 /// Who sent it: the terminal, a program that signals all of the job itself, or a process by our hands. Only
@@ -157,10 +163,12 @@ fn requested(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgemen
 fn requested_kind(heard: &Heard) -> VerdictKind {
     match heard.reach {
         Reach::WholeGroup => VerdictKind::KilledByTerminal,
-        Reach::OnlyUs | Reach::OurFault if heard.info.signal.asks_to_stop() => {
+        Reach::OnlyUs | Reach::Unclear(_) | Reach::WholeJob(_) | Reach::OurFault
+            if heard.info.signal.asks_to_stop() =>
+        {
             VerdictKind::StopRequested
         }
-        Reach::WholeJob(_) | Reach::OnlyUs | Reach::OurFault => VerdictKind::KilledByProcess,
+        _ => VerdictKind::KilledByProcess,
     }
 }
 
@@ -168,9 +176,14 @@ fn request_words(request: &Heard) -> Evidence {
     let way = match request.reach {
         Reach::WholeGroup => "to the whole process group of the terminal",
         Reach::WholeJob(_) => "to every process of the job",
-        Reach::OnlyUs | Reach::OurFault => "received by childminder and passed on",
+        Reach::FromJob { is_in_group: true } => "sent by the job itself to its process group",
+        Reach::FromJob { is_in_group: false } => "sent by the job itself and passed on",
+        Reach::OnlyUs | Reach::Unclear(_) | Reach::OurFault => {
+            "received by childminder and passed on"
+        }
     };
-    exact(format!("{}, {way}", request.info), "signalfd(2)")
+    let asked = if request.info.sender.is_slurm() { "asked by Slurm: " } else { "" };
+    exact(format!("{asked}{}, {way}", request.info), "signalfd(2)")
 }
 
 fn end_words(end: Termination) -> String {

@@ -61,6 +61,7 @@ impl Signal {
     pub const TTOU: Signal = Signal(22);
     pub const XCPU: Signal = Signal(24);
     pub const XFSZ: Signal = Signal(25);
+    pub const WINCH: Signal = Signal(28);
     pub const SYS: Signal = Signal(31);
 }
 
@@ -93,6 +94,17 @@ impl Signal {
     #[must_use]
     pub fn is_terminal_stop(self) -> bool {
         matches!(self, Signal::TSTP | Signal::TTIN | Signal::TTOU)
+    }
+
+    /// Returns whether a terminal sends it, to its whole foreground process group (termios(3),
+    /// credentials(7)).
+    #[must_use]
+    pub fn is_of_terminal(self) -> bool {
+        self.is_terminal_stop()
+            || matches!(
+                self,
+                Signal::INT | Signal::QUIT | Signal::HUP | Signal::CONT | Signal::WINCH
+            )
     }
 
     /// Returns whether it asks a program to end, by custom (signal(7)); a hang-up may also mean to read its

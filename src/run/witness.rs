@@ -156,6 +156,11 @@ impl Witness {
         Some(self.capabilities())
     }
 
+    /// Leaves a process of our own out of the samples.
+    pub(super) fn leave_out(&mut self, process: ProcessKey) {
+        self.strangers.push(process);
+    }
+
     fn wants_files(&self) -> bool {
         self.plan.files || self.plan.clean_written
     }
