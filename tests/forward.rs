@@ -401,25 +401,99 @@ fn a_job_that_dies_of_a_signal_that_was_passed_on_is_not_said_to_die_of_another(
     assert!(!done.verdict().contains("not sent through childminder"), "{}", done.verdict());
 }
 
-/// "A sender known to signal every process of a job itself (slurmstepd) is not echoed."
+/// A signal from a program of that name is withheld only if another process was seen to receive it too (real
+/// ones are in tests/slurm.rs). Nobody loses a signal to a process that calls itself so.
 #[test]
-fn a_batch_system_that_signals_the_whole_job_is_not_echoed() {
+fn a_sender_that_bears_the_batch_systems_name_keeps_nothing_from_the_job() {
+    for options in [&[][..], &["--forward", "USR1,TERM"]] {
+        let place = Place::new();
+        symlink("/bin/sh", place.file("slurmstepd")).expect("a link");
+        let running = place.start(options.iter().chain(&["perl", "-e", TELLS]));
+        running.job();
+        wait_until("the job is ready", || place.file("ready").exists());
+        let script = "kill -USR1 $0; kill -TERM $0";
+        let sender = Lingering::start(&place, "./slurmstepd", script, running.pid());
+        place.await_line("got", "10");
+        place.await_line("got", "15");
+        sender.let_go();
+        place.write("go", "");
+        let done = running.end();
+        assert_eq!((done.code(), done.count("forwarded signal ")), (5, 2), "{done:?}");
+        assert_eq!(place.text("got").lines().count(), 2, "{done:?}");
+    }
+}
+
+/// "Other signals of the kernel (an alarm set before exec) are passed on."
+#[test]
+fn an_alarm_that_was_set_before_is_the_jobs() {
     let place = Place::new();
-    symlink("/bin/sh", place.file("slurmstepd")).expect("a link");
-    let running = place.start(["-s", "--backoff", "0..0", "sleep", "300"]);
-    let job = running.job();
-    let script = format!("kill -USR1 $0; kill -TERM $0 {job}");
-    let sender = Lingering::start(&place, "./slurmstepd", &script, running.pid());
-    place.await_log("verdict: ");
-    sender.let_go();
+    let mut command = place.command("perl");
+    command.args(["-e", "alarm 1; exec @ARGV"]).arg(support::program()).args(["sleep", "30"]);
+    let done = place.run_command(command);
+    assert_eq!(done.code(), 142, "{done:?}");
+    assert!(done.log.iter().any(|line| line == "signal 14 (SIGALRM) from the kernel"), "{done:?}");
+    assert_eq!(done.count("forwarded signal 14 (SIGALRM)"), 1, "{done:?}");
+    assert!(done.verdict().starts_with("unknown (likely): SIGALRM; "), "{done:?}");
+}
+
+/// "nor a signal from the job's own tree to its group": it is no request to stop, and no echo kills
+/// the job later.
+#[test]
+fn a_job_that_signals_its_own_group_does_not_hear_it_twice() {
+    let place = Place::new();
+    // The tests are in another group: `setsid` makes one for the two of them.
+    let job = "trap 'trap \"\" TERM; kill 0; trap \"echo echo >> got\" TERM; \
+        until [ -e go ]; do sleep 0.02; done; exit 3' USR1; : > ready; \
+        while :; do sleep 0.02; done";
+    let mut command = place.command("setsid");
+    command.arg(support::program()).args(["-s", "-t", "1", "--backoff", "0..0", "sh", "-c", job]);
+    let running = place.start_command(command);
+    let pid = running.job();
+    wait_until("the job is ready", || place.file("ready").exists());
+    support::kill(pid, "USR1");
+    let told = place.await_log("signal 15 (SIGTERM) from kill(2)");
+    assert!(told.contains(&format!(" in process {pid} ")), "{told}");
+    // What an echo would be told with has been told by then.
+    running.signal("WINCH");
+    place.await_log("forwarded signal 28 (SIGWINCH)");
+    place.write("go", "");
     let done = running.end();
-    assert_eq!(done.code(), 143, "{done:?}");
-    done.message("signal 10 (SIGUSR1) not forwarded: slurmstepd");
-    assert_eq!(done.count("forwarded signal "), 0, "{done:?}");
-    assert!(done.verdict().starts_with("killed_by_process (certain): SIGTERM; "), "{done:?}");
-    assert!(done.verdict().contains("(./slurmstepd -c "), "{done:?}");
-    // Who cancels a job does not want it again.
-    assert_eq!(done.count(" started in process "), 1, "{done:?}");
+    assert_eq!((done.code(), place.text("got")), (3, String::new()), "{done:?}");
+    assert_eq!(done.count("forwarded signal 15"), 0, "{done:?}");
+    assert!(done.verdict().starts_with("exit_nonzero "), "{done:?}");
+}
+
+/// The same, where the job dies of it: the cause is the job itself, and a restart is as good as any.
+#[test]
+fn a_job_that_ends_by_signalling_its_group_is_not_said_to_be_asked_to_stop() {
+    let place = Place::new();
+    let mut command = place.command("setsid");
+    let job = "[ $CHILDMINDER_ATTEMPT = 1 ] && kill 0; exit 0";
+    command.arg(support::program()).args(["-s", "-t", "1", "--backoff", "0..0", "sh", "-c", job]);
+    let done = place.run_command(command);
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(done.count(" started in process "), 2, "{done:?}");
+}
+
+/// "`--kill-after`": from SIGTERM only. A job that reloads on SIGHUP, or asks back on SIGINT, lives.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a time that nothing happens in must pass")]
+fn a_request_other_than_sigterm_starts_no_grace_period() {
+    let place = Place::new();
+    let job = "trap 'echo h >> got' HUP; trap 'echo i >> got' INT; trap 'echo q >> got' QUIT; \
+        : > ready; until [ -e go ]; do sleep 0.02; done; exit 3";
+    let running = place.start(["--kill-after", "0.2s", "sh", "-c", job]);
+    running.job();
+    wait_until("the job is ready", || place.file("ready").exists());
+    for (name, letter) in [("HUP", "h"), ("INT", "i"), ("QUIT", "q")] {
+        running.signal(name);
+        place.await_line("got", letter);
+    }
+    let sent = Instant::now();
+    wait_until("the grace period would be over", || sent.elapsed() > Duration::from_millis(500));
+    place.write("go", "");
+    let done = running.end();
+    assert_eq!((done.code(), done.count("SIGKILL")), (3, 0), "{done:?}");
 }
 
 /// PEERS, T37: a signal that comes while the job is being started must not be lost: it ends

@@ -212,6 +212,183 @@ fn what_a_process_inherits_is_the_callers() {
     assert_eq!(minded.stdout, direct.stdout);
 }
 
+/// "Nothing of the job's behaviour changes by being minded": execve(2) would have kept the signal at the
+/// parent's end, so the job has it too, with childminder as the parent. With SIGKILL, which nobody passes on, both
+/// end.
+#[test]
+fn the_signal_at_the_parents_end_is_the_jobs() {
+    let place = Place::new();
+    if place.command("setpriv").args(["--pdeathsig", "KILL", "true"]).status().is_err() {
+        return support::skip("the signal at the parent's end", "there is no setpriv");
+    }
+    let job = r#"my $x = pack "i", 0; syscall($ENV{PRCTL}, 2, $x); print unpack("i", $x), "\n""#;
+    for (name, number) in [("KILL", "9"), ("USR1", "10"), ("clear", "0")] {
+        let mut command = place.command("setpriv");
+        let Some(call) = prctl_call() else { return };
+        command.env("PRCTL", call).args(["--pdeathsig", name]).arg(cm());
+        command.args(["-l", "stderr", "perl", "-e", job]);
+        let done = place.run_command(command);
+        assert_eq!(done.stdout.trim(), number, "{name}: {done:?}");
+    }
+    let script = "setpriv --pdeathsig KILL \"$CM\" sh -c 'echo $$ > job; exec sleep 300' & wait";
+    let mut parent = place.shell(script).spawn().expect("it starts");
+    let mut job = 0;
+    support::wait_until("the job runs", || {
+        job = place.text("job").trim().parse().unwrap_or(0);
+        job > 0 && support::name(job).as_deref() == Some("sleep")
+    });
+    parent.kill().expect("our child");
+    parent.wait().expect("our child");
+    support::wait_until("the job is gone", || !support::is_alive(job));
+}
+
+/// The number of prctl(2).
+fn prctl_call() -> Option<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Some("157"),
+        "aarch64" | "riscv64" => Some("167"),
+        _ => {
+            support::skip("prctl(2) in perl", "its number is not known here");
+            None
+        }
+    }
+}
+
+/// sd_listen_fds(3), sd_watchdog_enabled(3): a job takes what is meant for its own pid only, and each attempt has
+/// another one. What is meant for another process, or names one in another way, is not touched.
+#[test]
+fn variables_that_name_childminder_as_the_process_meant_name_the_job() {
+    let place = Place::new();
+    let job = "echo $$ $LISTEN_PID $WATCHDOG_PID ${LISTEN_PIDFDID-none} $LISTEN_FDS; exit 3";
+    let tries = ["-l", "stderr", "--restart-on", "exit:3", "-t", "1", "--backoff", "0..0"];
+    for (script, is_ours) in [("$$", true), ("1", false)] {
+        let script = format!(
+            "LISTEN_PID={script} WATCHDOG_PID={script} LISTEN_PIDFDID=7 LISTEN_FDS=1; \
+             export LISTEN_PID WATCHDOG_PID LISTEN_PIDFDID LISTEN_FDS; exec \"$@\""
+        );
+        let cm = cm();
+        let words: Vec<&str> =
+            [cm.as_str()].iter().chain(&tries).chain(&["sh", "-c", job]).copied().collect();
+        let done = through(&place, &script, &words);
+        assert_eq!((done.code(), done.stdout.lines().count()), (3, 2), "{done:?}");
+        for line in done.stdout.lines() {
+            let pid = line.split(' ').next().expect("a word");
+            let expected = match is_ours {
+                true => format!("{pid} {pid} {pid} none 1"),
+                false => format!("{pid} 1 1 7 1"),
+            };
+            assert_eq!(line, expected, "{done:?}");
+        }
+    }
+}
+
+/// sched(7): the flag that resets a child's scheduling would reset the job's.
+#[test]
+fn a_scheduling_that_is_reset_on_fork_is_the_jobs_as_well() {
+    let place = Place::new();
+    let chrt = |words: &[&str]| {
+        let mut command = place.command("chrt");
+        command.args(["-R", "-b", "0"]).args(words);
+        command
+    };
+    let look = ["sh", "-c", "chrt -p $$ | sed 's/[0-9][0-9]*//'"];
+    let Ok(direct) = chrt(&look).output() else {
+        return support::skip("scheduling", "there is no chrt");
+    };
+    let direct = String::from_utf8_lossy(&direct.stdout).into_owned();
+    assert!(direct.contains("SCHED_BATCH|SCHED_RESET_ON_FORK"), "{direct}");
+    let cm = cm();
+    let words: Vec<&str> = [cm.as_str(), "-l", "stderr"].iter().chain(&look).copied().collect();
+    let done = place.run_command(chrt(&words));
+    assert_eq!(done.stdout, direct, "{done:?}");
+}
+
+/// `cd DIR; CMD` sets PWD, so -w and --child-directory do.
+#[test]
+fn pwd_names_the_directory_that_an_option_chose() {
+    let place = Place::new();
+    fs::create_dir_all(place.file("sub/sub")).expect("a directory");
+    std::os::unix::fs::symlink("sub", place.file("link")).expect("a link");
+    let path = |name: &str| place.file(name).to_str().expect("text").to_owned();
+    let real = fs::canonicalize(place.path()).expect("ours").to_str().expect("text").to_owned();
+    let cases: [(&[&str], String); 6] = [
+        (&[], "/old".into()),
+        (&["-w", &path("link")], path("link")),
+        (&["-w", "sub"], format!("{real}/sub")),
+        (&["--child-directory", "link"], format!("{real}/sub")),
+        (&["-w", "sub", "--child-directory", "sub"], format!("{real}/sub/sub")),
+        (&["-w", &path("sub/../sub")], format!("{real}/sub")),
+    ];
+    for (options, expected) in cases {
+        let mut command = place.childminder(["-l", "stderr"].iter().chain(options));
+        command.env("PWD", "/old").args(["printenv", "PWD"]);
+        let done = place.run_command(command);
+        assert_eq!(done.stdout.trim(), expected, "{options:?}: {done:?}");
+    }
+}
+
+/// "same descriptors": a pipe whose end the job closed is closed, so its reader sees the end and its writer gets
+/// SIGPIPE while the job goes on.
+#[test]
+fn the_other_end_of_a_pipe_waits_for_the_job_alone() {
+    let job = "exec <&- >&- 7>&-; : > closed; until [ -e go ]; do sleep 0.02; done; exit 3";
+    for options in ["", "-i in -o out", "-o out", "-l stderr"] {
+        let place = Place::new();
+        // dash opens the files of a simple command in its own process (vfork(2)): hence `exec`.
+        let script = format!(
+            "mkfifo in out other; \
+             (yes > in; : > in.done) & (cat out; : > out.done) & \
+             (cat other; : > other.done) & \
+             (exec \"$CM\" {options} sh -c '{job}' <in >out 7>other)"
+        );
+        let mut command = place.shell(&script);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        for file in ["closed", "in.done", "out.done", "other.done"] {
+            support::wait_until(&format!("{options}: {file}"), || place.file(file).exists());
+        }
+        assert_eq!(child.try_wait().expect("our child"), None, "the job goes on");
+        place.write("go", "");
+        assert_eq!(child.wait().expect("our child").code(), Some(3), "{options}");
+    }
+}
+
+/// What another attempt will need stays open, and so does what the log or the verdict is written to.
+#[test]
+fn what_is_still_needed_stays_open() {
+    let place = Place::new();
+    let job = "echo $CHILDMINDER_ATTEMPT; [ $CHILDMINDER_ATTEMPT = 2 ] || exit 3; read x; echo $x";
+    let script = "(echo hello; sleep 0.1) | \"$CM\" -l stderr --restart-on exit:3 \
+        --backoff 0..0 sh -c \"$0\" | cat";
+    let done = {
+        let mut command = place.shell(script);
+        command.arg(job);
+        place.run_command(command)
+    };
+    assert_eq!(done.stdout, "1\n2\nhello\n", "{done:?}");
+    let command = place.shell("\"$CM\" -l stdout sh -c 'exec >&-; exit 3' | cat");
+    let done = place.run_command(command);
+    assert!(done.stdout.contains("verdict: exit_nonzero"), "{done:?}");
+    assert!(done.stderr.contains("exit_nonzero"), "{done:?}");
+}
+
+/// fcntl_locking(2): a record lock that a program took before it became childminder holds as long as the job.
+#[test]
+fn a_record_lock_that_was_taken_before_still_holds() {
+    let place = Place::new();
+    let take = r#"
+        use Fcntl; open my $f, ">>", "lock" or die; fcntl $f, F_SETFD, 0;
+        my $lock = pack "s s x![q] q q i x4", F_WRLCK, 0, 0, 0, 0;
+        fcntl $f, F_SETLK, $lock or exit 9;
+        exec @ARGV;
+    "#;
+    let job = format!("perl -e '{}' true; echo $?", take.replace('\n', " "));
+    let mut command = place.command("perl");
+    command.args(["-e", take]).arg(cm()).args(["-l", "stderr", "sh", "-c", &job]);
+    let done = place.run_command(command);
+    assert_eq!(done.stdout, "9\n", "{done:?}");
+}
+
 /// The numbers of the rusage line of each attempt: CPU seconds in all, and memory in KiB.
 fn usages(log: &[String]) -> Vec<(f64, u64)> {
     let number = |line: &str, name: &str, end: char| {

@@ -166,10 +166,12 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
 fn requested_kind(heard: &Heard) -> VerdictKind {
     match heard.reach {
         Reach::WholeGroup => VerdictKind::KilledByTerminal,
-        Reach::OnlyUs | Reach::OurFault if heard.info.signal.asks_to_stop() => {
+        Reach::OnlyUs | Reach::Unclear(_) | Reach::WholeJob(_) | Reach::OurFault
+            if heard.info.signal.asks_to_stop() =>
+        {
             VerdictKind::StopRequested
         }
-        Reach::WholeJob(_) | Reach::OnlyUs | Reach::OurFault => VerdictKind::KilledByProcess,
+        _ => VerdictKind::KilledByProcess,
     }
 }
 
@@ -177,9 +179,14 @@ fn request_words(request: &Heard) -> Evidence {
     let way = match request.reach {
         Reach::WholeGroup => "to the whole process group of the terminal",
         Reach::WholeJob(_) => "to every process of the job",
-        Reach::OnlyUs | Reach::OurFault => "received by childminder and passed on",
+        Reach::FromJob { is_in_group: true } => "sent by the job itself to its process group",
+        Reach::FromJob { is_in_group: false } => "sent by the job itself and passed on",
+        Reach::OnlyUs | Reach::Unclear(_) | Reach::OurFault => {
+            "received by childminder and passed on"
+        }
     };
-    exact(format!("{}, {way}", request.info), "signalfd(2)")
+    let asked = if request.info.sender.is_slurm() { "asked by Slurm: " } else { "" };
+    exact(format!("{asked}{}, {way}", request.info), "signalfd(2)")
 }
 
 fn end_words(end: Termination) -> String {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::diagnose::{Judgement, PROMPT, ago, exact, request_words, requested_kind};
 use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
+use crate::model::process::Sender;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
-use crate::model::verdict::{Confidence, Evidence};
+use crate::model::verdict::{Confidence, Evidence, VerdictKind};
 
 /// A program that catches a request may need this time to end with a status of its own choice.
 const REACTION: Duration = Duration::from_secs(2);
@@ -54,6 +55,10 @@ fn by(facts: &Facts, heard: &Heard, ended: &Evidence) -> Option<Judgement> {
         return None;
     }
     let mut evidence = vec![ended.clone(), request_words(heard)];
+    if heard.info.sender == Sender::Kernel && !heard.info.signal.is_of_terminal() {
+        // A timer or a limit of the process that executed us: the kernel does not say which.
+        return Some((VerdictKind::Unknown, Confidence::Likely, evidence));
+    }
     let at_once = match facts.end {
         // The kernel itself ends what does not catch the signal.
         AttemptEnd::Ended(Termination::Signaled { .. }) => PROMPT / 2,

@@ -137,7 +137,51 @@ fn the_terminal_and_the_batch_system_are_told_apart_from_us() {
         stop_request: request(Signal::TERM, Reach::WholeJob("slurmstepd")),
         ..facts(killed(Signal::TERM))
     };
-    assert_eq!(judged(&cancelled), (VerdictKind::KilledByProcess, Confidence::Certain));
+    assert_eq!(judged(&cancelled), (VerdictKind::StopRequested, Confidence::Certain));
+}
+
+#[test]
+fn a_request_of_slurm_names_it_whoever_passed_it_on() {
+    let said_for = |command: &str, reach| {
+        let sender = Sender::Process(SenderProcess {
+            pid: Pid(4121),
+            uid: 0,
+            user: Some("root".into()),
+            command: Some(command.into()),
+            is_hidden: false,
+        });
+        let info = SignalInfo { signal: Signal::TERM, origin: Origin::Kill, sender, value: None };
+        let stop_request = Some(Heard { info, reach, at: before_end(0.01) });
+        let facts = Facts { stop_request, ..facts(killed(Signal::TERM)) };
+        judge(&facts).to_string()
+    };
+    for reach in [Reach::OnlyUs, Reach::WholeJob("slurmstepd")] {
+        let said = said_for("slurmstepd: [7.batch]", reach);
+        assert!(said.starts_with("stop_requested (certain): SIGTERM; asked by Slurm: "), "{said}");
+        assert!(said.contains("in process 4121 (slurmstepd: [7.batch])"), "{said}");
+        let said = said_for("sh -c kill", reach);
+        assert!(!said.contains("Slurm"), "{said}");
+    }
+}
+
+#[test]
+fn an_alarm_that_was_passed_on_is_nobodys_killing() {
+    let alarm: Signal = "ALRM".parse().expect("a signal");
+    let (origin, sender) = (Origin::Kernel, Sender::Kernel);
+    let info = SignalInfo { signal: alarm, origin, sender, value: None };
+    let heard = vec![Heard { info, reach: Reach::OnlyUs, at: before_end(0.01) }];
+    let facts = Facts { heard, ..facts(killed(alarm)) };
+    assert_eq!(judged(&facts), (VerdictKind::Unknown, Confidence::Likely));
+}
+
+#[test]
+fn a_job_that_signals_its_own_group_was_not_asked_to_stop() {
+    for is_in_group in [true, false] {
+        let heard = request(Signal::TERM, Reach::FromJob { is_in_group });
+        let own = Facts { heard: heard.into_iter().collect(), ..facts(killed(Signal::TERM)) };
+        assert_eq!(judged(&own), (VerdictKind::KilledByProcess, Confidence::Certain));
+        assert!(judge(&own).to_string().contains("sent by the job itself"));
+    }
 }
 
 #[test]

@@ -58,8 +58,16 @@ pub enum Reach {
     OnlyUs,
     /// The kernel sent it to the whole process group, and the job is in it.
     WholeGroup,
-    /// It came from a program of that name, which signals every process of a job itself.
+    /// It came from a program of that name, which signals one process of a job or all of them:
+    /// whether the job received it as well is not known yet.
+    Unclear(&'static str),
+    /// It came from a program of that name, and was seen to reach every process of the job.
     WholeJob(&'static str),
+    /// A process of the job sent it.
+    FromJob {
+        /// Whether the job is in our process group, which is what such a process signals.
+        is_in_group: bool,
+    },
     /// We caused it ourselves, by a write to a closed pipe or beyond a limit.
     OurFault,
 }

@@ -120,6 +120,12 @@ impl Forward {
             Forward::Only(list) => list.contains(&signal),
         }
     }
+
+    /// Returns whether an explicit list names that signal: then it is passed on in any case.
+    #[must_use]
+    pub fn lists(&self, signal: Signal) -> bool {
+        matches!(self, Forward::Only(list) if list.contains(&signal))
+    }
 }
 
 /// What becomes of processes that outlive the job.

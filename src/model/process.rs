@@ -104,6 +104,20 @@ pub enum Sender {
     Process(SenderProcess),
 }
 
+/// The program by which Slurm starts and signals the processes of a job.
+pub const SLURMSTEPD: &str = "slurmstepd";
+
+impl Sender {
+    /// Returns whether Slurm sent it: its program sets its command line to `slurmstepd: [JOB.STEP]`.
+    #[must_use]
+    pub fn is_slurm(&self) -> bool {
+        let Sender::Process(SenderProcess { command: Some(command), .. }) = self else {
+            return false;
+        };
+        command.split([':', ' ']).next().is_some_and(|word| word.ends_with(SLURMSTEPD))
+    }
+}
+
 /// The name of one run over all files and all hosts: a UUIDv7 (RFC 9562), so ordered by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RunId(uuid::Uuid);

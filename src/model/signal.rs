@@ -64,6 +64,7 @@ impl Signal {
     pub const XFSZ: Signal = Signal(25);
     pub const VTALRM: Signal = Signal(26);
     pub const PROF: Signal = Signal(27);
+    pub const WINCH: Signal = Signal(28);
     pub const IO: Signal = Signal(29);
     pub const SYS: Signal = Signal(31);
 }
@@ -97,6 +98,17 @@ impl Signal {
     #[must_use]
     pub fn is_terminal_stop(self) -> bool {
         matches!(self, Signal::TSTP | Signal::TTIN | Signal::TTOU)
+    }
+
+    /// Returns whether a terminal sends it, to its whole foreground process group (termios(3),
+    /// credentials(7)).
+    #[must_use]
+    pub fn is_of_terminal(self) -> bool {
+        self.is_terminal_stop()
+            || matches!(
+                self,
+                Signal::INT | Signal::QUIT | Signal::HUP | Signal::CONT | Signal::WINCH
+            )
     }
 
     /// Returns whether it asks a program to end, by custom (signal(7)); a hang-up may also mean to read its

@@ -1,5 +1,6 @@
 //! The real world: processes, signals and time.
 
+mod incoming;
 mod tree;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -8,30 +9,30 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::facts::Reach;
 use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::policy::Stragglers;
 use crate::model::process::{Pid, RunId};
 use crate::model::scene::Scene;
-use crate::model::signal::{Origin, Signal};
+use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
-use crate::run::environment::{self, RUN_ID};
+use crate::run::environment::{self, RUN_ID, Variable};
 use crate::run::prepare::Files;
 use crate::run::quarantine::Before;
 use crate::run::senders::Senders;
 use crate::run::telemetry::Shared;
 use crate::run::witness::{Place, Witness};
 use crate::run::{World, run_id};
-use crate::supervisor::{AttemptContext, Input, Received, Target};
+use crate::supervisor::{AttemptContext, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
 use crate::sys::entry::Given;
 use crate::sys::reaper::Tree;
+use crate::sys::signal_probe::SignalProbe;
 use crate::sys::signals::{RawSignal, SignalFd};
 use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
-use crate::sys::{SysError, clock, poll, spawn, terminal, wait};
+use crate::sys::{SysError, clock, descriptors, poll, spawn, terminal, wait};
 
 /// So many inputs may wait for the supervisor before no more signals are read ahead of it.
 const PENDING_MAX: usize = 16 * 1024;
@@ -52,6 +53,8 @@ pub(super) struct Live {
     /// Whom the attempts are told to, besides the sinks.
     pub(super) telemetry: Option<Shared>,
     senders: Senders,
+    /// Under a batch system, from the first start on.
+    signal_probe: Option<SignalProbe>,
     batch: Vec<RawSignal>,
     tree: Tree,
     child: Option<Child>,
@@ -72,6 +75,11 @@ pub(super) struct Live {
     /// What there was when the attempt began, if files may have to be moved.
     before: Option<Before>,
     directory_of_job: PathBuf,
+    /// PWD, if -w or --child-directory moves the job.
+    pub(super) moved_to: Option<Variable>,
+    /// Whether the log is written to our standard output.
+    pub(super) needs_output: bool,
+    may_restart: bool,
     /// Directories of the files of -o and -e.
     written: Vec<PathBuf>,
 }
@@ -107,6 +115,7 @@ impl Live {
             signals,
             telemetry: None,
             senders: Senders::new(),
+            signal_probe: None,
             batch: Vec::new(),
             tree: Tree::new(has_children, format!("{RUN_ID}={run_id}")),
             child: None,
@@ -121,6 +130,9 @@ impl Live {
             quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
             before: None,
             directory_of_job: job.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
+            moved_to: None,
+            needs_output: true,
+            may_restart: policy.may_restart(),
             written: [&job.output, &job.error]
                 .into_iter()
                 .flatten()
@@ -142,8 +154,9 @@ impl Live {
         };
         let pidfd = self.child.as_ref().map(|child| child.pidfd.as_fd());
         let deaths = self.witness.as_ref().and_then(Witness::fd);
-        let [has_signals, has_ended, has_deaths] =
-            poll::wait([Some(self.signals.as_fd()), pidfd, deaths], deadline)?;
+        let probe = self.signal_probe.as_ref().map(AsFd::as_fd);
+        let [has_signals, has_ended, has_deaths, has_reports] =
+            poll::wait([Some(self.signals.as_fd()), pidfd, deaths, probe], deadline)?;
         if let Some(witness) = &mut self.witness {
             if has_deaths {
                 witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
@@ -154,6 +167,9 @@ impl Live {
         if has_signals {
             has_changes |= self.read_signals()?;
         }
+        if has_reports {
+            self.read_signal_probe();
+        }
         if has_changes {
             self.collect_changes()?;
         }
@@ -162,44 +178,6 @@ impl Live {
 
     fn read_ahead(&mut self) -> Result<(), SysError> {
         if self.read_signals()? { self.collect_changes() } else { Ok(()) }
-    }
-
-    /// Takes in the pending signals and returns whether a SIGCHLD was among them.
-    fn read_signals(&mut self) -> Result<bool, SysError> {
-        self.batch.clear();
-        self.signals.read(&mut self.batch)?;
-        self.senders.begin_batch(clock::now());
-        let mut has_changes = false;
-        let batch = std::mem::take(&mut self.batch);
-        let is_about_stops =
-            |raw: &RawSignal| raw.signal.is_terminal_stop() || raw.signal == Signal::CONT;
-        if batch.iter().any(is_about_stops) {
-            // Whether the job has stopped, or runs again, must be known before that is judged.
-            self.collect_stops()?;
-        }
-        for raw in batch {
-            if self.senders.is_our_fault(&raw) {
-                continue;
-            }
-            has_changes |= raw.signal == Signal::CHLD;
-            let child = self.child.as_ref().map(|child| child.pid);
-            let is_in_group = || {
-                // The kernel tells a hang-up to the leader of the session alone.
-                let is_for_us = raw.signal == Signal::HUP && terminal::leads_session();
-                !is_for_us && child.is_some_and(terminal::is_in_our_group)
-            };
-            let is_from_child = raw.signal == Signal::CHLD && raw.origin == Origin::Child;
-            let (info, reach) = if is_from_child {
-                continue;
-            } else {
-                self.senders.resolve(raw, is_in_group)
-            };
-            let can_suspend = raw.signal.is_terminal_stop()
-                && reach != Reach::OurFault
-                && terminal::can_be_continued();
-            self.pending.push_back(Input::Signal(Received { info, reach, can_suspend }));
-        }
-        Ok(has_changes)
     }
 
     /// Takes in stops and continuations of the job, and not its end: what it died of may be among
@@ -227,6 +205,10 @@ impl Live {
                 self.has_more_changes = false;
                 break;
             };
+            let is_job = self.child.as_ref().is_some_and(|child| child.pid == pid);
+            if let (true, Waited::Changed(_, WaitStatus::Ended(end))) = (is_job, &waited) {
+                self.read_last_signals(*end)?;
+            }
             let is_stranger = self.tree.is_stranger(pid);
             let scene = self.examine(pid, &waited);
             let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
@@ -319,7 +301,9 @@ impl World for Live {
             }
         }
         self.cgroup = if self.wants_cgroup { AttemptCgroup::create(attempt.attempt) } else { None };
-        let environment = environment::of_attempt(self.run_id, attempt, self.telemetry.as_ref());
+        let mut environment =
+            environment::of_attempt(self.run_id, attempt, self.telemetry.as_ref());
+        environment.extend(self.moved_to.clone());
         let setting = Setting {
             environment: &environment,
             standard: self.files.standard(),
@@ -336,7 +320,14 @@ impl World for Live {
                 // A cgroup that cannot be entered is empty, and goes.
                 self.cgroup = self.cgroup.take().filter(|_| child.is_in_cgroup);
                 self.tree.started(child.pid);
-                Input::Spawned(self.child.insert(child).pid)
+                let pid = self.child.insert(child).pid;
+                self.start_signal_probe(pid);
+                if !self.may_restart {
+                    // Who reads or writes the other end waits for the job alone.
+                    self.files.release();
+                    descriptors::release(self.needs_output);
+                }
+                Input::Spawned(pid)
             }
             Err(failure) => Input::SpawnFailed(failure),
         }

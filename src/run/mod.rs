@@ -28,7 +28,7 @@ use crate::model::signal::Signal;
 use crate::model::text::{Escaped, ShellQuoted};
 use crate::model::time::Moment;
 use crate::model::verdict::VerdictKind;
-use crate::plan::{JobPlan, RunPlan, Work};
+use crate::plan::{JobPlan, LogTarget, RunPlan, Work};
 use crate::run::live::Live;
 use crate::run::prepare::Files;
 use crate::run::sinks::Sinks;
@@ -171,6 +171,9 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             }
             let told = telemetry::prepare(plan, world.run_id);
             world.telemetry.clone_from(&told);
+            world.moved_to =
+                environment::moved_to(plan.working_directory.as_deref(), job.directory.as_deref());
+            world.needs_output = plan.log.target == LogTarget::Stdout;
             let ids = (world.run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
             let record = recording::sink(plan, ids, began_in, log.file());
             let mut sinks = Sinks::new(log, &plan.log).with_record(record).with_telemetry(told);

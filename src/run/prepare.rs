@@ -147,6 +147,16 @@ impl Files {
         self.note_beginning();
     }
 
+    /// Closes what the job reads or writes to another process: it has them, and no other attempt
+    /// will need them.
+    pub(super) fn release(&mut self) {
+        let is_regular =
+            |file: &mut File| file.metadata().is_ok_and(|meta| meta.is_file() || meta.is_dir());
+        for file in [&mut self.input, &mut self.output, &mut self.error] {
+            drop(file.take_if(|file| !is_regular(file)));
+        }
+    }
+
     /// The descriptors 0, 1 and 2 of the job, where they are not ours.
     pub(super) fn standard(&self) -> [Option<BorrowedFd<'_>>; 3] {
         [&self.input, &self.output, &self.error].map(|file| file.as_ref().map(AsFd::as_fd))

@@ -20,7 +20,7 @@ use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::plan::{Function, ProbePlan};
 use crate::probe;
-use crate::run::senders::Senders;
+use crate::run::senders::{NoJob, Senders};
 use crate::run::sinks::Sinks;
 use crate::sys::signals::SignalFd;
 use crate::sys::{SysError, clock, poll, terminal, wait};
@@ -147,7 +147,7 @@ impl Watch<'_> {
             if self.senders.is_our_fault(&raw) {
                 continue;
             }
-            let (info, _) = self.senders.resolve(raw, || false);
+            let (info, _) = self.senders.resolve(raw, &NoJob);
             self.received(&info, bar);
             is_stopped |= self.plan.stop_on.contains(&info.signal);
             if info.signal == Signal::TSTP && !is_stopped && terminal::can_be_continued() {

@@ -165,6 +165,11 @@ impl Witness {
         is_late.then(|| self.capabilities())
     }
 
+    /// Leaves a process of our own out of the samples.
+    pub(super) fn leave_out(&mut self, process: ProcessKey) {
+        self.strangers.push(process);
+    }
+
     fn wants_files(&self) -> bool {
         self.plan.files || self.plan.clean_written
     }

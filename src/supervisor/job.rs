@@ -1,5 +1,6 @@
 //! The job while it lives: its deadlines, its stops, and our ending it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::facts::{EndedByUs, Heard};
@@ -7,6 +8,7 @@ use crate::model::process::Pid;
 use crate::model::scene::Deaths;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
+use crate::supervisor::reach::Unclear;
 
 /// How long after a stop we wait before we act on it: the terminal's Ctrl-Z, which stops us as
 /// well, may reach us a moment later than the job's stop.
@@ -54,6 +56,10 @@ pub(super) struct Job {
     pub(super) stop_request: Option<Heard>,
     /// The last of each signal.
     pub(super) heard: Vec<Heard>,
+    /// Signals of which we do not know yet whether the job received them as well.
+    pub(super) unclear: VecDeque<Unclear>,
+    /// What a process beside the job received, and when, as long as nobody asked for it.
+    pub(super) also_received: Vec<(Signal, Moment)>,
     /// Orphans that died of a signal.
     pub(super) deaths: Deaths,
 }
@@ -88,13 +94,16 @@ impl Job {
             told_terminal: false,
             stop_request: None,
             heard: Vec::new(),
+            unclear: VecDeque::new(),
+            also_received: Vec::new(),
             deaths: Deaths::default(),
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let stop = self.stop.as_ref().and_then(|stop| stop.act_at);
-        [self.timeout_at, self.kill_at, stop].into_iter().flatten().min()
+        let unclear = self.unclear.front().map(|one| one.decide_at);
+        [self.timeout_at, self.kill_at, stop, unclear].into_iter().flatten().min()
     }
 }
 

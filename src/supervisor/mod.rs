@@ -17,6 +17,7 @@
 
 mod clearing;
 mod job;
+mod reach;
 mod restart;
 mod step;
 mod stops;
@@ -50,6 +51,8 @@ pub enum Input {
     SpawnFailed(SpawnFailure),
     /// childminder received a signal.
     Signal(Received),
+    /// A process beside the job received that signal: it was sent to every process.
+    AlsoReceived(Signal),
     /// The job was stopped by that signal.
     JobStopped(Signal),
     /// The job runs again.

@@ -60,6 +60,10 @@ impl Supervisor {
                 std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
                 self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
             }
+            (State::Running(mut job), Input::AlsoReceived(signal)) => {
+                self.also_received(now, &mut job, signal);
+                self.state = State::Running(job);
+            }
             (State::Running(job), Input::JobLost) => {
                 self.publish(Event::StatusLost { pid: job.pid });
                 self.attempt_over(now, job, AttemptEnd::StatusLost, Scene::default());
@@ -101,6 +105,7 @@ impl Supervisor {
                 | Input::JobLost
                 | Input::JobStopped(_)
                 | Input::JobContinued
+                | Input::AlsoReceived(_)
                 | Input::Tree(_)
                 | Input::Judged(_)
                 | Input::Woken,
@@ -147,7 +152,8 @@ impl Supervisor {
         self.publish(Event::Usage { pid: Some(pid), usage, peaks });
     }
 
-    fn attempt_over(&mut self, now: Moment, job: Box<Job>, end: AttemptEnd, mut scene: Scene) {
+    fn attempt_over(&mut self, now: Moment, mut job: Box<Job>, end: AttemptEnd, mut scene: Scene) {
+        self.settle_unclear(&mut job);
         // Where every death is known with its time, what was reaped after the job's end is no news.
         if !scene.deaths.is_complete {
             job.deaths.kept().cloned().for_each(|one| scene.deaths.add(one));
@@ -178,21 +184,23 @@ impl Supervisor {
     }
 
     fn signal(&mut self, now: Moment, state: State, received: Received) {
-        let Received { info, reach, can_suspend } = received;
-        if info.signal == Signal::CHLD && info.origin == Origin::Child {
+        if received.info.signal == Signal::CHLD && received.info.origin == Origin::Child {
             // The kernel's word that a child changed: waitid(2) tells the rest.
             self.state = state;
             return;
         }
-        self.publish(Event::Received(info.clone()));
-        match state {
+        self.publish(Event::Received(received.info.clone()));
+        let state = match state {
             State::Running(mut job) => {
-                self.signal_to_job(now, &mut job, &info, reach);
-                if can_suspend && info.signal.is_terminal_stop() {
-                    self.expect_suspension(now, &mut job, &info, reach);
-                }
+                self.take_signal(now, &mut job, received);
                 self.state = State::Running(job);
+                return;
             }
+            other => other,
+        };
+        let Received { info, reach, can_suspend } = received;
+        let reach = if matches!(reach, Reach::Unclear(_)) { Reach::OnlyUs } else { reach };
+        match state {
             State::Clearing(clearing) => {
                 self.note_stop_request(&info, reach);
                 let is_awaiting = clearing.phase == Phase::AwaitingEnd;
@@ -216,7 +224,10 @@ impl Supervisor {
                     self.state = State::Waiting { until, last };
                 }
             }
-            state @ (State::Starting { .. } | State::Judging { .. } | State::Finished) => {
+            state @ (State::Starting { .. }
+            | State::Running(_)
+            | State::Judging { .. }
+            | State::Finished) => {
                 self.note_stop_request(&info, reach);
                 self.state = state;
             }
@@ -234,41 +245,75 @@ impl Supervisor {
     /// Returns whether the job gets that signal, from us or together with us.
     pub(super) fn job_hears(&self, info: &SignalInfo, reach: Reach) -> bool {
         match reach {
-            Reach::OnlyUs => self.policy.forward.includes(info.signal),
-            Reach::WholeGroup | Reach::WholeJob(_) => true,
+            Reach::OnlyUs | Reach::Unclear(_) | Reach::FromJob { is_in_group: false } => {
+                self.policy.forward.includes(info.signal)
+            }
+            Reach::WholeGroup | Reach::WholeJob(_) | Reach::FromJob { is_in_group: true } => true,
             Reach::OurFault => false,
         }
     }
 
     /// Returns whether it asks us to stop, and if so remembers that nothing is to be restarted.
     fn note_stop_request(&mut self, info: &SignalInfo, reach: Reach) -> bool {
-        let is_request = self.job_hears(info, reach) && info.signal.asks_to_stop();
+        let is_from_job = matches!(reach, Reach::FromJob { .. });
+        let is_request = !is_from_job && self.job_hears(info, reach) && info.signal.asks_to_stop();
         // SIGHUP may also mean "read your files again": only a death by it forbids a restart.
         self.is_stop_requested |= is_request && info.signal != Signal::HUP;
         is_request
     }
 
-    fn signal_to_job(&mut self, now: Moment, job: &mut Job, info: &SignalInfo, reach: Reach) {
-        let signal = info.signal;
+    /// Acts on a signal of which it is known whom it reached.
+    pub(super) fn act_on_signal(&mut self, now: Moment, job: &mut Job, received: &Received) {
+        let Received { info, reach, can_suspend } = received;
+        self.signal_to_job(now, job, info, *reach);
+        if *can_suspend && info.signal.is_terminal_stop() {
+            self.expect_suspension(now, job, info, *reach);
+        }
+    }
+
+    /// Notes what the job received, and returns whether it was a request to stop.
+    pub(super) fn note_received(
+        &mut self,
+        now: Moment,
+        job: &mut Job,
+        info: &SignalInfo,
+        reach: Reach,
+    ) -> bool {
         if self.job_hears(info, reach) {
-            job.heard.retain(|known| known.info.signal != signal);
+            job.heard.retain(|known| known.info.signal != info.signal);
             job.heard.push(Heard { info: info.clone(), reach, at: now });
         }
+        let is_request = self.note_stop_request(info, reach);
+        if is_request {
+            job.stop_request = Some(Heard { info: info.clone(), reach, at: now });
+        }
+        is_request
+    }
+
+    fn signal_to_job(&mut self, now: Moment, job: &mut Job, info: &SignalInfo, reach: Reach) {
+        let signal = info.signal;
         // Whoever asked us to stop may change his mind before the job has stopped.
         let is_revoked = signal == Signal::CONT && job.suspend_until.take().is_some();
-        if self.note_stop_request(info, reach) {
-            job.stop_request = Some(Heard { info: info.clone(), reach, at: now });
-            // Only an explicit --kill-after makes a request an order.
-            if let (Some(grace), None) = (self.policy.kill_after, job.kill_at) {
-                job.kill_at = Some(now + grace);
-            }
+        // Only an explicit --kill-after makes a request an order, and only SIGTERM is always one:
+        // programs reload on SIGHUP, write their state on SIGQUIT, ask back on SIGINT.
+        if self.note_received(now, job, info, reach)
+            && signal == Signal::TERM
+            && let (Some(grace), None) = (self.policy.kill_after, job.kill_at)
+        {
+            job.kill_at = Some(now + grace);
         }
         let is_resumption = signal == Signal::CONT && is_part_of_resumption(job, now);
         let has_run = job.stop.is_none() || job.has_run_since;
         match reach {
             // The shell woke the whole group. To wake a job that runs could undo its next stop.
             Reach::OnlyUs if is_resumption && has_run && !is_revoked => {}
-            Reach::OnlyUs if self.policy.forward.includes(signal) => {
+            Reach::OnlyUs | Reach::FromJob { is_in_group: false }
+                if self.policy.forward.includes(signal) =>
+            {
+                self.forward(job, info);
+            }
+            // A list is an order also where the job may have the signal already.
+            Reach::FromJob { .. } | Reach::WholeJob(_) if self.policy.forward.lists(signal) => {
                 self.forward(job, info);
             }
             // Even where nothing is forwarded, who wakes us wakes what we stopped with.
@@ -278,7 +323,11 @@ impl Supervisor {
             Reach::WholeJob(name) => {
                 self.publish(Event::NotForwarded { signal, reason: name });
             }
-            Reach::OnlyUs | Reach::WholeGroup | Reach::OurFault => {}
+            Reach::OnlyUs
+            | Reach::Unclear(_)
+            | Reach::FromJob { .. }
+            | Reach::WholeGroup
+            | Reach::OurFault => {}
         }
     }
 
@@ -313,6 +362,7 @@ impl Supervisor {
             self.publish(Event::Killing { why: "the grace period is over" });
             self.actions.push(Action::Send(Target::Tree, Signal::KILL));
         }
+        self.decide_unclear(now, &mut job);
         let stop = job.stop.as_ref().map(|stop| (stop.signal, stop.act_at));
         if let Some((signal, act_at)) = stop
             && is_due(act_at, now)

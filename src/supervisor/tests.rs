@@ -185,6 +185,97 @@ fn what_the_job_has_already_is_not_passed_on_again() {
     assert_eq!(desk.tell(received(Signal::TERM, Reach::OnlyUs)), "received");
 }
 
+const SLURM: Reach = Reach::Unclear("slurmstepd");
+
+#[test]
+fn what_the_batch_system_sent_to_us_alone_is_passed_on_after_a_moment() {
+    let mut desk = Desk::running(Policy::default());
+    assert_eq!(desk.tell(received(Signal::CONT, SLURM)), "received");
+    desk.pass(Duration::from_millis(4));
+    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received");
+    assert_eq!(desk.wake(), "forward(SIGCONT) forwarded");
+    assert_eq!(desk.wake(), "forward(SIGTERM) forwarded");
+    assert_eq!(desk.supervisor.next_deadline(), None);
+    desk.tell(killed(Signal::TERM));
+    assert_eq!(desk.tell(tree(&[])), "judged finish(143,stop_requested)");
+}
+
+#[test]
+fn what_the_batch_system_sent_to_all_is_not_passed_on_in_either_order_of_news() {
+    let mut desk = Desk::running(Policy::default());
+    assert_eq!(desk.tell(received(Signal::USR1, SLURM)), "received");
+    assert_eq!(desk.tell(Input::AlsoReceived(Signal::USR1)), "not_forwarded");
+    assert_eq!(desk.supervisor.next_deadline(), None);
+    assert_eq!(desk.tell(Input::AlsoReceived(Signal::TERM)), "");
+    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received not_forwarded");
+    // The next one needs a sign of its own.
+    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received");
+    assert_eq!(desk.wake(), "forward(SIGTERM) forwarded");
+}
+
+#[test]
+fn another_signal_or_an_old_one_says_nothing_about_this_one() {
+    let mut desk = Desk::running(Policy::default());
+    desk.tell(Input::AlsoReceived(Signal::TERM));
+    desk.pass(reach::DECIDE_WITHIN);
+    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received");
+    assert_eq!(desk.tell(Input::AlsoReceived(Signal::USR1)), "");
+    assert_eq!(desk.wake(), "forward(SIGTERM) forwarded");
+}
+
+#[test]
+fn an_explicit_list_is_passed_on_whoever_received_it_and_at_once() {
+    let list = Forward::Only(vec![Signal::USR1, Signal::TERM]);
+    let mut desk = Desk::running(Policy { forward: list, ..Policy::default() });
+    let passed_on = "received forward(SIGUSR1) forwarded";
+    assert_eq!(desk.tell(received(Signal::USR1, SLURM)), passed_on);
+    desk.tell(Input::AlsoReceived(Signal::USR1));
+    assert_eq!(desk.tell(received(Signal::USR1, SLURM)), passed_on);
+    let own = Reach::FromJob { is_in_group: true };
+    assert_eq!(desk.tell(received(Signal::USR1, own)), passed_on);
+    // What is not in it is only watched.
+    assert_eq!(desk.tell(received(Signal::HUP, SLURM)), "received");
+    assert_eq!(desk.wake(), "");
+}
+
+#[test]
+fn a_job_that_dies_before_we_know_was_asked_by_the_batch_system() {
+    let policy = Policy { forward: Forward::None, ..restarting() };
+    for policy in [policy, restarting()] {
+        let mut desk = Desk::running(policy);
+        desk.tell(received(Signal::TERM, SLURM));
+        assert_eq!(desk.tell(killed(Signal::TERM)), "signaled usage judge look");
+        assert_eq!(desk.tell(tree(&[])), "judged finish(143,stop_requested)");
+    }
+}
+
+#[test]
+fn a_signal_from_the_job_itself_is_no_request_and_no_echo() {
+    let grace = Some(Duration::from_secs(3));
+    let mut desk = Desk::running(Policy { kill_after: grace, ..restarting() });
+    let own = Reach::FromJob { is_in_group: true };
+    assert_eq!(desk.tell(received(Signal::TERM, own)), "received");
+    assert_eq!(desk.supervisor.next_deadline(), None);
+    desk.tell(killed(Signal::SEGV));
+    assert_eq!(desk.tell(tree(&[])), "judged restarting");
+    // A job in a group of its own signals us on purpose.
+    let mut desk = Desk::running(restarting());
+    let own = Reach::FromJob { is_in_group: false };
+    assert_eq!(desk.tell(received(Signal::USR1, own)), "received forward(SIGUSR1) forwarded");
+}
+
+#[test]
+fn only_a_sigterm_starts_the_grace_period() {
+    let grace = Some(Duration::from_secs(3));
+    let mut desk = Desk::running(Policy { kill_after: grace, ..Policy::default() });
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {
+        desk.tell(received(signal, Reach::OnlyUs));
+        assert_eq!(desk.supervisor.next_deadline(), None, "{signal}");
+    }
+    desk.tell(received(Signal::TERM, Reach::OnlyUs));
+    assert!(desk.supervisor.next_deadline().is_some());
+}
+
 #[test]
 fn the_kernels_word_about_a_child_is_no_signal_to_log() {
     let info = SignalInfo {
@@ -532,6 +623,7 @@ fn any_end() -> impl Strategy<Value = Termination> {
 #[derive(Clone, Debug)]
 enum Move {
     Signal(Signal, Reach, bool),
+    AlsoReceived(Signal),
     Stop(Signal),
     Continue,
     End(Termination),
@@ -548,11 +640,15 @@ fn any_move() -> impl Strategy<Value = Move> {
         Reach::OnlyUs,
         Reach::WholeGroup,
         Reach::WholeJob("slurmstepd"),
+        Reach::Unclear("slurmstepd"),
+        Reach::FromJob { is_in_group: true },
+        Reach::FromJob { is_in_group: false },
         Reach::OurFault,
     ]);
     let stop = prop::sample::select(vec![Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU]);
     prop_oneof![
         3 => (any_signal(), reach, any::<bool>()).prop_map(|(s, r, c)| Move::Signal(s, r, c)),
+        1 => any_signal().prop_map(Move::AlsoReceived),
         2 => stop.prop_map(Move::Stop),
         1 => Just(Move::Continue),
         2 => any_end().prop_map(Move::End),
@@ -688,6 +784,7 @@ impl Fake {
                 Input::Woken
             }
             _ if !self.is_job_alive => return Ok(()),
+            Move::AlsoReceived(signal) => Input::AlsoReceived(signal),
             Move::Stop(signal) => Input::JobStopped(signal),
             Move::Continue => Input::JobContinued,
             Move::Hide(misses) => {

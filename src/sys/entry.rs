@@ -7,6 +7,7 @@
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::sys::inherited::Inherited;
 use crate::sys::signals::{self, GivenMask};
 use crate::sys::{SysError, check};
 
@@ -18,6 +19,8 @@ pub struct Given {
     pub is_sigchld_ignored: bool,
     /// Which of the descriptors 0, 1 and 2 were closed.
     pub closed: [bool; 3],
+    /// What fork(2) would take from it.
+    pub inherited: Inherited,
 }
 
 /// Blocks all signals, sets SIGCHLD to its default, and opens /dev/null where a standard
@@ -31,7 +34,8 @@ pub struct Given {
 pub fn begin() -> Result<Given, SysError> {
     let mask = signals::block_all()?;
     let is_sigchld_ignored = signals::default_sigchld()?;
-    Ok(Given { mask, is_sigchld_ignored, closed: fill_standard()? })
+    let inherited = Inherited::of_ourselves();
+    Ok(Given { mask, is_sigchld_ignored, closed: fill_standard()?, inherited })
 }
 
 fn fill_standard() -> Result<[bool; 3], SysError> {

@@ -44,6 +44,8 @@ pub struct Tree {
     strange_children: Option<BTreeSet<Pid>>,
     /// `NAME=value` that all processes of the job have in their environment.
     mark: String,
+    /// A process of our own.
+    left_out: Option<Pid>,
 }
 
 /// To whom a child of ours belongs that was not there before the job.
@@ -72,6 +74,7 @@ impl Tree {
             has_strangers: false,
             strange_children,
             mark,
+            left_out: None,
         };
         if has_children {
             let found = tree.walk(&BTreeSet::new());
@@ -112,6 +115,11 @@ impl Tree {
     fn is_strange_child(&self, pid: Pid) -> bool {
         let Some(known) = &self.strange_children else { return false };
         children::state(pid).is_some() && (known.contains(&pid) || self.kin(pid) == Kin::Strange)
+    }
+
+    /// Leaves a child out that is not the job's but our own, and outlives the job.
+    pub fn leave_out(&mut self, pid: Pid) {
+        self.left_out = Some(pid);
     }
 
     /// Returns the processes that were ours before the job was.
@@ -226,6 +234,7 @@ impl Tree {
     fn walk(&self, settled: &BTreeSet<Pid>) -> Vec<Stat> {
         let mut seen = settled.clone();
         seen.insert(self.ourselves);
+        seen.extend(self.left_out);
         let mut found = Vec::new();
         let mut open = self.roots();
         while let Some(pid) = open.pop() {

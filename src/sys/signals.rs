@@ -74,7 +74,7 @@ pub fn block_all() -> Result<GivenMask, SysError> {
 }
 
 /// The C library leaves its own two out of a full set.
-fn trappable_set() -> libc::sigset_t {
+pub(super) fn trappable_set() -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: the pointer is to memory for one set.
     unsafe { libc::sigfillset(set.as_mut_ptr()) };

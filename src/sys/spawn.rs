@@ -15,8 +15,10 @@ use nix::errno::Errno;
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
 use crate::sys::entry::Given;
+use crate::sys::environment::{self, PidVariable};
 use crate::sys::exec::{self, Search};
-use crate::sys::{environment, exec_failure};
+use crate::sys::exec_failure;
+use crate::sys::inherited::Inherited;
 
 /// Where execvp(3) looks if PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -127,6 +129,8 @@ struct Shared {
     cgroup: c_int,
     mask: *const libc::sigset_t,
     ignore_sigchld: bool,
+    inherited: *const Inherited,
+    pid_variables: *mut [PidVariable],
     search: Search,
     is_in_cgroup: bool,
     failure: Option<(Step, c_int)>,
@@ -147,7 +151,8 @@ enum Step {
 ///
 /// The job was not started, and the failure says whose fault it was.
 pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFailure> {
-    let environment = extended(setting.environment);
+    let mut environment = extended(setting.environment);
+    let pid_variables = &raw mut *environment.pid_variables;
     let environment = pointers(environment.as_slice());
     let candidates = pointers(&program.candidates);
     // One slot in front of the arguments: a script without `#!` becomes an argument of sh.
@@ -161,6 +166,8 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
         mask: setting.given.mask.as_ptr(),
         ignore_sigchld: setting.given.is_sigchld_ignored,
+        inherited: &raw const setting.given.inherited,
+        pid_variables,
         search: Search {
             is_search: program.is_search(),
             candidates: candidates.as_ptr(),
@@ -224,6 +231,8 @@ fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) 
 struct Environment {
     kept: Vec<*const c_char>,
     added: Vec<CString>,
+    /// Those that name us as the process that is meant: the child puts its own pid in.
+    pid_variables: Vec<PidVariable>,
 }
 
 impl Environment {
@@ -239,13 +248,21 @@ fn extended(additions: &[(String, Option<String>)]) -> Environment {
             bytes.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
         })
     };
-    let kept = environment::strings().filter(is_kept).map(CStr::as_ptr).collect();
+    let mut pid_variables = environment::pid_variables();
+    pid_variables
+        .retain(|one| environment::strings().any(|entry| one.replaces(entry) && is_kept(&entry)));
+    let is_replaced = |entry: &&CStr| pid_variables.iter().any(|one| one.replaces(entry));
+    let mut kept: Vec<_> = environment::strings()
+        .filter(|entry| is_kept(entry) && !is_replaced(entry))
+        .map(CStr::as_ptr)
+        .collect();
+    kept.extend(pid_variables.iter().map(PidVariable::as_ptr));
     let added = additions
         .iter()
         .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
         .map(|entry| to_c_string(OsString::from(entry)))
         .collect();
-    Environment { kept, added }
+    Environment { kept, added, pid_variables }
 }
 
 /// A null-terminated array of pointers, as execve(2) takes it.
@@ -292,7 +309,8 @@ fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
 }
 
 /// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
-/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, what `exec` lists, and _exit, all
+/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, getpid, prctl,
+/// sched_setattr, what `exec` lists, and _exit, all
 /// async-signal-safe (signal-safety(7)).
 extern "C" fn child_main(shared: *mut c_void) -> c_int {
     // SAFETY: the parent passes its own `Shared` and is suspended while we use it.
@@ -332,6 +350,12 @@ fn prepare_child(shared: &mut Shared) -> Result<(), Step> {
         return Err(Step::Directory);
     }
     restore_signals(shared);
+    // SAFETY: the parent's value, which nobody changes.
+    unsafe { &*shared.inherited }.restore();
+    // SAFETY: the parent's buffers, which only this child writes to.
+    for variable in unsafe { &mut *shared.pid_variables } {
+        variable.set(std::process::id());
+    }
     Ok(())
 }
 

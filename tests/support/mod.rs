@@ -33,7 +33,7 @@ pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     wait_for(what, PATIENCE, condition);
 }
 
-fn wait_for(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, patience: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + patience;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
