@@ -18,6 +18,7 @@
 mod clearing;
 mod job;
 mod reach;
+mod received;
 mod restart;
 mod step;
 mod stops;

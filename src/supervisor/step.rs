@@ -1,7 +1,7 @@
 //! The transitions: for each input, what it means in each state.
 
 use crate::model::event::Event;
-use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
+use crate::model::facts::{EndedByUs, Facts, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::process::Pid;
 use crate::model::sample::Peaks;
@@ -10,7 +10,7 @@ use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::supervisor::clearing::{Clearing, Phase};
-use crate::supervisor::job::{Job, RESUMPTION, is_due};
+use crate::supervisor::job::{Job, is_due};
 use crate::supervisor::restart::Next;
 use crate::supervisor::{
     Action, AttemptContext, EndedAttempt, Input, Received, State, Supervisor, Target,
@@ -18,13 +18,6 @@ use crate::supervisor::{
 
 /// So many orphans are logged one by one; the rest are counted and summed up at the end.
 const ORPHANS_NAMED: u64 = 20;
-
-fn is_part_of_resumption(job: &mut Job, now: Moment) -> bool {
-    if std::mem::take(&mut job.is_resuming) {
-        job.resumed_at = Some(now);
-    }
-    job.resumed_at.is_some_and(|at| now - at < RESUMPTION)
-}
 
 impl Supervisor {
     /// Takes in what happened and returns what is to be done, in that order.
@@ -240,112 +233,6 @@ impl Supervisor {
         if is_meant && can_suspend && info.signal.is_terminal_stop() {
             self.suspend_ourselves();
         }
-    }
-
-    /// Returns whether the job gets that signal, from us or together with us.
-    pub(super) fn job_hears(&self, info: &SignalInfo, reach: Reach) -> bool {
-        match reach {
-            Reach::OnlyUs | Reach::Unclear(_) | Reach::FromJob { is_in_group: false } => {
-                self.policy.forward.includes(info.signal)
-            }
-            Reach::WholeGroup | Reach::WholeJob(_) | Reach::FromJob { is_in_group: true } => true,
-            Reach::OurFault => false,
-        }
-    }
-
-    /// Returns whether it asks us to stop, and if so remembers that nothing is to be restarted.
-    fn note_stop_request(&mut self, info: &SignalInfo, reach: Reach) -> bool {
-        let is_from_job = matches!(reach, Reach::FromJob { .. });
-        let is_request = !is_from_job && self.job_hears(info, reach) && info.signal.asks_to_stop();
-        // SIGHUP may also mean "read your files again": only a death by it forbids a restart.
-        self.is_stop_requested |= is_request && info.signal != Signal::HUP;
-        is_request
-    }
-
-    /// Acts on a signal of which it is known whom it reached.
-    pub(super) fn act_on_signal(&mut self, now: Moment, job: &mut Job, received: &Received) {
-        let Received { info, reach, can_suspend } = received;
-        self.signal_to_job(now, job, info, *reach);
-        if *can_suspend && info.signal.is_terminal_stop() {
-            self.expect_suspension(now, job, info, *reach);
-        }
-    }
-
-    /// Notes what the job received, and returns whether it was a request to stop.
-    pub(super) fn note_received(
-        &mut self,
-        now: Moment,
-        job: &mut Job,
-        info: &SignalInfo,
-        reach: Reach,
-    ) -> bool {
-        if self.job_hears(info, reach) {
-            job.heard.retain(|known| known.info.signal != info.signal);
-            job.heard.push(Heard { info: info.clone(), reach, at: now });
-        }
-        let is_request = self.note_stop_request(info, reach);
-        if is_request {
-            job.stop_request = Some(Heard { info: info.clone(), reach, at: now });
-        }
-        is_request
-    }
-
-    fn signal_to_job(&mut self, now: Moment, job: &mut Job, info: &SignalInfo, reach: Reach) {
-        let signal = info.signal;
-        // Whoever asked us to stop may change his mind before the job has stopped.
-        let is_revoked = signal == Signal::CONT && job.suspend_until.take().is_some();
-        // Only an explicit --kill-after makes a request an order, and only SIGTERM is always one:
-        // programs reload on SIGHUP, write their state on SIGQUIT, ask back on SIGINT.
-        if self.note_received(now, job, info, reach)
-            && signal == Signal::TERM
-            && let (Some(grace), None) = (self.policy.kill_after, job.kill_at)
-        {
-            job.kill_at = Some(now + grace);
-        }
-        let is_resumption = signal == Signal::CONT && is_part_of_resumption(job, now);
-        let has_run = job.stop.is_none() || job.has_run_since;
-        match reach {
-            // The shell woke the whole group. To wake a job that runs could undo its next stop.
-            Reach::OnlyUs if is_resumption && has_run && !is_revoked => {}
-            Reach::OnlyUs | Reach::FromJob { is_in_group: false }
-                if self.policy.forward.includes(signal) =>
-            {
-                self.forward(job, info);
-            }
-            // A list is an order also where the job may have the signal already.
-            Reach::FromJob { .. } | Reach::WholeJob(_) if self.policy.forward.lists(signal) => {
-                self.forward(job, info);
-            }
-            // Even where nothing is forwarded, who wakes us wakes what we stopped with.
-            Reach::OnlyUs if signal == Signal::CONT && job.stop.is_some() => {
-                self.forward(job, info);
-            }
-            Reach::WholeJob(name) => {
-                self.publish(Event::NotForwarded { signal, reason: name });
-            }
-            Reach::OnlyUs
-            | Reach::Unclear(_)
-            | Reach::FromJob { .. }
-            | Reach::WholeGroup
-            | Reach::OurFault => {}
-        }
-    }
-
-    fn forward(&mut self, job: &Job, info: &SignalInfo) {
-        let signal = info.signal;
-        let sent = if self.policy.new_session && signal.is_terminal_stop() {
-            // In a session of its own the job's group is orphaned, and the kernel discards all
-            // stop signals but this one.
-            self.actions.push(Action::Send(Target::Tree, Signal::STOP));
-            Signal::STOP
-        } else if self.policy.new_session && signal == Signal::CONT {
-            self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
-            Signal::CONT
-        } else {
-            self.actions.push(Action::Forward(signal, info.value));
-            signal
-        };
-        self.publish(Event::Forwarded { pid: job.pid, signal: sent });
     }
 
     fn job_deadlines(&mut self, now: Moment, mut job: Box<Job>) {
