@@ -3,7 +3,7 @@
 use crate::case::{Case, case};
 
 const SENT: &str = "killed_by_process likely possible";
-/// The kernel sends these for timers of the program's own, and nothing shows which it was.
+/// The kernel sends these for timers and descriptors of the program's own, and nothing shows which it was.
 const SENT_OR_TIMER: &str =
     "killed_by_process likely possible | unknown likely possible | crashed possible";
 const PIPE: &str =
@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         ("XFSZ", 25, SENT),
         ("VTALRM", 26, SENT_OR_TIMER),
         ("PROF", 27, SENT_OR_TIMER),
-        ("IO", 29, SENT),
+        ("IO", 29, SENT_OR_TIMER),
         ("PWR", 30, SENT),
         ("35", 35, SENT),
         ("64", 64, SENT),
