@@ -1,5 +1,7 @@
 //! The real world: processes, signals and time.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -16,6 +18,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::environment::{self, RUN_ID};
+use crate::run::live::waiting::Waiting;
 use crate::run::prepare::Files;
 use crate::run::quarantine::{self, Rules};
 use crate::run::senders::Senders;
@@ -29,13 +32,10 @@ use crate::sys::reaper::{self, Tree};
 use crate::sys::signals::{RawSignal, SignalFd};
 use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
-use crate::sys::{SysError, clock, poll, signals, spawn, terminal, wait};
+use crate::sys::{SysError, clock, signals, spawn, terminal, wait};
 
 /// So many inputs may wait for the supervisor before no more signals are read ahead of it.
 const PENDING_MAX: usize = 16 * 1024;
-
-/// So many changes of children are taken in before signals are looked at again.
-const CHANGES_MAX: usize = 256;
 
 /// See [`World`].
 pub(super) struct Live {
@@ -55,8 +55,7 @@ pub(super) struct Live {
     child: Option<Child>,
     cgroup: Option<AttemptCgroup>,
     pending: VecDeque<Input>,
-    /// More children may have changed than one round takes in.
-    has_more_changes: bool,
+    waiting: Waiting,
     /// From the first start on.
     witness: Option<Witness>,
     observation: Observation,
@@ -103,7 +102,7 @@ impl Live {
             child: None,
             cgroup: None,
             pending: VecDeque::new(),
-            has_more_changes: false,
+            waiting: Waiting::default(),
             witness: None,
             observation: job.observation.clone(),
             quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
@@ -119,32 +118,6 @@ impl Live {
     /// Sets files aside beside the log, if that is a file.
     pub(super) fn quarantine_beside(&mut self, log: &Path) {
         self.quarantine = log.with_extension("quarantine");
-    }
-
-    fn try_wait(&mut self, deadline: Option<Moment>) -> Result<(), SysError> {
-        let late = self.witness.as_ref().and_then(Witness::next_deadline);
-        let deadline = match self.has_more_changes {
-            true => Some(clock::now()),
-            false => [deadline, late].into_iter().flatten().min(),
-        };
-        let pidfd = self.child.as_ref().map(|child| child.pidfd.as_fd());
-        let deaths = self.witness.as_ref().and_then(Witness::fd);
-        let [has_signals, has_ended, has_deaths] =
-            poll::wait([Some(self.signals.as_fd()), pidfd, deaths], deadline)?;
-        if let Some(witness) = &mut self.witness {
-            if has_deaths {
-                witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
-            }
-            self.pending.extend(witness.begin_late(clock::now()).map(Input::News));
-        }
-        let mut has_changes = has_ended || self.has_more_changes;
-        if has_signals {
-            has_changes |= self.read_signals()?;
-        }
-        if has_changes {
-            self.collect_changes()?;
-        }
-        Ok(())
     }
 
     fn read_ahead(&mut self) -> Result<(), SysError> {
@@ -203,33 +176,6 @@ impl Live {
         Ok(())
     }
 
-    /// Takes in what became of children, the job itself last: what its orphans died of is known
-    /// before the job is judged.
-    fn collect_changes(&mut self) -> Result<(), SysError> {
-        let mut job_ended = None;
-        self.has_more_changes = true;
-        for _ in 0..CHANGES_MAX {
-            let waited = wait::look()?;
-            let Waited::Changed(pid, _) = waited else {
-                self.has_more_changes = false;
-                break;
-            };
-            let is_stranger = self.tree.is_stranger(pid);
-            let scene = self.examine(pid, &waited);
-            let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
-            if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
-                witness.reaped(pid, &usage);
-            }
-            if self.child.as_ref().is_some_and(|child| child.pid == pid) {
-                job_ended = job_ended.or(self.job_changed(status, usage, scene));
-            } else if let (WaitStatus::Ended(end), false) = (status, is_stranger) {
-                self.pending.push_back(Input::OrphanEnded(pid, end, usage));
-            }
-        }
-        self.pending.extend(job_ended);
-        self.notice_lost_job()
-    }
-
     /// Looks at the scene of the job's end, while it is still a zombie.
     fn examine(&mut self, pid: Pid, waited: &Waited) -> Scene {
         let job = self.child.as_ref().map(|child| child.pid);
@@ -264,17 +210,6 @@ impl Live {
             }
         }
         None
-    }
-
-    /// A child that is no longer ours to wait for has ended, and its status went elsewhere.
-    fn notice_lost_job(&mut self) -> Result<(), SysError> {
-        if let Some(child) = &self.child
-            && wait::look_at(child.pid)? == Waited::NoChild
-        {
-            self.child = None;
-            self.pending.push_back(Input::JobLost);
-        }
-        Ok(())
     }
 
     /// `--clean-written`, when nothing of the old attempt lives any more.
@@ -335,7 +270,10 @@ impl World for Live {
             cgroup: self.cgroup.as_ref().map(AttemptCgroup::procs),
         };
         match spawn::spawn(&self.program, &setting) {
-            Ok(child) => Input::Spawned(self.child.insert(child).pid),
+            Ok(child) => {
+                self.waiting.begin_attempt();
+                Input::Spawned(self.child.insert(child).pid)
+            }
             Err(failure) => Input::SpawnFailed(failure),
         }
     }
@@ -348,8 +286,7 @@ impl World for Live {
             _ => Ok(()),
         };
         if let Err(error) = taken_in {
-            // Only want of memory gets us here: the loop asks again, and the job goes on.
-            debug_assert!(false, "{error}: {}", error.source);
+            self.failed(&error);
         }
         self.pending.pop_front().unwrap_or(Input::Woken)
     }
@@ -384,7 +321,7 @@ impl World for Live {
         };
         // What has died by now is reaped and told before the answer that may end the run.
         if let Err(error) = self.collect_changes() {
-            debug_assert!(false, "{error}: {}", error.source);
+            self.failed(&error);
         }
         self.pending.push_back(Input::Tree(living));
         self.pending.pop_front().unwrap_or(Input::Woken)

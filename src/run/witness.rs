@@ -22,12 +22,12 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::observe::cgroup::MemoryCgroup;
 use crate::observe::files::Files;
-use crate::observe::watch::{Clocks, Observed, Onlooker, Watch};
+use crate::observe::watch::{self, Clocks, Observed, Onlooker, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
 use crate::sys::reaper::Tree;
-use crate::sys::{clock, program};
+use crate::sys::{clock, program, threads};
 
 /// Takes a sample in.
 type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
@@ -178,6 +178,7 @@ impl Witness {
     }
 
     fn start_watch(&mut self) -> io::Result<Watch> {
+        threads::check_room(watch::STACK_BYTES as u64 + threads::HEAP_BYTES)?;
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         Watch::start(Observed {
             root: self.root.join("proc"),

@@ -18,7 +18,9 @@ pub mod program;
 pub mod reaper;
 pub mod signals;
 pub mod spawn;
+pub mod stream;
 pub mod terminal;
+pub mod threads;
 pub mod wait;
 
 /// A system call that the kernel refused.
