@@ -18,7 +18,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("observe", &["model"]),
     ("probe", &["model", "plan"]),
     ("record", &["model", "plan"]),
-    ("sink", &["model", "plan", "record"]),
+    ("sink", &["model", "plan", "record", "sys"]),
     ("telemetry", &["model", "plan", "sys", "observe", "probe", "sink"]),
     ("fleet", &["model", "question", "sys", "observe", "record"]),
     (

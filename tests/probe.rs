@@ -230,8 +230,8 @@ fn a_directory_without_room_for_files_is_told_and_not_asked_in_a_loop() {
     let mut command = place.childminder(["-f", "500ms", "file"]);
     command.env("TMPDIR", place.file("missing"));
     let done = place.run_command(command);
-    assert_eq!((done.code(), calls(&done)), (0, 0), "{done:?}");
-    let told = done.message("(file) failed: ");
+    assert_eq!((done.code(), calls(&done)), (1, 0), "{done:?}");
+    let told = done.message("(file) failed on CPU ");
     assert!(told.contains("No such file or directory"), "{told}");
 }
 

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::ffi::{OsString, c_char, c_int};
 use std::io::Write;
+use std::panic::catch_unwind;
 
 use childminder::cli::childminder::{Invocation, parse};
 use childminder::model::outcome::OWN_FAILURE;
@@ -21,7 +22,13 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         Ok(given) => {
             // SAFETY: these are the arguments of main, as the C library passes them.
             let arguments = unsafe { entry::arguments(argc, argv) };
-            carry_out(arguments, given)
+            let carried_out = catch_unwind(|| entry::with_stack(|| carry_out(arguments, given)));
+            match carried_out {
+                Ok(Ok(status)) => status,
+                Ok(Err(error)) => fail(&error, " (RLIMIT_STACK is too low)"),
+                // The panic has said what it is.
+                Err(_) => OWN_FAILURE,
+            }
         }
         Err(error) => fail(&error, ""),
     };
@@ -50,7 +57,7 @@ fn carry_out(arguments: Vec<OsString>, given: Given) -> u8 {
 
 /// Tells a failure of our own on one line, with all its causes, and what to do.
 fn fail(error: &dyn Error, advice: &str) -> u8 {
-    let mut line = format!("childminder: {error}");
+    let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
@@ -60,8 +67,6 @@ fn fail(error: &dyn Error, advice: &str) -> u8 {
         cause = error.source();
     }
     line.push_str(advice);
-    line.push('\n');
-    // If standard error is closed, the status still tells.
-    std::io::stderr().write_all(line.as_bytes()).ok();
+    run::refuse(&line);
     OWN_FAILURE
 }

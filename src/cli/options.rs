@@ -23,7 +23,7 @@ CHILDMINDER_BACKOFF=5s..10m is --backoff 5s..10m.
 
 Exit status: that of CMD; 128+n if signal n killed it; 124 if --timeout ended it; 125 if \
 childminder could not do what was asked, and CMD was not started; 126 or 127 if CMD could not \
-be executed or was not found; 0 when -f ran to its end.
+be executed or was not found; 0 when -f ran to its end, 1 if one of its calls failed or was wrong.
 
 Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000";
 

@@ -4,7 +4,7 @@
 //! still read ours.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -153,12 +153,15 @@ pub enum Event {
         missing: Vec<String>,
     },
     FileUsed {
+        #[serde(serialize_with = "utf8")]
         path: PathBuf,
         #[serde(flatten)]
         file: FileUse,
     },
     Quarantined {
+        #[serde(serialize_with = "utf8")]
         from: PathBuf,
+        #[serde(serialize_with = "utf8")]
         to: PathBuf,
     },
     Neighbours {
@@ -201,6 +204,11 @@ impl Event {
 
 fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(span.as_secs_f64())
+}
+
+/// A path is bytes and JSON is Unicode: what is not UTF-8 is replaced by U+FFFD.
+fn utf8<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 fn opt_seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

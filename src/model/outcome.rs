@@ -9,6 +9,8 @@ use crate::model::text::Escaped;
 
 /// The job returned 0, but lost descendants, and `--on-descendant-loss fail` was given.
 pub const LOSSES: u8 = 1;
+/// A call of `-f` failed, or its answer was wrong.
+pub const CANARY_FAILED: u8 = 1;
 /// `--timeout` ended the job, as timeout(1) says it.
 pub const TIMED_OUT: u8 = 124;
 /// childminder itself could not do what was asked.

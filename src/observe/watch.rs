@@ -35,7 +35,7 @@ const DEAR_IN_A_ROW: u32 = 2;
 const CHEAP_IN_A_ROW: u32 = 3;
 
 /// Room for a few buffers of 2 kB and the standard library.
-const STACK_BYTES: usize = 256 * 1024;
+pub const STACK_BYTES: usize = 256 * 1024;
 
 /// The clocks that the thread reads, which are `sys::clock`'s.
 #[derive(Clone, Copy)]

@@ -5,6 +5,7 @@
 //! thread of its own, so that a filesystem that hangs holds up nobody. childminder-record(5) says what
 //! users and other programs may rely on.
 
+pub mod network;
 pub mod options;
 pub mod read;
 pub mod recorder;

@@ -21,7 +21,7 @@ pub const DEADLINE: Duration = Duration::from_secs(5);
 const QUEUE_MAX: usize = 1024;
 
 /// Room for the header, a batch of rows and the standard library; pages are only used when touched.
-const STACK_BYTES: usize = 256 * 1024;
+pub const STACK_BYTES: usize = 256 * 1024;
 
 /// Makes the cells that all rows of a run have in common.
 pub type MakeBase = Box<dyn Fn() -> Row + Send + Sync>;

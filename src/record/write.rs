@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::model::text::Escaped;
 use crate::model::time::Moment;
+use crate::record::network::network_filesystem;
 use crate::record::row::{Header, Row};
 use crate::record::spool::Spool;
-use crate::record::table::{Patience, Table, Unfit, Unlocked, network_filesystem};
+use crate::record::table::{Patience, Table, Unfit, Unlocked};
 
 /// So long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);

@@ -2,10 +2,10 @@
 
 mod incoming;
 mod tree;
+mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::environment::{self, RUN_ID, Variable};
+use crate::run::live::waiting::Waiting;
 use crate::run::prepare::Files;
 use crate::run::quarantine::Before;
 use crate::run::senders::Senders;
@@ -32,13 +33,10 @@ use crate::sys::signal_probe::SignalProbe;
 use crate::sys::signals::{RawSignal, SignalFd};
 use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
-use crate::sys::{SysError, clock, descriptors, poll, spawn, terminal, wait};
+use crate::sys::{SysError, clock, descriptors, spawn, terminal, wait};
 
 /// So many inputs may wait for the supervisor before no more signals are read ahead of it.
 const PENDING_MAX: usize = 16 * 1024;
-
-/// So many changes of children are taken in before signals are looked at again.
-const CHANGES_MAX: usize = 256;
 
 /// See [`World`].
 pub(super) struct Live {
@@ -65,8 +63,7 @@ pub(super) struct Live {
     refusals: BTreeSet<String>,
     is_blindness_told: bool,
     pending: VecDeque<Input>,
-    /// More children may have changed than one round takes in.
-    has_more_changes: bool,
+    waiting: Waiting,
     /// From the first start on.
     witness: Option<Witness>,
     observation: Observation,
@@ -124,7 +121,7 @@ impl Live {
             refusals: BTreeSet::new(),
             is_blindness_told: false,
             pending: VecDeque::new(),
-            has_more_changes: false,
+            waiting: Waiting::default(),
             witness: None,
             observation: job.observation.clone(),
             quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
@@ -146,36 +143,6 @@ impl Live {
         self.quarantine = log.with_extension("quarantine");
     }
 
-    fn try_wait(&mut self, deadline: Option<Moment>) -> Result<(), SysError> {
-        let late = self.witness.as_ref().and_then(Witness::next_deadline);
-        let deadline = match self.has_more_changes {
-            true => Some(clock::now()),
-            false => [deadline, late].into_iter().flatten().min(),
-        };
-        let pidfd = self.child.as_ref().map(|child| child.pidfd.as_fd());
-        let deaths = self.witness.as_ref().and_then(Witness::fd);
-        let probe = self.signal_probe.as_ref().map(AsFd::as_fd);
-        let [has_signals, has_ended, has_deaths, has_reports] =
-            poll::wait([Some(self.signals.as_fd()), pidfd, deaths, probe], deadline)?;
-        if let Some(witness) = &mut self.witness {
-            if has_deaths {
-                witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
-            }
-            self.pending.extend(witness.begin_late(clock::now(), &self.tree).map(Input::News));
-        }
-        let mut has_changes = has_ended || self.has_more_changes;
-        if has_signals {
-            has_changes |= self.read_signals()?;
-        }
-        if has_reports {
-            self.read_signal_probe();
-        }
-        if has_changes {
-            self.collect_changes()?;
-        }
-        Ok(())
-    }
-
     fn read_ahead(&mut self) -> Result<(), SysError> {
         if self.read_signals()? { self.collect_changes() } else { Ok(()) }
     }
@@ -192,40 +159,6 @@ impl Live {
             }
         }
         Ok(())
-    }
-
-    /// Takes in what became of children, the job itself last: what its orphans died of is known
-    /// before the job is judged.
-    fn collect_changes(&mut self) -> Result<(), SysError> {
-        let mut job_ended = None;
-        self.has_more_changes = true;
-        for _ in 0..CHANGES_MAX {
-            let waited = wait::look()?;
-            let Waited::Changed(pid, _) = waited else {
-                self.has_more_changes = false;
-                break;
-            };
-            let is_job = self.child.as_ref().is_some_and(|child| child.pid == pid);
-            if let (true, Waited::Changed(_, WaitStatus::Ended(end))) = (is_job, &waited) {
-                self.read_last_signals(*end)?;
-            }
-            let is_stranger = self.tree.is_stranger(pid);
-            let scene = self.examine(pid, &waited);
-            let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
-            if let WaitStatus::Ended(_) = status {
-                self.tree.reaped(pid);
-            }
-            if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
-                witness.reaped(pid, &usage);
-            }
-            if self.child.as_ref().is_some_and(|child| child.pid == pid) {
-                job_ended = job_ended.or(self.job_changed(status, usage, scene));
-            } else if let (WaitStatus::Ended(end), false) = (status, is_stranger) {
-                self.pending.push_back(Input::OrphanEnded(pid, end, usage));
-            }
-        }
-        self.pending.extend(job_ended);
-        self.notice_lost_job()
     }
 
     /// Looks at the scene of the job's end, while it is still a zombie.
@@ -266,17 +199,6 @@ impl Live {
         }
         None
     }
-
-    /// A child that is no longer ours to wait for has ended, and its status went elsewhere.
-    fn notice_lost_job(&mut self) -> Result<(), SysError> {
-        if let Some(child) = &self.child
-            && wait::look_at(child.pid)? == Waited::NoChild
-        {
-            self.child = None;
-            self.pending.push_back(Input::JobLost);
-        }
-        Ok(())
-    }
 }
 
 impl World for Live {
@@ -314,6 +236,7 @@ impl World for Live {
         };
         match spawn::spawn(&self.program, &setting) {
             Ok(child) => {
+                self.waiting.begin_attempt();
                 if let Some(witness) = &mut self.witness {
                     witness.follow(child.pid);
                 }
@@ -341,8 +264,7 @@ impl World for Live {
             _ => Ok(()),
         };
         if let Err(error) = taken_in {
-            // Only want of memory gets us here: the loop asks again, and the job goes on.
-            debug_assert!(false, "{error}: {}", error.source);
+            self.failed(&error);
         }
         self.pending.pop_front().unwrap_or(Input::Woken)
     }

@@ -19,21 +19,24 @@ mod witness;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::diagnose;
 use crate::model::event::Event;
-use crate::model::process::RunId;
+use crate::model::outcome::{OWN_FAILURE, Termination};
+use crate::model::process::{Pid, RunId};
 use crate::model::signal::Signal;
 use crate::model::text::{Escaped, ShellQuoted};
 use crate::model::time::Moment;
-use crate::model::verdict::VerdictKind;
+use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
 use crate::plan::{JobPlan, LogTarget, RunPlan, Work};
 use crate::run::live::Live;
 use crate::run::prepare::Files;
 use crate::run::sinks::Sinks;
-use crate::sink::SinkError;
 use crate::sink::log_file::{LogFile, LogName};
+use crate::sink::{SinkError, console};
 use crate::supervisor::{Action, AttemptContext, Input, Outcome, Supervisor, Target};
 use crate::sys::entry::Given;
 use crate::sys::signals::SignalFd;
@@ -117,6 +120,11 @@ pub trait World {
 ///
 /// Something could not be prepared; nothing was started, and nothing is left behind.
 pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
+    panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload_as_str().unwrap_or("unknown reason");
+        console::say_of_panic(&format!("internal error at {at}: {}", Escaped(reason)));
+    }));
     // Without a directory that can be named the record does without.
     let began_in = plan.record.as_ref().and_then(|_| std::env::current_dir().ok());
     if let Some(directory) = &plan.working_directory {
@@ -134,9 +142,9 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let record = recording::sink(plan, ids, began_in, log.file());
             let mut sinks = Sinks::new(log, &plan.log).with_record(record).with_telemetry(told);
             match probe::run(probe, &signals, &mut sinks) {
-                Ok(()) => {
-                    sinks.close((0, true), &signals);
-                    Ok(0)
+                Ok(status) => {
+                    sinks.close((status, status == 0), &signals);
+                    Ok(status)
                 }
                 Err(error) => {
                     sinks.undo();
@@ -185,8 +193,49 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
     }
 }
 
-/// The loop: waits, asks the supervisor, does what it is told.
+/// Says on standard error that nothing was started, and why; waits for a reader for a second at most.
+pub fn refuse(line: &str) {
+    // If standard error is closed, the status still tells.
+    console::say(line).ok();
+    if let Ok(signals) = SignalFd::open() {
+        console::drain(clock::now() + REFUSAL_PATIENCE, &signals);
+    }
+}
+
+/// How long a refusal waits for a reader.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What became of the last attempt, as far as the loop has heard.
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    runs: Option<Pid>,
+    ended: Option<Termination>,
+}
+
+impl Fate {
+    fn note(&mut self, input: &Input) {
+        match input {
+            Input::Spawned(pid) => *self = Fate { runs: Some(*pid), ended: None },
+            Input::JobEnded(end, ..) => *self = Fate { runs: None, ended: Some(*end) },
+            Input::JobLost | Input::SpawnFailed(_) => self.runs = None,
+            _ => {}
+        }
+    }
+}
+
+/// Minds the job. A panic of ours never costs its status: what follows is waited for without the
+/// supervisor.
 fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
+    let mut fate = Fate::default();
+    let minded = catch_unwind(AssertUnwindSafe(|| mind_all(job, world, sinks, &mut fate)));
+    minded.unwrap_or_else(|_| {
+        sinks.complain("internal error: the job is waited for, and not restarted".to_owned());
+        mind_the_rest(job, world, sinks, &mut fate)
+    })
+}
+
+/// The loop: waits, asks the supervisor, does what it is told.
+fn mind_all(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks, fate: &mut Fate) -> Outcome {
     let command = ShellQuoted(&job.command).to_string();
     // The jitter is for restarts only.
     let seed = if job.policy.may_restart() { u64::from_ne_bytes(clock::random()) } else { 0 };
@@ -198,12 +247,23 @@ fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
             Some(answer) => answer,
             // Not even a storm of signals holds up what is due.
             None if deadline.is_some_and(|at| at <= world.now()) => Input::Woken,
-            None => world.wait(deadline),
+            None => {
+                let retry = sinks.next_retry();
+                if retry.is_some_and(|at| at <= world.now()) {
+                    sinks.retry();
+                }
+                world.wait([deadline, sinks.next_retry()].into_iter().flatten().min())
+            }
         };
+        fate.note(&input);
         let mut is_sent = true;
         for action in supervisor.step(world.now(), input) {
             match action {
-                Action::Spawn(attempt) => answers.push_back(world.spawn(attempt)),
+                Action::Spawn(attempt) => {
+                    let answer = world.spawn(attempt);
+                    fate.note(&answer);
+                    answers.push_back(answer);
+                }
                 Action::Send(to, signal) => is_sent = told(world.send(to, signal, None), sinks),
                 Action::Forward(signal, value) => {
                     is_sent = told(world.send(Target::Job, signal, value), sinks);
@@ -217,6 +277,51 @@ fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
             }
         }
     }
+}
+
+/// Waits for a job that runs, without the supervisor: requests to stop are passed on, with `-c` it is
+/// continued, and nothing else is done.
+fn mind_the_rest(
+    job: &JobPlan,
+    world: &mut impl World,
+    sinks: &mut Sinks,
+    fate: &mut Fate,
+) -> Outcome {
+    while let Some(pid) = fate.runs {
+        let input = catch_unwind(AssertUnwindSafe(|| world.wait(None))).unwrap_or(Input::Woken);
+        fate.note(&input);
+        match input {
+            Input::Signal(received) if received.info.signal.asks_to_stop() => {
+                let sent = world.send(Target::Job, received.info.signal, None);
+                told(sent, sinks);
+            }
+            Input::JobStopped(_) if job.policy.continue_stopped => {
+                told(world.send(Target::Job, Signal::CONT, None), sinks);
+            }
+            Input::JobEnded(Termination::Exited(status), ..) => {
+                sinks.publish(&Event::Exited { pid, status });
+            }
+            Input::JobEnded(Termination::Signaled { signal, .. }, ..) => {
+                sinks.publish(&Event::Signaled { pid, signal });
+            }
+            _ => {}
+        }
+    }
+    let fact = match fate.ended {
+        Some(end) => format!("the job {end}; childminder failed and did not judge it"),
+        None => "childminder failed before the job ran".to_owned(),
+    };
+    let verdict = Verdict {
+        kind: if fate.ended.is_some_and(Termination::is_success) {
+            VerdictKind::Success
+        } else {
+            VerdictKind::Unknown
+        },
+        confidence: Confidence::Possible,
+        evidence: vec![Evidence { fact, source: "waitid(2)", quality: Quality::Exact }],
+    };
+    sinks.publish(&Event::Judged(verdict.clone()));
+    Outcome { exit_status: fate.ended.map_or(OWN_FAILURE, Termination::exit_status), verdict }
 }
 
 /// Reports a refusal of the kernel; returns whether there was none.
@@ -237,4 +342,90 @@ fn run_id() -> RunId {
 fn log_name(command: &str) -> LogName {
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     LogName { command: command.to_owned(), host, pid: nix::unistd::getpid().as_raw() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::policy::Policy;
+    use crate::model::usage::ResourceUsage;
+    use crate::plan::{LogFormat, LogPlan, LogTarget, Observation};
+
+    /// A world that panics where a script says so.
+    struct Scripted {
+        inputs: VecDeque<Option<Input>>,
+        spawned: u32,
+    }
+
+    impl World for Scripted {
+        fn now(&self) -> Moment {
+            Moment(Duration::ZERO)
+        }
+
+        fn spawn(&mut self, _: AttemptContext) -> Input {
+            self.spawned += 1;
+            Input::Spawned(Pid(7))
+        }
+
+        fn wait(&mut self, _: Option<Moment>) -> Input {
+            self.inputs.pop_front().expect("the script goes on").expect("a fault of the test's own")
+        }
+
+        fn send(&mut self, _: Target, _: Signal, _: Option<i32>) -> Result<(), SysError> {
+            Ok(())
+        }
+
+        fn look(&mut self) -> Input {
+            panic!("a fault of the test's own")
+        }
+    }
+
+    /// Minds a scripted job with a restart policy; returns the outcome and the log.
+    fn minded(inputs: Vec<Option<Input>>) -> (Outcome, String) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let target = LogTarget::Directory(dir.path().to_owned());
+        let plan = LogPlan { target, format: LogFormat::Text, delete_on_success: false };
+        let name = LogName { command: "job".into(), host: "h".into(), pid: 1 };
+        let log = LogFile::open(&plan, &name).expect("a log");
+        let path = log.file().expect("a file").to_owned();
+        let job = JobPlan {
+            command: vec!["job".into()],
+            input: None,
+            output: None,
+            error: None,
+            append: false,
+            directory: None,
+            policy: Policy::default(),
+            observation: Observation::default(),
+        };
+        let mut world = Scripted { inputs: inputs.into(), spawned: 0 };
+        let outcome = mind(&job, &mut world, &mut Sinks::new(log, &plan));
+        assert_eq!(world.spawned, 1, "never a second copy");
+        (outcome, std::fs::read_to_string(path).expect("the log"))
+    }
+
+    fn ended(end: Termination) -> Option<Input> {
+        Some(Input::JobEnded(end, ResourceUsage::default(), Box::default()))
+    }
+
+    #[test]
+    fn a_panic_while_the_job_runs_leaves_it_minded() {
+        let killed = Termination::Signaled { signal: Signal::KILL, core_dumped: false };
+        let (outcome, log) = minded(vec![Some(Input::Woken), None, None, ended(killed)]);
+        assert_eq!((outcome.exit_status, outcome.verdict.kind), (137, VerdictKind::Unknown));
+        assert!(log.contains("internal error: the job is waited for"), "{log}");
+        assert!(log.contains("child 7 terminated by signal 9 (SIGKILL)"), "{log}");
+    }
+
+    #[test]
+    fn a_panic_after_the_job_has_ended_does_not_cost_its_status() {
+        let (outcome, log) = minded(vec![ended(Termination::Exited(3))]);
+        assert_eq!(outcome.exit_status, 3);
+        assert!(
+            log.contains("verdict: unknown (possible): the job exited with status 3;"),
+            "{log}"
+        );
+        let (outcome, _) = minded(vec![ended(Termination::Exited(0))]);
+        assert_eq!((outcome.exit_status, outcome.verdict.kind), (0, VerdictKind::Success));
+    }
 }

@@ -12,9 +12,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::model::event::Event;
+use crate::model::outcome::CANARY_FAILED;
 use crate::model::shared::lock;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
@@ -23,7 +25,7 @@ use crate::probe;
 use crate::run::senders::{NoJob, Senders};
 use crate::run::sinks::Sinks;
 use crate::sys::signals::SignalFd;
-use crate::sys::{SysError, clock, poll, terminal, wait};
+use crate::sys::{SysError, clock, poll, terminal, threads, wait};
 
 /// How often the progress bar is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(200);
@@ -31,31 +33,50 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(200);
 /// After a call that failed, the next one waits: a full disk is not freed by asking faster.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How often the calls are looked at besides when their thread wakes us: an eventfd can fail.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Room for the buffers of `file`; all else is on the heap.
+const STACK_BYTES: usize = 256 * 1024;
+
 /// One call that ended.
 struct Call {
     function: Function,
     answer: io::Result<String>,
     took: Duration,
+    /// The processor that it ended on.
+    cpu: Option<u32>,
 }
 
-/// Runs the function until its time is up or a signal of `--stop-on` comes.
-pub(super) fn run(plan: &ProbePlan, signals: &SignalFd, sinks: &mut Sinks) -> Result<(), SysError> {
+/// Runs the function until its time is up or a signal of `--stop-on` comes; returns the exit status.
+pub(super) fn run(plan: &ProbePlan, signals: &SignalFd, sinks: &mut Sinks) -> Result<u8, SysError> {
     let end = clock::now() + plan.span;
-    sinks.publish(&Event::Trapped { signals: Signal::trappable().collect() });
-    let mut watch = Watch { plan, signals, sinks, senders: Senders::new(), end, calls: 0 };
-    let bar = watch.progress_bar();
-    let result = if plan.function == Function::Sleep {
-        watch.calls = 1;
-        watch.sleep(&bar)
-    } else {
-        watch.work(&bar)
+    let worker = match plan.function {
+        Function::Sleep => None,
+        function => Some(Worker::start(function, end)?),
     };
+    sinks.publish(&Event::Trapped { signals: Signal::trappable().collect() });
+    let senders = Senders::new();
+    let has_failed = false;
+    let mut watch = Watch { plan, signals, sinks, senders, end, calls: 0, failures: 0, has_failed };
+    let bar = watch.progress_bar();
+    match worker {
+        None => {
+            watch.calls = 1;
+            watch.sleep(&bar);
+        }
+        Some((worker, calls)) => watch.work(worker, &calls, &bar),
+    }
     bar.finish_and_clear();
-    result?;
-    let calls = watch.calls;
+    let (calls, failures) = (watch.calls, watch.failures);
     sinks.publish(&Event::Calls { count: calls });
     sinks.publish(&Event::Usage { pid: None, usage: wait::own_usage(), peaks: None });
-    Ok(())
+    if failures == 0 {
+        return Ok(0);
+    }
+    let word = plan.function.word();
+    sinks.complain(format!("({word}) {failures} call(s) failed or gave a wrong answer"));
+    Ok(CANARY_FAILED)
 }
 
 /// The loop beside the calls.
@@ -66,41 +87,60 @@ struct Watch<'a> {
     senders: Senders,
     end: Moment,
     calls: u64,
+    /// Calls that failed or gave a wrong answer.
+    failures: u64,
+    /// Whether a system call of the loop failed, and that was logged.
+    has_failed: bool,
 }
 
 impl Watch<'_> {
     /// `sleep`: nothing but waiting, and telling what interrupts it.
-    fn sleep(&mut self, bar: &ProgressBar) -> Result<(), SysError> {
+    fn sleep(&mut self, bar: &ProgressBar) {
         while clock::now() < self.end {
             let deadline = self.deadline(bar);
-            let [has_signals] = poll::wait([Some(self.signals.as_fd())], Some(deadline))?;
-            if has_signals && self.take_signals(bar)? {
+            let polled = poll::wait([Some(self.signals.as_fd())], Some(deadline));
+            let [has_signals] = polled.unwrap_or_else(|error| self.cannot_wait(&error));
+            if has_signals && self.take_signals(bar) {
                 break;
             }
             self.draw(bar);
         }
-        Ok(())
     }
 
     /// The five that work.
-    fn work(&mut self, bar: &ProgressBar) -> Result<(), SysError> {
-        let (worker, calls) = Worker::start(self.plan.function, self.end)?;
+    fn work(&mut self, worker: Worker, calls: &Receiver<Call>, bar: &ProgressBar) {
         loop {
-            let deadline = bar_deadline(bar);
-            let [has_signals, has_calls] =
-                poll::wait([Some(self.signals.as_fd()), Some(worker.woken.as_fd())], deadline)?;
+            let deadline = bar_deadline(bar).unwrap_or_else(|| clock::now() + LOOK_EVERY);
+            let fds = [Some(self.signals.as_fd()), Some(worker.woken.as_fd())];
+            let polled = poll::wait(fds, Some(deadline));
+            let [has_signals, has_calls] = polled.unwrap_or_else(|error| self.cannot_wait(&error));
             if has_calls {
                 worker.woken.read().ok();
             }
-            let is_over = self.take_calls(&calls);
-            if has_signals && self.take_signals(bar)? {
+            let is_over = self.take_calls(calls);
+            if has_signals && self.take_signals(bar) {
                 worker.stop();
             }
             self.draw(bar);
             if is_over {
-                return worker.join();
+                if let Err(error) = worker.join() {
+                    self.failures += 1;
+                    self.failed(format!("could not {error}: {}", error.source.desc()));
+                }
+                return;
             }
         }
+    }
+
+    /// A system call of the loop failed, and may fail again at once: the calls go on meanwhile.
+    /// Returns that all is to be looked at.
+    fn cannot_wait<const N: usize>(&mut self, error: &SysError) -> [bool; N] {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            let text = format!("could not {error}: {}; trying again", error.source.desc());
+            self.sinks.publish(&Event::Notice { text });
+        }
+        poll::sleep_until(clock::now() + DRAW_INTERVAL);
+        [true; N]
     }
 
     /// Logs the calls that ended; returns whether no more will come.
@@ -119,9 +159,12 @@ impl Watch<'_> {
         let right = probe::right_answer(call.function);
         let is_right = call.answer.as_ref().is_ok_and(|answer| answer == right);
         self.sinks.publish(&Event::Called { function, took: call.took, is_right });
-        if call.answer.is_ok() && !is_right {
-            let text = format!("({function}) gave a wrong answer: {right} is right");
-            self.sinks.publish(&Event::Notice { text });
+        self.failures += u64::from(!is_right);
+        let cpu = call.cpu.map(|cpu| format!(" on CPU {cpu}")).unwrap_or_default();
+        if let (Ok(answer), false) = (&call.answer, is_right) {
+            self.failed(format!(
+                "({function}) gave a wrong answer{cpu}: {answer} (expected {right})"
+            ));
         }
         match call.answer {
             Ok(answer) => {
@@ -131,16 +174,25 @@ impl Watch<'_> {
                 }
             }
             Err(error) => {
-                let text = format!("({function}) failed: {error}");
-                self.sinks.publish(&Event::Notice { text });
+                self.failed(format!("({function}) failed{cpu}: {error}"));
             }
         }
     }
 
+    /// The first failure is said on standard error as well, at once.
+    fn failed(&mut self, text: String) {
+        match self.failures {
+            1 => self.sinks.complain(text),
+            _ => self.sinks.publish(&Event::Notice { text }),
+        }
+    }
+
     /// Logs what came; returns whether it ends the run.
-    fn take_signals(&mut self, bar: &ProgressBar) -> Result<bool, SysError> {
+    fn take_signals(&mut self, bar: &ProgressBar) -> bool {
         let mut batch = Vec::new();
-        self.signals.read(&mut batch)?;
+        if let Err(error) = self.signals.read(&mut batch) {
+            let _: [bool; 0] = self.cannot_wait(&error);
+        }
         self.senders.begin_batch(clock::now());
         let mut is_stopped = false;
         for raw in batch {
@@ -152,11 +204,14 @@ impl Watch<'_> {
             is_stopped |= self.plan.stop_on.contains(&info.signal);
             if info.signal == Signal::TSTP && !is_stopped && terminal::can_be_continued() {
                 self.sinks.publish(&Event::Suspended);
-                terminal::stop_ourselves()?;
+                if let Err(error) = terminal::stop_ourselves() {
+                    let text = format!("could not {error}: {}", error.source.desc());
+                    self.sinks.publish(&Event::Notice { text });
+                }
                 self.sinks.publish(&Event::Resumed);
             }
         }
-        Ok(is_stopped)
+        is_stopped
     }
 
     fn received(&mut self, info: &SignalInfo, bar: &ProgressBar) {
@@ -230,18 +285,18 @@ impl Worker {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let (sender, calls) = mpsc::channel();
         let (waker, stopped) = (Arc::clone(&woken), Arc::clone(&stop));
-        let thread = thread::Builder::new()
-            .name("probe".into())
-            .spawn(move || {
-                call_until(function, end, &stopped, &sender, &waker);
-                // The queue's end is what the loop waits for; it must be there when it wakes.
-                drop(sender);
-                waker.write(1).ok();
-            })
-            .map_err(|error| SysError {
-                action: "start a thread".into(),
-                source: nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-            })?;
+        let room = threads::check_room(STACK_BYTES as u64 + threads::HEAP_BYTES);
+        let builder = thread::Builder::new().name("probe".into()).stack_size(STACK_BYTES);
+        let work = move || {
+            call_until(function, end, &stopped, &sender, &waker);
+            // The queue's end is what the loop waits for; it must be there when it wakes.
+            drop(sender);
+            waker.write(1).ok();
+        };
+        let thread = room.and_then(|()| builder.spawn(work)).map_err(|error| SysError {
+            action: format!("start a thread ({error})"),
+            source: Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOMEM)),
+        })?;
         Ok((Worker { woken, stop, thread }, calls))
     }
 
@@ -255,7 +310,7 @@ impl Worker {
         // A panic there is ours; it was told on standard error, and ends that thread.
         self.thread.join().map_err(|_| SysError {
             action: "run a built-in function".into(),
-            source: nix::errno::Errno::ECANCELED,
+            source: Errno::ECANCELED,
         })
     }
 }
@@ -278,7 +333,8 @@ fn call_until(
         let answer = probe::call(function, &directory);
         let took = clock::now() - begun;
         let has_failed = answer.is_err();
-        if calls.send(Call { function, answer, took }).is_err() {
+        let cpu = threads::current_cpu();
+        if calls.send(Call { function, answer, took, cpu }).is_err() {
             return;
         }
         waker.write(1).ok();

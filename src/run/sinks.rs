@@ -2,18 +2,26 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::model::event::Event;
 use crate::model::time::Moment;
 use crate::plan::{LogPlan, LogTarget};
 use crate::record::recorder::{Account, DEADLINE};
 use crate::run::telemetry::Shared;
-use crate::sink::console::Console;
+use crate::sink::console::{self, Console};
 use crate::sink::log_file::LogFile;
 use crate::sink::record::Record;
 use crate::sink::{Sink, SinkError, Stamp};
 use crate::sys::clock;
 use crate::sys::signals::SignalFd;
+
+/// How long the end of the run waits for whoever reads the log or standard error.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often lines that wait for a reader are tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
 
 /// All consumers of one run's events.
 pub(super) struct Sinks {
@@ -26,6 +34,8 @@ pub(super) struct Sinks {
     is_log_stdout: bool,
     delete_on_success: bool,
     failures: u64,
+    /// When lines that wait for a reader are tried again.
+    retry_at: Option<Moment>,
 }
 
 impl Sinks {
@@ -39,6 +49,7 @@ impl Sinks {
             is_log_stdout: plan.target == LogTarget::Stdout,
             delete_on_success: plan.delete_on_success,
             failures: 0,
+            retry_at: None,
         }
     }
 
@@ -56,7 +67,34 @@ impl Sinks {
         Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun }
     }
 
+    /// Gives an event to every sink. A panic in one of them costs that event and nothing else.
     pub(super) fn publish(&mut self, event: &Event) {
+        let published = catch_unwind(AssertUnwindSafe(|| self.publish_to_all(event)));
+        self.failures += u64::from(published.is_err());
+        self.retry();
+    }
+
+    /// Returns when [`Sinks::retry`] is due.
+    pub(super) fn next_retry(&self) -> Option<Moment> {
+        self.retry_at
+    }
+
+    /// Tries again to write what waits for a reader.
+    pub(super) fn retry(&mut self) {
+        let is_waiting = self.log.retry() | console::retry();
+        self.retry_at = is_waiting.then(|| clock::now() + RETRY_EVERY);
+    }
+
+    /// Says what is wrong in the log and on standard error.
+    pub(super) fn complain(&mut self, text: String) {
+        if self.console.is_some() {
+            // Standard error is the last place to complain.
+            console::say(&text).ok();
+        }
+        self.publish(&Event::Notice { text });
+    }
+
+    fn publish_to_all(&mut self, event: &Event) {
         let stamp = self.stamp();
         let written = self.log.publish(stamp, event);
         self.note(written);
@@ -86,6 +124,12 @@ impl Sinks {
 
     /// The end of the run, whose exit status is fixed: with `-d` the log of a full success goes.
     pub(super) fn close(mut self, (exit_status, is_full_success): (u8, bool), signals: &SignalFd) {
+        // The status is fixed, whatever fails here.
+        let closed = AssertUnwindSafe(|| self.close_all((exit_status, is_full_success), signals));
+        catch_unwind(closed).ok();
+    }
+
+    fn close_all(&mut self, (exit_status, is_full_success): (u8, bool), signals: &SignalFd) {
         let telemetry = self.telemetry.take();
         if let Some(telemetry) = &telemetry {
             telemetry.borrow_mut().finish(exit_status);
@@ -99,14 +143,21 @@ impl Sinks {
         if let Some(text) = lost {
             self.publish(&Event::Notice { text });
         }
-        if self.delete_on_success && is_full_success {
+        let deadline = clock::now() + PATIENCE;
+        let unread = console::drain(deadline, signals);
+        if unread > 0 && self.console.is_some() {
+            let text = format!("{unread} line(s) could not be written to standard error");
+            self.publish(&Event::Notice { text });
+        }
+        let unwritten = self.log.drain(deadline, signals).max(self.failures);
+        if self.delete_on_success && is_full_success && unwritten == 0 {
             let deleted = self.log.delete();
             self.note(deleted);
         }
-        if self.failures > 1 {
-            let text = format!("in all {} lines could not be written", self.failures);
+        if unwritten > 1 || (unwritten > 0 && self.failures == 0) {
             // Standard error is the last place to complain.
-            Console.say(&text).ok();
+            console::say(&format!("in all {unwritten} line(s) could not be written")).ok();
+            console::drain(deadline, signals);
         }
     }
 
@@ -123,10 +174,10 @@ impl Sinks {
             // Standard error is the last place to complain.
             if self.console.is_some() {
                 if told.as_ref() != Some(&reason) {
-                    Console.say(&format!("{reason}; these rows are nowhere else:")).ok();
+                    console::say(&format!("{reason}; these rows are nowhere else:")).ok();
                     told = Some(reason);
                 }
-                Console.say(&format!("row: {}", line.trim_end())).ok();
+                console::say(&format!("row: {}", line.trim_end())).ok();
             }
             self.publish(&Event::Notice { text });
         }
@@ -144,7 +195,7 @@ impl Sinks {
         if self.failures == 1 {
             let reason = error.source().map(ToString::to_string).unwrap_or_default();
             // Standard error is the last place to complain.
-            Console.say(&format!("could not {error}: {reason}; the job goes on")).ok();
+            console::say(&format!("could not {error}: {reason}; the job goes on")).ok();
         }
     }
 }

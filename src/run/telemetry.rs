@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
 use crate::run::senders::user_name;
 use crate::sink::Stamp;
-use crate::sink::console::Console;
+use crate::sink::console;
 use crate::sink::stats::Stats;
 use crate::sys::signals::SignalFd;
 use crate::sys::{activation, clock, environment, poll};
@@ -29,14 +30,20 @@ use crate::telemetry::site::Site;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{Begin, Telemetry, otlp};
 
-/// Longer than the flush itself: the thread may have to write a file, or may be kept from running.
-const SLACK: Duration = Duration::from_secs(1);
+/// How much longer than the flush itself the thread is waited for: it must be scheduled to say that it
+/// is done.
+const SLACK: Duration = Duration::from_millis(50);
 
 /// The world starts attempts and the sinks see events: both are here, on one thread.
 pub(super) type Shared = Rc<RefCell<Told>>;
 
-/// See the module's documentation.
+/// See the module's documentation. A panic in telemetry ends telemetry, and says so.
 pub(super) struct Told {
+    telemetry: Option<Inside>,
+    news: Vec<String>,
+}
+
+struct Inside {
     plan: TelemetryPlan,
     stats: Arc<Mutex<Stats>>,
     site: Arc<Site>,
@@ -45,11 +52,18 @@ pub(super) struct Told {
     thread: Option<Telemetry>,
     redactor: Redactor,
     has_failed: bool,
+    flush_until: Moment,
 }
 
 /// Prepares what was asked for; no thread is started before the job.
 pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
     let asked = plan.telemetry.as_deref()?;
+    let prepared = catch_unwind(AssertUnwindSafe(|| prepare_inside(plan, asked, run_id)));
+    let news = if prepared.is_err() { vec![NO_TELEMETRY.to_owned()] } else { Vec::new() };
+    Some(Rc::new(RefCell::new(Told { telemetry: prepared.ok(), news })))
+}
+
+fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Inside {
     if asked.web.systemd_socket {
         activation::seal();
     }
@@ -79,7 +93,7 @@ pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
     let begun = clock::now();
     let ourselves = Pid(getpid().as_raw());
     let site = Site::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
-    Some(Rc::new(RefCell::new(Told {
+    Inside {
         plan: asked.clone(),
         stats,
         site: Arc::new(site),
@@ -88,15 +102,68 @@ pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
         thread: None,
         redactor,
         has_failed: false,
-    })))
+        flush_until: begun,
+    }
 }
 
 impl Told {
-    /// Returns the id of the trace, if there is one.
-    pub(super) fn trace_id(&self) -> Option<String> {
-        self.traces.as_ref().map(Traces::trace_id)
+    /// Does something with telemetry, if there is still any.
+    fn contained<T: Default>(&mut self, action: impl FnOnce(&mut Inside) -> T) -> T {
+        let Some(telemetry) = &mut self.telemetry else { return T::default() };
+        let done = catch_unwind(AssertUnwindSafe(|| action(telemetry)));
+        done.unwrap_or_else(|_| {
+            self.telemetry = None;
+            say(NO_TELEMETRY);
+            self.news.push(NO_TELEMETRY.to_owned());
+            T::default()
+        })
     }
 
+    /// Returns the id of the trace, if there is one.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        self.telemetry.as_ref().and_then(|inside| inside.traces.as_ref()).map(Traces::trace_id)
+    }
+
+    /// Begins an attempt, and returns what the job finds in its environment, or finds no more.
+    pub(super) fn begin_attempt(&mut self, attempt: u32) -> Vec<(String, Option<String>)> {
+        self.contained(|inside| inside.begin_attempt(attempt))
+    }
+
+    /// Takes in an event. With the first one about the job the thread starts: the job has begun.
+    pub(super) fn publish(&mut self, stamp: Stamp, event: &Event) {
+        self.contained(|inside| inside.publish(stamp, event));
+    }
+
+    /// Takes what the log shall tell of telemetry.
+    pub(super) fn take_news(&mut self) -> Vec<String> {
+        let mut news = std::mem::take(&mut self.news);
+        news.extend(self.contained(|inside| inside.take_news()));
+        news
+    }
+
+    /// What the observing thread calls with each sample.
+    pub(super) fn on_sample(&self) -> impl Fn(&TreeSample) + Send + Sync + use<> {
+        let stats = self.telemetry.as_ref().map(|inside| Arc::clone(&inside.stats));
+        move |sample| {
+            if let Some(stats) = &stats {
+                lock(stats).sampled(*sample);
+            }
+        }
+    }
+
+    /// The run is over, and its exit status fixed: begins to send what is left.
+    pub(super) fn finish(&mut self, exit_status: u8) {
+        self.contained(|inside| inside.finish(exit_status));
+    }
+
+    /// Waits until all is sent, for a bounded time and no longer than the user has patience:
+    /// another SIGTERM, SIGINT or the like ends it. Returns what was lost, in words.
+    pub(super) fn await_flush(&mut self, signals: &SignalFd) -> Option<String> {
+        self.contained(|inside| inside.await_flush(signals))
+    }
+}
+
+impl Inside {
     /// Hides secrets in what leaves the machine.
     fn hidden<'a>(&self, event: &'a Event) -> Cow<'a, Event> {
         let mut event = Cow::Borrowed(event);
@@ -120,8 +187,7 @@ impl Told {
         event
     }
 
-    /// Begins an attempt, and returns what the job finds in its environment, or finds no more.
-    pub(super) fn begin_attempt(&mut self, attempt: u32) -> Vec<(String, Option<String>)> {
+    fn begin_attempt(&mut self, attempt: u32) -> Vec<(String, Option<String>)> {
         let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
         let traces = self.traces.as_mut();
         let mut variables =
@@ -140,8 +206,7 @@ impl Told {
         variables
     }
 
-    /// Takes in an event. With the first one about the job the thread starts: the job has begun.
-    pub(super) fn publish(&mut self, stamp: Stamp, event: &Event) {
+    fn publish(&mut self, stamp: Stamp, event: &Event) {
         let hidden = self.hidden(event);
         let event = &*hidden;
         lock(&self.stats).apply(stamp, event);
@@ -166,8 +231,7 @@ impl Told {
         }
     }
 
-    /// Takes what the log shall tell of telemetry.
-    pub(super) fn take_news(&self) -> Vec<String> {
+    fn take_news(&self) -> Vec<String> {
         self.thread.as_ref().map(Telemetry::take_news).unwrap_or_default()
     }
 
@@ -188,14 +252,7 @@ impl Told {
         }
     }
 
-    /// What the observing thread calls with each sample.
-    pub(super) fn on_sample(&self) -> impl Fn(&TreeSample) + Send + Sync + use<> {
-        let stats = Arc::clone(&self.stats);
-        move |sample| lock(&stats).sampled(*sample)
-    }
-
-    /// The run is over, and its exit status fixed: begins to send what is left.
-    pub(super) fn finish(&mut self, exit_status: u8) {
+    fn finish(&mut self, exit_status: u8) {
         let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
         let ended = {
             let mut stats = lock(&self.stats);
@@ -207,33 +264,37 @@ impl Told {
             traces.finish(&ended);
         }
         if let Some(thread) = &self.thread {
-            thread.finish(ended, self.traces.as_ref().map(Traces::context));
+            self.flush_until = clock::now() + self.plan.flush_timeout;
+            thread.finish(ended, self.traces.as_ref().map(Traces::context), self.flush_until);
         }
     }
 
-    /// Waits until all is sent, for a bounded time and no longer than the user has patience:
-    /// another SIGTERM, SIGINT or the like ends it. Returns what was lost, in words.
-    pub(super) fn await_flush(&mut self, signals: &SignalFd) -> Option<String> {
+    fn await_flush(&mut self, signals: &SignalFd) -> Option<String> {
         let thread = self.thread.take()?;
-        let deadline = clock::now() + self.plan.flush_timeout + SLACK;
-        let mut batch = Vec::new();
-        while clock::now() < deadline {
+        let deadline = self.flush_until + SLACK;
+        loop {
             let fds = [Some(thread.done().as_fd()), Some(signals.as_fd())];
-            let Ok([is_done, has_signals]) = poll::wait(fds, Some(deadline)) else { break };
-            if is_done {
+            let [is_done, has_signals] = poll::wait(fds, Some(deadline)).unwrap_or_else(|_| {
+                poll::sleep_until(deadline);
+                [false; 2]
+            });
+            if is_done || thread.is_done() {
                 return thread.losses();
             }
-            batch.clear();
-            let has_read = has_signals && signals.read(&mut batch).is_ok();
-            if has_read && batch.iter().any(|raw| raw.signal.asks_to_stop()) {
+            if has_signals && signals.ask_to_stop() {
                 return Some("telemetry was cut short by a signal".to_owned());
             }
+            if clock::now() >= deadline {
+                return Some("telemetry did not end in time".to_owned());
+            }
         }
-        Some("telemetry did not end in time".to_owned())
     }
 }
 
+/// What is said after a panic, whose own words are on standard error by then.
+const NO_TELEMETRY: &str = "no telemetry: internal error; the job goes on";
+
 /// Tells the user something on standard error, which is all that telemetry may do.
 fn say(text: &str) {
-    Console.say(text).ok();
+    console::say(text).ok();
 }

@@ -22,13 +22,13 @@ use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::observe::files::Files;
-use crate::observe::watch::{Clocks, Observed, Onlooker, Watch};
+use crate::observe::watch::{self, Clocks, Observed, Onlooker, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
 use crate::run::oom_counters::OomCounters;
 use crate::sys::reaper::Tree;
-use crate::sys::{clock, proc, proc_events, program};
+use crate::sys::{clock, proc, proc_events, program, threads};
 
 /// Takes a sample in.
 type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
@@ -200,6 +200,7 @@ impl Witness {
     }
 
     fn start_watch(&mut self) -> io::Result<Watch> {
+        threads::check_room(watch::STACK_BYTES as u64 + threads::HEAP_BYTES)?;
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         Watch::start(Observed {
             root: self.root.join("proc"),

@@ -2,17 +2,21 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::model::event::Event;
-use crate::model::time::Seconds;
+use crate::model::time::{Moment, Seconds};
 use crate::plan::{LogFormat, LogPlan, LogTarget};
-use crate::sink::{Sink, SinkError, Stamp};
+use crate::record::network::network_filesystem_of;
+use crate::sink::behind::Behind;
+use crate::sink::outlet::Outlet;
+use crate::sink::{Sink, SinkError, Stamp, console};
+use crate::sys::signals::SignalFd;
+use crate::sys::stream::Stream;
 
 /// So many files of one name are stepped over before we give up: a command, host and pid come
 /// together again only after all pids were used.
@@ -35,13 +39,25 @@ pub struct LogName {
 
 /// An open log.
 pub struct LogFile {
-    out: ManuallyDrop<File>,
+    out: Out,
     /// What was made for it, in order: directories, then the file.
     created: Vec<PathBuf>,
     target: PathBuf,
     format: LogFormat,
     host: String,
     line: String,
+}
+
+/// Where its lines go.
+enum Out {
+    /// A file that was made and not written yet.
+    Fresh(File),
+    /// Standard output, or a file of our own on this machine: written by whoever publishes.
+    Direct(Outlet),
+    /// Standard error, which others write as well.
+    Stderr,
+    /// A file that may keep its writer waiting.
+    Behind(Behind),
 }
 
 #[derive(Serialize)]
@@ -51,7 +67,7 @@ struct JsonLine<'a> {
     host: &'a str,
     message: String,
     #[serde(flatten)]
-    event: &'a Event,
+    event: Option<&'a Event>,
 }
 
 impl LogFile {
@@ -62,16 +78,22 @@ impl LogFile {
     /// The directory cannot be made or written; nothing is left behind.
     pub fn open(plan: &LogPlan, name: &LogName) -> Result<LogFile, SinkError> {
         let (out, created, target) = match &plan.target {
-            LogTarget::Stderr => {
-                (stream(io::stderr().as_fd(), "stderr")?, Vec::new(), "stderr".into())
-            }
+            LogTarget::Stderr => (Out::Stderr, Vec::new(), "stderr".into()),
             LogTarget::Stdout => {
-                (stream(io::stdout().as_fd(), "stdout")?, Vec::new(), "stdout".into())
+                let stream = Stream::of(io::stdout().as_fd()).map_err(|source| SinkError {
+                    action: "write log to",
+                    target: "stdout".into(),
+                    source,
+                })?;
+                (Out::Direct(Outlet::with(stream)), Vec::new(), "stdout".into())
             }
-            LogTarget::Directory(directory) => open_in(directory, name)?,
+            LogTarget::Directory(directory) => {
+                let (file, created, target) = open_in(directory, name)?;
+                (Out::Fresh(file), created, target)
+            }
         };
         Ok(LogFile {
-            out: ManuallyDrop::new(out),
+            out,
             created,
             target,
             format: plan.format,
@@ -107,22 +129,64 @@ impl LogFile {
         remove(&std::mem::take(&mut self.created));
     }
 
+    /// Tries again to write what waits for a reader; returns whether something still waits.
+    pub fn retry(&mut self) -> bool {
+        let Out::Direct(outlet) = &mut self.out else { return false };
+        // What was lost is counted, and said at the end.
+        outlet.retry(io::stdout().as_fd()).ok();
+        outlet.is_waiting()
+    }
+
+    /// Waits until all is written, until the deadline, or until a signal asks us to stop. Returns
+    /// how many lines are not written.
+    pub fn drain(&mut self, deadline: Moment, signals: &SignalFd) -> u64 {
+        match &mut self.out {
+            Out::Fresh(_) => 0,
+            Out::Direct(outlet) => outlet.drain(io::stdout().as_fd(), deadline, signals),
+            Out::Stderr => console::drain(deadline, signals),
+            Out::Behind(behind) => behind.drain(deadline, signals),
+        }
+    }
+
+    fn put(&mut self) -> io::Result<()> {
+        // The job was started by now: it does not wait for the thread.
+        if matches!(self.out, Out::Fresh(_))
+            && let Out::Fresh(file) = std::mem::replace(&mut self.out, Out::Stderr)
+        {
+            let behind = network_filesystem_of(&file).and_then(|_| Behind::start(&file).ok());
+            self.out = match behind {
+                Some(behind) => Out::Behind(behind),
+                None => Out::Direct(Outlet::with(Stream::file(file))),
+            };
+        }
+        let line = self.line.as_bytes();
+        match &mut self.out {
+            Out::Direct(outlet) => outlet.put(io::stdout().as_fd(), line),
+            Out::Fresh(_) | Out::Stderr => console::put(line),
+            Out::Behind(behind) => behind.put(line),
+        }
+    }
+
     fn format_text(&mut self, stamp: Stamp, event: &Event) -> std::fmt::Result {
         let (wall, elapsed) = (stamp.wall, Seconds(stamp.elapsed));
         writeln!(self.line, "{wall} [+{elapsed}]({}): {event}", self.host)
     }
 
-    fn format_json(&mut self, stamp: Stamp, event: &Event) -> Result<(), serde_json::Error> {
-        let line = JsonLine {
+    fn format_json(&mut self, stamp: Stamp, event: &Event) {
+        let mut line = JsonLine {
             time: stamp.wall.rfc3339(),
             elapsed_seconds: stamp.elapsed.as_secs_f64(),
             host: &self.host,
             message: event.to_string(),
-            event,
+            event: Some(event),
         };
-        self.line = serde_json::to_string(&line)?;
+        let whole = serde_json::to_string(&line).or_else(|_| {
+            // A field that JSON cannot hold does not cost the line.
+            line.event = None;
+            serde_json::to_string(&line)
+        });
+        self.line.push_str(&whole.unwrap_or_default());
         self.line.push('\n');
-        Ok(())
     }
 }
 
@@ -132,24 +196,17 @@ impl Sink for LogFile {
             return Ok(());
         }
         self.line.clear();
-        let formatted = match self.format {
-            LogFormat::Text => self.format_text(stamp, event).map_err(io::Error::other),
-            LogFormat::Json => self.format_json(stamp, event).map_err(io::Error::other),
-        };
-        formatted.and_then(|()| self.out.write_all(self.line.as_bytes())).map_err(|source| {
-            SinkError { action: "write log", target: self.target.clone(), source }
+        match self.format {
+            // Memory alone can fail, and that aborts.
+            LogFormat::Text => self.format_text(stamp, event).unwrap_or(()),
+            LogFormat::Json => self.format_json(stamp, event),
+        }
+        self.put().map_err(|source| SinkError {
+            action: "write log",
+            target: self.target.clone(),
+            source,
         })
     }
-}
-
-/// A copy of a standard stream, so that both kinds of log are a file that is ours.
-fn stream(fd: std::os::fd::BorrowedFd<'_>, name: &str) -> Result<File, SinkError> {
-    let copy: io::Result<OwnedFd> = fd.try_clone_to_owned();
-    copy.map(File::from).map_err(|source| SinkError {
-        action: "write log to",
-        target: name.into(),
-        source,
-    })
 }
 
 /// Makes a file of a new name in the directory, which is made if it is missing.

@@ -11,8 +11,10 @@ use crate::model::event::Event;
 use crate::model::text::Escaped;
 use crate::model::time::WallTime;
 
+mod behind;
 pub mod console;
 pub mod log_file;
+mod outlet;
 pub mod record;
 pub mod stats;
 

@@ -12,10 +12,11 @@ use crate::model::signal::Signal;
 use crate::model::time::Seconds;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::{Confidence, Verdict, VerdictKind};
-use crate::record::recorder::{Account, MakeBase, Recorder};
+use crate::record::recorder::{self, Account, MakeBase, Recorder};
 use crate::record::row::{Column, Row, RowEvent, SCHEMA};
 use crate::record::write::Writer;
 use crate::sink::{Sink, SinkError, Stamp};
+use crate::sys::threads;
 
 /// Makes rows and hands them to a thread that it starts with the first one.
 pub struct Record {
@@ -54,7 +55,9 @@ impl Record {
     fn hand_over(&mut self, row: Row) {
         // After the job was started: it does not wait for us.
         if let Some((writer, make_base)) = self.prepared.take() {
-            match Recorder::start(writer, make_base) {
+            let room = recorder::STACK_BYTES as u64 + threads::HEAP_BYTES;
+            let started = threads::check_room(room);
+            match started.and_then(|()| Recorder::start(writer, make_base)) {
                 Ok(recorder) => self.recorder = Some(recorder),
                 Err(error) => {
                     self.account.lost.push((row, format!("central log: no thread: {error}")));
@@ -92,6 +95,8 @@ struct Rows {
     peaks: Option<Peaks>,
     orphans: Option<(u64, ResourceUsage)>,
     calls: Option<u64>,
+    /// Whether a call failed or gave a wrong answer.
+    has_failed_calls: bool,
 }
 
 /// What is known of an attempt.
@@ -148,6 +153,7 @@ impl Rows {
                 self.peaks = higher(self.peaks, *peaks);
             }
             Event::OrphansSummary { count, usage } => self.orphans = Some((*count, *usage)),
+            Event::Called { is_right: false, .. } => self.has_failed_calls = true,
             Event::Calls { count } => self.calls = Some(*count),
             Event::Judged(verdict) => {
                 self.attempt.verdict = Some(verdict.clone());
@@ -188,7 +194,11 @@ impl Rows {
             self.show_attempt(&mut row);
             self.show_end(&mut row);
         } else {
-            row.set(Column::Verdict, VerdictKind::Success.word());
+            let kind = match self.has_failed_calls {
+                true => VerdictKind::ExitNonzero,
+                false => VerdictKind::Success,
+            };
+            row.set(Column::Verdict, kind.word());
             row.show(Column::Confidence, Confidence::Certain);
         }
         row.show(Column::WallSeconds, Seconds(stamp.elapsed));

@@ -5,6 +5,7 @@
 //! stack overflow still hits the kernel's guard and ends us by SIGSEGV.
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::sys::inherited::Inherited;
@@ -52,6 +53,44 @@ fn fill_standard() -> Result<[bool; 3], SysError> {
         check("open /dev/null", fd.into())?;
     }
     Ok(closed)
+}
+
+/// What the supervising thread needs at most, in bytes.
+const STACK_BYTES_MIN: usize = 512 * 1024;
+
+/// The stack that it gets where RLIMIT_STACK allows less.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// Carries out the rest of the program: on a thread with a stack that is large enough where
+/// RLIMIT_STACK (getrlimit(2)) allows the first thread too little. The job has the limit as it was.
+///
+/// # Errors
+///
+/// The limit is too low, and there can be no more threads.
+pub fn with_stack<T: Send>(action: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    if stack_limit() >= STACK_BYTES_MIN {
+        return Ok(action());
+    }
+    let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
+    std::thread::scope(|scope| {
+        let thread = builder.spawn_scoped(scope, action)?;
+        thread.join().map_err(|_| std::io::Error::other("internal error"))
+    })
+}
+
+/// Returns RLIMIT_STACK as the C library has read it at the start, in bytes: that costs no call.
+fn stack_limit() -> usize {
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: the pointer is to memory for one set of attributes.
+    if unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
+        return usize::MAX;
+    }
+    let mut bytes = usize::MAX;
+    // SAFETY: the attributes were made above; the other pointer is to one number.
+    unsafe { libc::pthread_attr_getstacksize(attributes.as_ptr(), &raw mut bytes) };
+    // SAFETY: the attributes were made above, and are not used again.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    bytes
 }
 
 /// Copies the arguments of C's `main`, without the program's own name.

@@ -25,7 +25,9 @@ pub mod reaper;
 pub mod signal_probe;
 pub mod signals;
 pub mod spawn;
+pub mod stream;
 pub mod terminal;
+pub mod threads;
 pub mod wait;
 
 /// A system call that the kernel refused.

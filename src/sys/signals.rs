@@ -142,6 +142,16 @@ impl SignalFd {
     }
 }
 
+impl SignalFd {
+    /// Reads what is pending and returns whether one of those asks us to stop: for the end of the
+    /// run, where nothing else is done with signals.
+    #[must_use]
+    pub fn ask_to_stop(&self) -> bool {
+        let mut batch = Vec::new();
+        self.read(&mut batch).is_ok() && batch.iter().any(|raw| raw.signal.asks_to_stop())
+    }
+}
+
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

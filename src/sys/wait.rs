@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::model::outcome::{WaitStatus, from_wait_status};
+use crate::model::outcome::{Termination, WaitStatus, from_wait_status};
 use crate::model::process::Pid;
+use crate::model::signal::Signal;
 use crate::model::usage::ResourceUsage;
 use crate::sys::SysError;
 
@@ -61,6 +62,27 @@ pub fn take_stop(pid: Pid) -> Result<Waited, SysError> {
 /// As [`look`].
 pub fn take(pid: Pid) -> Result<(Waited, ResourceUsage), SysError> {
     wait(libc::P_PID, pid.0.unsigned_abs(), CHANGES)
+}
+
+/// Reaps that child if it has ended (wait4(2)): for when waitid(2) fails, as in a sandbox that does
+/// not know it. `None` if it has not ended, or if this call fails as well.
+#[must_use]
+pub fn reap(pid: Pid) -> Option<(Termination, ResourceUsage)> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to memory for one value of their type.
+    let reaped = unsafe { libc::wait4(pid.0, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    if reaped != pid.0 {
+        return None;
+    }
+    let end = if libc::WIFSIGNALED(status) {
+        let core_dumped = libc::WCOREDUMP(status);
+        Termination::Signaled { signal: Signal::new(libc::WTERMSIG(status))?, core_dumped }
+    } else {
+        Termination::Exited((libc::WEXITSTATUS(status) & 0xff) as u8)
+    };
+    // SAFETY: it was zeroed, and every bit pattern is an rusage.
+    Some((end, from_rusage(&unsafe { usage.assume_init() })))
 }
 
 /// The raw call: the C library's waitid has no rusage.
@@ -147,6 +169,26 @@ fn from_rusage(usage: &libc::rusage) -> ResourceUsage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a child of the test's own")]
+    #[expect(clippy::zombie_processes, reason = "it is reaped by what is tested")]
+    fn a_child_is_reaped_without_waitid() {
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", "read x; kill -9 $$"]).stdin(std::process::Stdio::piped());
+        let mut shell = shell.spawn().expect("sh starts");
+        let pid = Pid(shell.id().cast_signed());
+        assert_eq!(reap(pid), None, "it waits for a line");
+        drop(shell.stdin.take());
+        let end = loop {
+            if let Some((end, _)) = reap(pid) {
+                break end;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(end, Termination::Signaled { signal: Signal::KILL, core_dumped: false });
+        assert_eq!(reap(pid), None, "once");
+    }
 
     #[test]
     fn a_process_that_is_no_child_of_ours_has_no_status_to_lose() {

@@ -92,7 +92,7 @@ fn derive(what: &str) -> (String, Option<UnixDatagram>) {
         let id = Uuid::new_v5(&INSTANCES, format!("{what}/{slot}").as_bytes()).to_string();
         match hold(&id) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            held => return (id, held.ok()),
+            held => return (id, held.ok().filter(leaves_descriptors)),
         }
     }
     (Uuid::new_v5(&INSTANCES, what.as_bytes()).to_string(), None)
@@ -101,6 +101,12 @@ fn derive(what: &str) -> (String, Option<UnixDatagram>) {
 /// A name that only one process can have, and that goes with it (unix(7), abstract sockets).
 fn hold(id: &str) -> io::Result<UnixDatagram> {
     UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(format!("childminder/{id}"))?)
+}
+
+/// Returns whether the job can still be started: it needs a pidfd, and perhaps its cgroup's files.
+fn leaves_descriptors(held: &UnixDatagram) -> bool {
+    let spare: io::Result<Vec<_>> = (0..3).map(|_| held.try_clone()).collect();
+    spare.is_ok()
 }
 
 fn machine_id() -> Option<String> {

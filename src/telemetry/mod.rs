@@ -26,6 +26,7 @@ mod worker;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use opentelemetry::trace::SpanContext;
@@ -33,9 +34,11 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::model::event::Event;
 use crate::model::shared::lock;
+use crate::model::time::Moment;
 use crate::plan::TelemetryPlan;
 use crate::sink::Stamp;
 use crate::sink::stats::Ended;
+use crate::sys::threads;
 use crate::telemetry::metrics::PIPELINES;
 use crate::telemetry::site::Site;
 use crate::telemetry::traces::SpanQueue;
@@ -43,11 +46,22 @@ use crate::telemetry::traces::SpanQueue;
 /// So many events may wait for the telemetry thread.
 const EVENTS_MAX: usize = 4096;
 
+/// Room for a TLS handshake and the parsers, which go deepest.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// What the thread needs besides: the runtime, TLS, and a snapshot in several formats.
+const HEAP_BYTES: u64 = 16 * 1024 * 1024;
+
 /// An event, and the span that it belongs to.
 struct Note(Stamp, Box<Event>, Option<SpanContext>);
 
 /// The end of the run, and its span.
-struct Finish(Ended, Option<SpanContext>);
+struct Finish {
+    ended: Ended,
+    context: Option<SpanContext>,
+    /// When the program stops waiting.
+    flush_until: Moment,
+}
 
 /// The telemetry thread, as the supervising thread sees it.
 pub struct Telemetry {
@@ -56,6 +70,7 @@ pub struct Telemetry {
     finish: Sender<Finish>,
     dropped: Arc<AtomicU64>,
     done: Arc<EventFd>,
+    thread: JoinHandle<()>,
     site: Arc<Site>,
     news: News,
 }
@@ -102,9 +117,12 @@ impl Telemetry {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(2)
+            .thread_stack_size(STACK_BYTES)
             .build()?;
         let (theirs, signal) = (Arc::clone(&dropped), Arc::clone(&done));
-        std::thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
+        threads::check_room(STACK_BYTES as u64 + HEAP_BYTES)?;
+        let builder = thread::Builder::new().name("telemetry".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
             // A panic in here ends this thread and not the program; then, too, nobody waits for it.
             let _announce = Announce(signal);
             let inbox = Inbox { notes: received, finish: finished, dropped: theirs };
@@ -112,7 +130,7 @@ impl Telemetry {
             // A name that is still looked up must not hold us up.
             runtime.shutdown_background();
         })?;
-        Ok(Telemetry { notes, finish, dropped, done, site, news })
+        Ok(Telemetry { notes, finish, dropped, done, thread, site, news })
     }
 
     /// Passes an event on; if the queue is full it is dropped and counted.
@@ -129,16 +147,22 @@ impl Telemetry {
         std::mem::take(&mut lock(&self.news))
     }
 
-    /// Asks for the final flush.
-    pub fn finish(&self, ended: Ended, context: Option<SpanContext>) {
+    /// Asks for the final flush, which is not waited for longer than until then.
+    pub fn finish(&self, ended: Ended, context: Option<SpanContext>, flush_until: Moment) {
         // It has room for one, and there is one.
-        self.finish.try_send(Finish(ended, context)).ok();
+        self.finish.try_send(Finish { ended, context, flush_until }).ok();
     }
 
     /// Becomes readable when the thread is done.
     #[must_use]
     pub fn done(&self) -> &EventFd {
         &self.done
+    }
+
+    /// Returns whether the thread is done: also where the eventfd could not be written.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Returns what did not reach anybody, as a sentence; `None` if all did.

@@ -66,9 +66,11 @@ impl TextFile {
 
     fn replace(&mut self, ours: &str) -> io::Result<()> {
         let before = match fs::metadata(&self.file) {
-            Ok(meta) if meta.len() > FILE_BYTES_MAX => String::new(),
-            Ok(_) => fs::read_to_string(&self.file).unwrap_or_default(),
-            Err(_) => String::new(),
+            // To open a FIFO waits for its other end, perhaps for ever.
+            Ok(meta) if meta.is_file() && meta.len() <= FILE_BYTES_MAX => {
+                fs::read_to_string(&self.file).unwrap_or_default()
+            }
+            _ => String::new(),
         };
         let (text, written) = merged(&before, ours, &self.written);
         // Its name must not end in .prom, or node_exporter reads it before it is whole.

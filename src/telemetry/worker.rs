@@ -9,8 +9,10 @@ use opentelemetry::trace::SpanContext;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::model::event::Event;
+use crate::model::time::Moment;
 use crate::plan::TelemetryPlan;
 use crate::sink::stats::{Ended, Outcome};
+use crate::sys::clock;
 use crate::telemetry::otlp::{By, Exports};
 use crate::telemetry::served::Served;
 use crate::telemetry::site::Site;
@@ -52,9 +54,9 @@ pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
         plan,
     };
     let served = Served::begin(&worker, news).await;
-    worker.work(&mut inbox).await;
+    let flush_until = worker.work(&mut inbox).await;
     served.end(&worker.warnings).await;
-    worker.flush().await;
+    worker.flush(flush_until).await;
 }
 
 /// What the thread does between the first event and the last.
@@ -68,7 +70,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    async fn work(&mut self, inbox: &mut Inbox) {
+    /// Works until the run is over; returns until when the final flush is waited for.
+    async fn work(&mut self, inbox: &mut Inbox) -> Moment {
         let every = |span: Option<Duration>| {
             let mut ticks = interval(span.unwrap_or(NEVER));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -111,13 +114,14 @@ impl Worker {
     }
 
     /// Takes in what is left, and writes the last records.
-    fn finish(&mut self, finish: Option<Finish>, inbox: &mut Inbox) {
+    fn finish(&mut self, finish: Option<Finish>, inbox: &mut Inbox) -> Moment {
         while let Ok(note) = inbox.notes.try_recv() {
             self.take(note);
         }
-        if let Some(Finish(ended, context)) = finish {
-            self.ended(&ended, context.as_ref());
-        }
+        // Without one, the program has given up telemetry.
+        let Some(Finish { ended, context, flush_until }) = finish else { return clock::now() };
+        self.ended(&ended, context.as_ref());
+        flush_until
     }
 
     fn take(&mut self, Note(stamp, event, context): Note) {
@@ -165,8 +169,8 @@ impl Worker {
     }
 
     /// All that is left to do, at once and within one limit of time.
-    async fn flush(&mut self) {
-        let deadline = Instant::now() + self.plan.flush_timeout;
+    async fn flush(&mut self, until: Moment) {
+        let deadline = Instant::now() + (until - clock::now());
         let (exports, site) = (Arc::clone(&self.exports), Arc::clone(&self.site));
         let (url, warnings) = (self.plan.pushgateway.clone(), Arc::clone(&self.warnings));
         let push = async {

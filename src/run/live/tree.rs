@@ -52,7 +52,7 @@ impl Live {
             }
             self.tell_blindness();
             if let Err(error) = self.collect_changes() {
-                debug_assert!(false, "{error}: {}", error.source);
+                self.failed(&error);
             }
             remaining = Remaining { seen: self.living(), is_gone: self.is_gone() };
         }

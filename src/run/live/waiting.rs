@@ -1,0 +1,186 @@
+//! The wait of the loop: what a failing system call, or a tracer that holds the job, must not do is
+//! make it spin, hang or lose the job's end.
+
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::model::event::Event;
+use crate::model::outcome::WaitStatus;
+use crate::model::scene::Scene;
+use crate::model::time::Moment;
+use crate::run::live::Live;
+use crate::run::witness::Witness;
+use crate::supervisor::Input;
+use crate::sys::wait::Waited;
+use crate::sys::{SysError, clock, poll, wait};
+
+/// At most this many changes of children are taken in before signals are looked at again.
+const CHANGES_MAX: usize = 256;
+
+/// After a system call that failed, nothing is looked at for this long: it may fail again at once.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// After this many failures of waitid(2), the status of a job that has ended counts as lost.
+const FAILURES_MAX: u32 = 50;
+
+/// How often a job whose end waitid(2) does not report is looked at again, besides after SIGCHLD.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What the wait remembers.
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// More children may have changed than one round takes in.
+    has_more_changes: bool,
+    /// A system call failed: until then nothing is looked at.
+    retry_at: Option<Moment>,
+    /// The job has ended and waitid(2) does not say how, for a tracer holds the zombie (ptrace(2)):
+    /// the pidfd stays readable, so it is not waited for. SIGCHLD comes when the tracer lets go.
+    look_again_at: Option<Moment>,
+    /// How often waitid(2) failed after the job had ended.
+    failures: u32,
+    /// Failures that were logged already.
+    logged: Vec<String>,
+}
+
+impl Waiting {
+    pub(super) fn begin_attempt(&mut self) {
+        self.look_again_at = None;
+        self.failures = 0;
+    }
+}
+
+impl Live {
+    /// Waits for the next input. What failed is looked at again after a while.
+    pub(super) fn try_wait(&mut self, deadline: Option<Moment>) -> Result<(), SysError> {
+        let now = clock::now();
+        if let Some(retry_at) = self.waiting.retry_at.take_if(|at| *at > now) {
+            self.waiting.retry_at = Some(retry_at);
+            poll::sleep_until(deadline.map_or(retry_at, |at| at.min(retry_at)));
+            return Ok(());
+        }
+        let was_failing = self.waiting.retry_at.take().is_some();
+        let late = self.witness.as_ref().and_then(Witness::next_deadline);
+        let deadline = match self.waiting.has_more_changes || was_failing {
+            true => Some(now),
+            false => {
+                let others = [deadline, late, self.waiting.look_again_at];
+                others.into_iter().flatten().min()
+            }
+        };
+        let is_held = self.waiting.look_again_at.is_some();
+        let pidfd = self.child.as_ref().filter(|_| !is_held).map(|child| child.pidfd.as_fd());
+        let deaths = self.witness.as_ref().and_then(Witness::fd);
+        let probe = self.signal_probe.as_ref().map(AsFd::as_fd);
+        let polled = poll::wait([Some(self.signals.as_fd()), pidfd, deaths, probe], deadline);
+        // Who cannot ask what is ready looks at all: nothing of it blocks.
+        let [has_signals, has_ended, has_deaths, has_reports] =
+            *polled.as_ref().unwrap_or(&[true; 4]);
+        if let Some(witness) = &mut self.witness {
+            if has_deaths {
+                witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
+            }
+            self.pending.extend(witness.begin_late(clock::now(), &self.tree).map(Input::News));
+        }
+        let mut has_changes = has_ended || self.waiting.has_more_changes || was_failing;
+        has_changes |= self.waiting.look_again_at.take_if(|at| *at <= clock::now()).is_some();
+        let read = match has_signals {
+            true => self.read_signals().map(|has_child_changed| has_changes |= has_child_changed),
+            false => Ok(()),
+        };
+        if has_reports {
+            self.read_signal_probe();
+        }
+        // A signalfd that cannot be read does not keep a job from being reaped.
+        let collected = if has_changes { self.collect_changes() } else { Ok(()) };
+        if has_changes && (has_ended || is_held) && polled.is_ok() && self.child.is_some() {
+            self.not_collected(collected.is_ok());
+        }
+        polled.map(drop).and(read).and(collected)
+    }
+
+    /// The job has ended, and its status was not collected.
+    fn not_collected(&mut self, can_wait: bool) {
+        if can_wait {
+            self.waiting.look_again_at = Some(clock::now() + LOOK_AGAIN_AFTER);
+            return;
+        }
+        self.waiting.failures += 1;
+        if self.waiting.failures >= FAILURES_MAX {
+            self.child = None;
+            self.pending.push_back(Input::JobLost);
+        }
+    }
+
+    /// Logs what failed, once for each kind; it is tried again after a while.
+    pub(super) fn failed(&mut self, error: &SysError) {
+        self.waiting.retry_at = Some(clock::now() + RETRY_AFTER);
+        let text = format!("could not {error}: {}; trying again", error.source.desc());
+        if !self.waiting.logged.contains(&text) {
+            self.waiting.logged.push(text.clone());
+            self.pending.push_back(Input::News(Event::Notice { text }));
+        }
+    }
+
+    /// Takes in what became of children, the job itself last: what its orphans died of is known
+    /// before the job is judged.
+    pub(super) fn collect_changes(&mut self) -> Result<(), SysError> {
+        let mut job_ended = None;
+        let collected = self.collect_into(&mut job_ended);
+        if let (Err(_), None, Some(child)) = (&collected, &job_ended, &self.child)
+            && let Some((end, usage)) = wait::reap(child.pid)
+        {
+            self.tree.reaped(child.pid);
+            job_ended = self.job_changed(WaitStatus::Ended(end), usage, Scene::default());
+        }
+        // Whatever failed meanwhile, the job was reaped.
+        self.pending.extend(job_ended);
+        collected.and_then(|()| self.notice_lost_job())
+    }
+
+    fn collect_into(&mut self, job_ended: &mut Option<Input>) -> Result<(), SysError> {
+        self.waiting.has_more_changes = false;
+        for _ in 0..CHANGES_MAX {
+            let waited = wait::look()?;
+            let Waited::Changed(pid, _) = waited else { return Ok(()) };
+            let is_job = self.child.as_ref().is_some_and(|child| child.pid == pid);
+            if let (true, Waited::Changed(_, WaitStatus::Ended(end))) = (is_job, &waited)
+                && let Err(error) = self.read_last_signals(*end)
+            {
+                // Evidence that cannot be gathered does not cost the status.
+                self.failed(&error);
+            }
+            let is_stranger = self.tree.is_stranger(pid);
+            let examined = catch_unwind(AssertUnwindSafe(|| self.examine(pid, &waited)));
+            let scene = examined.unwrap_or_default();
+            let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
+            if let WaitStatus::Ended(_) = status {
+                self.tree.reaped(pid);
+            }
+            if is_job {
+                let ended = self.job_changed(status, usage, scene);
+                if job_ended.is_none() {
+                    *job_ended = ended;
+                }
+            } else if let (WaitStatus::Ended(end), false) = (status, is_stranger) {
+                self.pending.push_back(Input::OrphanEnded(pid, end, usage));
+            }
+            if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
+                witness.reaped(pid, &usage);
+            }
+        }
+        self.waiting.has_more_changes = true;
+        Ok(())
+    }
+
+    /// A child that is no longer ours to wait for has ended, and its status went elsewhere.
+    fn notice_lost_job(&mut self) -> Result<(), SysError> {
+        if let Some(child) = &self.child
+            && wait::look_at(child.pid)? == Waited::NoChild
+        {
+            self.child = None;
+            self.pending.push_back(Input::JobLost);
+        }
+        Ok(())
+    }
+}
