@@ -128,12 +128,71 @@ pub struct OtlpPlan {
     pub log_queue: usize,
     /// So many go into one export.
     pub log_batch: usize,
+    /// What spans may hold.
+    pub span_limits: SpanLimits,
+    /// What the attributes of a log record may be.
+    pub record_limits: AttributeLimits,
+    /// Which runs are traced.
+    pub sampler: Sampler,
     /// Whether the trace context is passed on to the job.
     pub propagates: bool,
     /// TRACEPARENT and TRACESTATE as we got them.
     pub parent: Option<(String, String)>,
     /// What could not be understood.
     pub warnings: Vec<String>,
+}
+
+impl OtlpPlan {
+    /// Returns an attribute of the resource that was given. The last one of a name holds.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        let pair = self.attributes.iter().rev().find(|(key, _)| key == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+}
+
+/// How many attributes there may be, and how long their texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttributeLimits {
+    /// More are left out.
+    pub count: u32,
+    /// Longer texts are cut, in characters.
+    pub length: Option<usize>,
+}
+
+/// What spans may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanLimits {
+    /// Attributes of a span; the length holds for its events and links as well.
+    pub attributes: AttributeLimits,
+    /// Events of a span.
+    pub events: u32,
+    /// Links of a span.
+    pub links: u32,
+    /// Attributes of an event.
+    pub event_attributes: u32,
+    /// Attributes of a link.
+    pub link_attributes: u32,
+}
+
+/// Which runs are traced (`OTEL_TRACES_SAMPLER`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampler {
+    /// Whether a parent in TRACEPARENT decides, if there is one.
+    pub is_parent_based: bool,
+    /// What else decides.
+    pub choice: Choice,
+}
+
+/// See [`Sampler`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// All.
+    On,
+    /// None.
+    Off,
+    /// This part of them, from 0 to 1, as the bits of an `f64`: plans can be compared.
+    Ratio(u64),
 }
 
 /// How one signal is sent.

@@ -1,18 +1,20 @@
 //! The `OTEL_*` variables, as the OpenTelemetry specification has them.
 //!
-//! Endpoints, headers and compression the exporters read themselves. A bad value is
-//! warned of and passed over, as the specification demands: it never keeps the job from starting.
+//! Endpoints, headers, compression and temporality the exporters read themselves. A bad value is
+//! warned of, with what is used instead, and passed over, as the specification demands: it never keeps the job from starting.
 
 use std::time::Duration;
 
 use crate::model::percent::decoded;
-use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
+use crate::plan::{
+    AttributeLimits, Choice, Credentials, OtlpPlan, Pipeline, Protocol, Sampler, SpanLimits,
+};
 
 /// Returns the plan that the variables ask for; `None` if nothing shall be sent.
 pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan> {
-    // The specification: a variable that is empty is unset.
+    // The specification: a variable that is empty is unset. Blanks are no value either.
     let mut reader = Reader {
-        variable: |name: &str| variable(name).filter(|value| !value.is_empty()),
+        variable: |name: &str| variable(name).filter(|value| !value.trim().is_empty()),
         warnings: Vec::new(),
     };
     if reader.flag("OTEL_SDK_DISABLED") {
@@ -27,13 +29,15 @@ pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan
     }
     let attributes = reader.attributes();
     let from_attributes = || {
-        let name = attributes.iter().find(|(key, _)| key == "service.name");
+        let name = attributes.iter().rev().find(|(key, _)| key == "service.name");
         name.map(|(_, name)| name.clone())
     };
     let service_name = reader.text("OTEL_SERVICE_NAME").or_else(from_attributes);
     let propagators = reader.text("OTEL_PROPAGATORS").unwrap_or_else(|| "tracecontext".into());
     let propagates = propagators.split(',').any(|word| word.trim() == "tracecontext");
     let parent = reader.text("TRACEPARENT").filter(|_| propagates);
+    let (span_limits, record_limits) = (reader.span_limits(), reader.attribute_limits("LOGRECORD"));
+    let sampler = reader.sampler();
     Some(OtlpPlan {
         pipelines,
         service_name,
@@ -45,6 +49,9 @@ pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan
         log_delay: reader.span("OTEL_BLRP_SCHEDULE_DELAY", 1_000),
         log_queue: reader.size("OTEL_BLRP_MAX_QUEUE_SIZE", 2_048),
         log_batch: reader.size("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512),
+        span_limits,
+        record_limits,
+        sampler,
         propagates,
         parent: parent.map(|parent| (parent, reader.text("TRACESTATE").unwrap_or_default())),
         warnings: reader.warnings,
@@ -119,6 +126,11 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
         let credentials = self.credentials(signal);
         let timeout = self.timeout(signal);
+        self.check_compression(signal);
+        self.check_headers(signal);
+        if signal == "METRICS" {
+            self.check_temporality();
+        }
         Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials, timeout })
     }
 
@@ -182,12 +194,141 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         };
         let pairs: Option<Vec<_>> =
             text.split(',').filter(|one| !one.trim().is_empty()).map(pair).collect();
-        pairs.unwrap_or_else(|| {
+        let mut pairs = pairs.unwrap_or_else(|| {
             self.warn(NAME, &text, "not KEY=VALUE,... with %XX for odd bytes; none is taken");
             Vec::new()
+        });
+        pairs.retain(|(_, value)| !value.trim().is_empty());
+        pairs
+    }
+
+    /// A number that may be 0; `None` if it is not set, or bad, which is warned of.
+    fn limit(&mut self, name: &str, instead: &str) -> Option<u32> {
+        let text = self.text(name)?;
+        let limit = text.trim().parse().ok();
+        if limit.is_none() {
+            self.warn(name, &text, &format!("not a number from 0 up; {instead} is used"));
+        }
+        limit
+    }
+
+    /// Of spans (`SPAN`) or of log records; what is not set for these is set for all.
+    fn attribute_limits(&mut self, of: &str) -> AttributeLimits {
+        let mut either = |what: &str, default: &str| {
+            let general = format!("OTEL_{what}");
+            let is_set = self.text(&general).is_some();
+            let instead = if is_set { general.clone() } else { default.to_owned() };
+            let own = self.limit(&format!("OTEL_{of}_{what}"), &instead);
+            own.or_else(|| self.limit(&general, default))
+        };
+        let count = either("ATTRIBUTE_COUNT_LIMIT", "128").unwrap_or(COUNT_DEFAULT);
+        let length = either("ATTRIBUTE_VALUE_LENGTH_LIMIT", "no limit");
+        AttributeLimits { count, length: length.and_then(|length| usize::try_from(length).ok()) }
+    }
+
+    fn span_limits(&mut self) -> SpanLimits {
+        let attributes = self.attribute_limits("SPAN");
+        let mut count = |name: &str| self.limit(name, "128").unwrap_or(COUNT_DEFAULT);
+        SpanLimits {
+            attributes,
+            events: count("OTEL_SPAN_EVENT_COUNT_LIMIT"),
+            links: count("OTEL_SPAN_LINK_COUNT_LIMIT"),
+            event_attributes: count("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT"),
+            link_attributes: count("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT"),
+        }
+    }
+
+    fn sampler(&mut self) -> Sampler {
+        const NAME: &str = "OTEL_TRACES_SAMPLER";
+        let word = self.text(NAME).unwrap_or_else(|| "parentbased_always_on".to_owned());
+        let word = word.trim();
+        let (is_parent_based, own) = match word.strip_prefix("parentbased_") {
+            Some(own) => (true, own),
+            None => (false, word),
+        };
+        let choice = match own {
+            "always_on" => Choice::On,
+            "always_off" => Choice::Off,
+            "traceidratio" => Choice::Ratio(self.ratio().to_bits()),
+            _ => {
+                let known = "always_on, always_off and traceidratio are known, also with \
+                             parentbased_ before them; parentbased_always_on is used";
+                self.warn(NAME, word, known);
+                return Sampler { is_parent_based: true, choice: Choice::On };
+            }
+        };
+        Sampler { is_parent_based, choice }
+    }
+
+    fn ratio(&mut self) -> f64 {
+        const NAME: &str = "OTEL_TRACES_SAMPLER_ARG";
+        let text = self.text(NAME).unwrap_or_default();
+        let ratio = text.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        ratio.unwrap_or_else(|| {
+            self.warn(NAME, &text, "not a ratio from 0 to 1; 1 is used");
+            1.0
         })
     }
+
+    /// The exporter reads it; what it does not know it passes over.
+    fn check_compression(&mut self, signal: &str) {
+        let general = "OTEL_EXPORTER_OTLP_COMPRESSION".to_owned();
+        let is_known =
+            |text: &str| ["gzip", "none"].iter().any(|known| text.eq_ignore_ascii_case(known));
+        for name in [format!("OTEL_EXPORTER_OTLP_{signal}_COMPRESSION"), general] {
+            let Some(text) = self.text(&name) else { continue };
+            if is_known(&text) {
+                return;
+            }
+            let instead = match self.text("OTEL_EXPORTER_OTLP_COMPRESSION") {
+                Some(general) if is_known(&general) => general,
+                _ => "none".to_owned(),
+            };
+            self.warn(&name, &text, &format!("gzip and none are known; {instead} is used"));
+        }
+    }
+
+    fn check_temporality(&mut self) {
+        const NAME: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        let Some(text) = self.text(NAME) else { return };
+        let known = ["cumulative", "delta", "lowmemory"];
+        if !known.iter().any(|known| text.eq_ignore_ascii_case(known)) {
+            self.warn(NAME, &text, "cumulative, delta and lowmemory are known; the first is used");
+        }
+    }
+
+    /// The exporter leaves out bad pairs without a word. The values are secrets, and are not shown.
+    fn check_headers(&mut self, signal: &str) {
+        let name = self.name(signal, "HEADERS");
+        let Some(text) = self.text(&name) else { return };
+        let is_in_name =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_header = |pair: &str| {
+            pair.split_once('=').is_some_and(|(name, value)| {
+                let (name, value) = (name.trim(), decoded(value.trim()));
+                let is_text = |value: String| {
+                    !value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 127)
+                };
+                !name.is_empty() && name.bytes().all(is_in_name) && value.is_some_and(is_text)
+            })
+        };
+        let pairs = text.split(',').map(str::trim).enumerate().filter(|(_, pair)| !pair.is_empty());
+        let bad: Vec<String> = pairs
+            .filter(|(_, pair)| !is_header(pair))
+            .map(|(index, _)| (index + 1).to_string())
+            .collect();
+        if !bad.is_empty() {
+            let what = "not NAME=VALUE with %XX for odd bytes; it is not sent";
+            let text = format!("{name}: header {}: {what}", bad.join(", "));
+            if !self.warnings.contains(&text) {
+                self.warnings.push(text);
+            }
+        }
+    }
 }
+
+/// The specification's default for all counts.
+const COUNT_DEFAULT: u32 = 128;
 
 #[cfg(test)]
 mod tests {
@@ -256,6 +397,76 @@ mod tests {
         assert!(plan.attributes.is_empty());
         // Each once, though some are read for three signals.
         assert_eq!(plan.warnings.len(), 5, "{:?}", plan.warnings);
+    }
+
+    #[test]
+    fn limits_of_a_kind_come_before_those_for_all() {
+        let plan = with(&[
+            ENDPOINT,
+            ("OTEL_ATTRIBUTE_COUNT_LIMIT", "7"),
+            ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "20"),
+            ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "0"),
+            ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "3"),
+            ("OTEL_SPAN_EVENT_COUNT_LIMIT", "-1"),
+        ])
+        .unwrap();
+        assert_eq!(plan.span_limits.attributes, AttributeLimits { count: 7, length: Some(0) });
+        assert_eq!(plan.record_limits, AttributeLimits { count: 3, length: Some(20) });
+        assert_eq!(plan.span_limits.events, COUNT_DEFAULT);
+        let bad = "OTEL_SPAN_EVENT_COUNT_LIMIT=-1: not a number from 0 up; 128 is used";
+        assert_eq!(plan.warnings, [bad]);
+    }
+
+    #[test]
+    fn a_bad_sampler_is_warned_of_once_with_what_is_used_instead() {
+        let always = Sampler { is_parent_based: true, choice: Choice::On };
+        let all = Choice::Ratio(1f64.to_bits());
+        for (word, ratio, expected, warned) in [
+            ("always_off", "", Sampler { is_parent_based: false, choice: Choice::Off }, 0),
+            ("parentbased_traceidratio", "1", Sampler { is_parent_based: true, choice: all }, 0),
+            ("traceidratio", "NaN", Sampler { is_parent_based: false, choice: all }, 1),
+            ("traceidratio", "-1", Sampler { is_parent_based: false, choice: all }, 1),
+            ("traceidratio", "inf", Sampler { is_parent_based: false, choice: all }, 1),
+            ("traceidratio", "", Sampler { is_parent_based: false, choice: all }, 1),
+            ("jaeger_remote", "", always, 1),
+            ("sometimes", "0.5", always, 1),
+        ] {
+            let sampler = ("OTEL_TRACES_SAMPLER", word);
+            let plan = with(&[ENDPOINT, sampler, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).unwrap();
+            assert_eq!(plan.sampler, expected, "{word} {ratio}");
+            assert_eq!(plan.warnings.len(), warned, "{:?}", plan.warnings);
+        }
+    }
+
+    #[test]
+    fn what_the_exporters_pass_over_is_warned_of_without_secrets() {
+        let plan = with(&[
+            ENDPOINT,
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sometimes"),
+            (
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "authorization=Bearer%20x,api key=hush,=hush,y=a%0ahush",
+            ),
+        ])
+        .unwrap();
+        let warnings = plan.warnings.join("|");
+        assert_eq!(plan.warnings.len(), 3, "{warnings}");
+        assert!(warnings.contains("zstd: gzip and none are known; none is used"), "{warnings}");
+        assert!(warnings.contains("HEADERS: header 2, 3, 4:"), "{warnings}");
+        assert!(!warnings.contains("hush"), "{warnings}");
+        let good =
+            [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,")];
+        assert!(with(&[ENDPOINT, good[0], good[1]]).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn what_is_blank_is_unset() {
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=,host.name=%20,a=b");
+        let plan = with(&[ENDPOINT, attributes, ("OTEL_SERVICE_NAME", " ")]).unwrap();
+        assert_eq!(plan.service_name, None);
+        assert_eq!(plan.attributes, [("a".to_owned(), "b".to_owned())]);
+        assert!(with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]).is_none());
     }
 
     #[test]

@@ -19,5 +19,6 @@ pub mod shell;
 pub mod signal;
 pub mod text;
 pub mod time;
+pub mod trace_context;
 pub mod usage;
 pub mod verdict;

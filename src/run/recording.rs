@@ -10,7 +10,7 @@ use nix::unistd::{geteuid, getpid};
 
 use crate::model::process::RunId;
 use crate::model::redact::Redactor;
-use crate::model::shell;
+use crate::model::{shell, trace_context};
 use crate::observe::cgroup::MemoryCgroup;
 use crate::plan::{RunPlan, Work};
 use crate::record::options;
@@ -71,7 +71,8 @@ impl Known {
         show_scheduler(&mut row, &environment);
         let value =
             |name| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-        let given = || value("TRACEPARENT").and_then(trace_id);
+        let given = || value("TRACEPARENT").and_then(trace_context::parse);
+        let given = || given().map(|parent| parent.trace_id);
         if let Some(id) = self.trace_id.as_deref().or_else(given) {
             row.set(Column::TraceId, id);
         }
@@ -256,27 +257,9 @@ fn named(entry: &'static [u8]) -> Option<(&'static str, &'static str)> {
     std::str::from_utf8(entry).ok()?.split_once('=')
 }
 
-/// The trace of a TRACEPARENT: `00-TRACE-SPAN-FLAGS`.
-fn trace_id(text: &str) -> Option<&str> {
-    let id = text.split('-').nth(1)?;
-    let is_id = id.len() == 32
-        && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        && id.bytes().any(|byte| byte != b'0');
-    is_id.then_some(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_trace_is_taken_only_if_it_is_one() {
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(trace_id(&format!("00-{id}-00f067aa0ba902b7-01")), Some(id));
-        for text in ["", "00", "00-xyz-1-01", &format!("00-{}-1-01", "0".repeat(32))] {
-            assert_eq!(trace_id(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn the_batch_system_is_known_by_its_variables() {

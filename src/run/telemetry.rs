@@ -173,14 +173,16 @@ impl Inside {
             _ => return event,
         }
         let hide = |text: &mut String| *text = self.redactor.text(text);
+        // Command lines of senders and descendants have lost the bounds of their words.
+        let hide_blurred = |text: &mut String| *text = self.redactor.blurred(text);
         match event.to_mut() {
             Event::Started { command, .. } => hide(command),
             Event::StartFailed { failure, .. } => hide(&mut failure.step),
             Event::Received(SignalInfo { sender: Sender::Process(sender), .. }) => {
-                sender.command.iter_mut().for_each(hide);
+                sender.command.iter_mut().for_each(hide_blurred);
             }
             Event::Judged(verdict) => {
-                verdict.evidence.iter_mut().for_each(|one| hide(&mut one.fact));
+                verdict.evidence.iter_mut().for_each(|one| hide_blurred(&mut one.fact));
             }
             _ => {}
         }

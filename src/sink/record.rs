@@ -241,12 +241,12 @@ impl Rows {
         row.show(Column::Confidence, verdict.confidence);
         let facts: Vec<&str> = verdict.evidence.iter().map(|one| one.fact.as_str()).collect();
         // Command lines of senders and descendants are quoted there.
-        row.set(Column::Evidence, self.redactor.text(&facts.join("; ")));
+        row.set(Column::Evidence, self.redactor.blurred(&facts.join("; ")));
         if let Some(sender) = attempt.sender() {
             row.show(Column::SenderPid, sender.pid);
             row.show(Column::SenderUid, sender.uid);
             let command = sender.command.as_deref().unwrap_or_default();
-            row.set(Column::SenderCommand, self.redactor.text(command));
+            row.set(Column::SenderCommand, self.redactor.blurred(command));
         }
     }
 }

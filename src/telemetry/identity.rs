@@ -60,16 +60,15 @@ impl Identity {
         let service = plan.otlp.as_ref().and_then(|otlp| otlp.service_name.clone());
         let name = facts.name.or(service).unwrap_or_else(|| executable.clone());
         let machine = machine_id();
-        let (instance, slot) = match &plan.instance {
-            InstanceId::Given(id) => (id.clone(), None),
-            InstanceId::Random => (facts.run_id.clone(), None),
-            InstanceId::Derived => {
-                let namespace = plan.otlp.as_ref().and_then(|otlp| {
-                    let pair = otlp.attributes.iter().find(|(key, _)| key == "service.namespace");
-                    Some(pair?.1.clone())
-                });
+        let attribute = |name: &str| plan.otlp.as_ref().and_then(|otlp| otlp.attribute(name));
+        let (instance, slot) = match (&plan.instance, attribute("service.instance.id")) {
+            (InstanceId::Given(id), _) => (id.clone(), None),
+            (InstanceId::Random, _) => (facts.run_id.clone(), None),
+            (InstanceId::Derived, Some(id)) => (id.to_owned(), None),
+            (InstanceId::Derived, None) => {
+                let namespace = attribute("service.namespace").unwrap_or_default();
                 let machine = machine.as_deref().unwrap_or(&facts.host);
-                derive(&format!("{machine}/{}/{name}", namespace.unwrap_or_default()))
+                derive(&format!("{machine}/{namespace}/{name}"))
             }
         };
         Identity {

@@ -14,6 +14,7 @@ use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerPr
 use crate::model::event::Event;
 use crate::model::process::Sender;
 use crate::model::shared::lock;
+use crate::plan::AttributeLimits;
 use crate::sink::Stamp;
 use crate::telemetry::traces;
 
@@ -100,18 +101,20 @@ pub struct Logs {
     logger: SdkLogger,
     _provider: SdkLoggerProvider,
     queue: Arc<LogQueue>,
+    limits: AttributeLimits,
 }
 
 impl Logs {
     /// Makes it; `capacity` records may wait.
     #[must_use]
-    pub fn new(resource: Resource, capacity: usize) -> Logs {
+    pub fn new(resource: Resource, capacity: usize, limits: AttributeLimits) -> Logs {
         let queue = Arc::new(LogQueue { records: Mutex::default(), capacity, dropped: 0.into() });
         let provider = SdkLoggerProvider::builder()
             .with_resource(resource)
             .with_log_processor(Collector(Arc::clone(&queue)))
             .build();
-        Logs { logger: provider.logger_with_scope(traces::scope()), _provider: provider, queue }
+        let logger = provider.logger_with_scope(traces::scope());
+        Logs { logger, _provider: provider, queue, limits }
     }
 
     /// Returns where records wait.
@@ -143,12 +146,25 @@ impl Logs {
         record.set_timestamp(at);
         record.set_observed_timestamp(at);
         record.set_body(body.into());
-        record.add_attributes(attributes);
+        let count = usize::try_from(self.limits.count).unwrap_or(usize::MAX);
+        let length = self.limits.length.unwrap_or(usize::MAX);
+        let attributes = attributes.into_iter().take(count);
+        record.add_attributes(attributes.map(|(name, value)| (name, cut(value, length))));
         if let Some(context) = context.filter(|context| context.is_valid()) {
             let flags = Some(context.trace_flags());
             record.set_trace_context(context.trace_id(), context.span_id(), flags);
         }
         self.logger.emit(record);
+    }
+}
+
+/// Cuts a text to a number of characters.
+fn cut(value: AnyValue, length: usize) -> AnyValue {
+    match value {
+        AnyValue::String(text) if text.as_str().chars().nth(length).is_some() => {
+            text.as_str().chars().take(length).collect::<String>().into()
+        }
+        other => other,
     }
 }
 

@@ -41,18 +41,16 @@ const LOGS: usize = 2;
 /// What is told of: the job, not ourselves (specification, Resource).
 #[must_use]
 pub fn resource(identity: &Identity, otlp: Option<&OtlpPlan>) -> Resource {
-    let given = otlp.into_iter().flat_map(|otlp| &otlp.attributes);
-    let mut attributes: Vec<KeyValue> =
-        given.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    let given = otlp.map(|otlp| otlp.attributes.as_slice()).unwrap_or_default();
+    // What was derived gives way; in the identity, options and variables were weighed already.
+    let mut attributes =
+        vec![KeyValue::new("host.name", identity.host.clone()), KeyValue::new("os.type", "linux")];
+    attributes.extend(identity.machine.iter().map(|id| KeyValue::new("host.id", id.clone())));
+    attributes.extend(given.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())));
     attributes.extend([
         KeyValue::new("service.name", identity.name.clone()),
         KeyValue::new("service.instance.id", identity.instance.clone()),
-        KeyValue::new("host.name", identity.host.clone()),
-        KeyValue::new("os.type", "linux"),
     ]);
-    if let Some(machine) = &identity.machine {
-        attributes.push(KeyValue::new("host.id", machine.clone()));
-    }
     Resource::builder_empty()
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_attributes(attributes)
@@ -114,7 +112,7 @@ impl Exports {
             .zip(plan)
             .map(|(mut exporter, plan)| {
                 exporter.set_resource(&resource);
-                (exporter, Logs::new(resource.clone(), plan.log_queue))
+                (exporter, Logs::new(resource.clone(), plan.log_queue, plan.record_limits))
             });
         let (records, logs) = match records {
             Some((exporter, logs)) => (Some(Mutex::new((exporter, logs.queue()))), Some(logs)),

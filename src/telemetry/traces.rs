@@ -8,24 +8,27 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::propagation::{Injector, TextMapPropagator};
 use opentelemetry::trace::{
-    Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer,
-    TracerProvider,
+    Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt,
+    TraceFlags, TraceId, Tracer, TracerProvider,
 };
-use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry::{Array, Context, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor};
+use opentelemetry_sdk::trace::{
+    Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor,
+};
 
 use crate::model::event::Event;
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::shared::lock;
 use crate::model::signal::Signal;
+use crate::model::trace_context;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::VerdictKind;
-use crate::plan::{OtlpPlan, TelemetryPlan};
+use crate::plan::{Choice, OtlpPlan, Sampler as SamplerPlan, TelemetryPlan};
 use crate::sink::Stamp;
 use crate::sink::stats::{Ended, Outcome};
 use crate::telemetry::exposition::Exemplar;
@@ -68,18 +71,25 @@ impl SpanQueue {
     }
 }
 
-/// Puts ended spans into the queue.
+/// Puts ended spans into the queue, with attributes of at most that length in characters.
 #[derive(Debug)]
-struct Collector(Arc<SpanQueue>);
+struct Collector {
+    queue: Arc<SpanQueue>,
+    length: Option<usize>,
+}
 
 impl SpanProcessor for Collector {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
-    fn on_end(&self, span: SpanData) {
-        let mut queue = lock(&self.0.spans);
-        if queue.len() >= self.0.capacity {
+    fn on_end(&self, mut span: SpanData) {
+        if let Some(length) = self.length {
+            let events = span.events.events.iter_mut().flat_map(|event| &mut event.attributes);
+            span.attributes.iter_mut().chain(events).for_each(|pair| cut(&mut pair.value, length));
+        }
+        let mut queue = lock(&self.queue.spans);
+        if queue.len() >= self.queue.capacity {
             queue.pop_front();
-            self.0.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.queue.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         queue.push_back(span);
     }
@@ -91,6 +101,37 @@ impl SpanProcessor for Collector {
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }
+}
+
+/// Cuts texts to a number of characters (specification, attribute limits).
+fn cut(value: &mut Value, length: usize) {
+    let cut_text = |text: &mut StringValue| {
+        if let Some((end, _)) = text.as_str().char_indices().nth(length) {
+            *text = text.as_str()[..end].to_owned().into();
+        }
+    };
+    match value {
+        Value::String(text) => cut_text(text),
+        Value::Array(Array::String(texts)) => texts.iter_mut().for_each(cut_text),
+        _ => {}
+    }
+}
+
+fn sampler(plan: SamplerPlan) -> Sampler {
+    let root = match plan.choice {
+        Choice::On => Sampler::AlwaysOn,
+        Choice::Off => Sampler::AlwaysOff,
+        Choice::Ratio(bits) => Sampler::TraceIdRatioBased(f64::from_bits(bits)),
+    };
+    if plan.is_parent_based { Sampler::ParentBased(Box::new(root)) } else { root }
+}
+
+/// Returns the span in TRACEPARENT and TRACESTATE. A state that cannot be read is left out.
+fn remote(parent: &str, state: &str) -> Option<SpanContext> {
+    let parent = trace_context::parse(parent)?;
+    let flags = if parent.is_sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let ids = (TraceId::from_hex(parent.trace_id).ok()?, SpanId::from_hex(parent.span_id).ok()?);
+    Some(SpanContext::new(ids.0, ids.1, flags, true, state.parse().unwrap_or_default()))
 }
 
 /// The spans of one run.
@@ -133,16 +174,6 @@ fn system_time(stamp: Stamp) -> SystemTime {
 /// The two headers of W3C Trace Context, under the names that the propagator asks for.
 struct Carrier([(&'static str, String); 2]);
 
-impl Extractor for Carrier {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.iter().map(|(name, _)| *name).collect()
-    }
-}
-
 impl Injector for Carrier {
     fn set(&mut self, key: &str, value: String) {
         if let Some(entry) = self.0.iter_mut().find(|(name, _)| *name == key) {
@@ -162,9 +193,18 @@ impl Traces {
     ) -> Option<Traces> {
         let otlp = plan.otlp.as_ref().filter(|otlp| otlp.pipelines[0].is_some())?;
         let queue = Arc::new(SpanQueue::new(otlp.span_queue));
+        let limits = otlp.span_limits;
+        let collector = Collector { queue: Arc::clone(&queue), length: limits.attributes.length };
+        // Each is set, or the SDK would read the variables by rules of its own.
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            .with_span_processor(Collector(Arc::clone(&queue)))
+            .with_sampler(sampler(otlp.sampler))
+            .with_max_attributes_per_span(limits.attributes.count)
+            .with_max_events_per_span(limits.events)
+            .with_max_links_per_span(limits.links)
+            .with_max_attributes_per_event(limits.event_attributes)
+            .with_max_attributes_per_link(limits.link_attributes)
+            .with_span_processor(collector)
             .build();
         let tracer = provider.tracer_with_scope(scope());
         let run = begin_run(&tracer, otlp, plan.new_trace, stamp);
@@ -330,18 +370,19 @@ impl Traces {
 
 /// The span of the run: the child of TRACEPARENT or, with `--new-trace`, linked to it.
 fn begin_run(tracer: &SdkTracer, otlp: &OtlpPlan, is_new: bool, stamp: Stamp) -> Span {
-    let (parent, state) = otlp.parent.clone().unwrap_or_default();
-    let carrier = Carrier([("traceparent", parent), ("tracestate", state)]);
-    let given = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+    let given = otlp.parent.as_ref().and_then(|(parent, state)| remote(parent, state));
     let mut builder = SpanBuilder::from_name("childminder run")
         .with_kind(SpanKind::Internal)
         .with_start_time(system_time(stamp));
-    let given_span = given.span().span_context().clone();
-    if is_new && given_span.is_valid() {
-        builder = builder.with_links(vec![Link::with_context(given_span)]);
-    }
     // What is built in a context without a span begins a trace.
-    let parent = if is_new { Context::new() } else { given };
+    let parent = match given {
+        Some(given) if is_new => {
+            builder = builder.with_links(vec![Link::with_context(given)]);
+            Context::new()
+        }
+        Some(given) => Context::new().with_remote_span_context(given),
+        None => Context::new(),
+    };
     tracer.build_with_context(builder, &parent)
 }
 

@@ -2,10 +2,12 @@
 
 use std::process::Command;
 
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
-use crate::collector::{Authority, Collector, Seen, Wire, attribute, hex, traceparent};
+use crate::collector::{Authority, Call, Collector, Seen, Wire, attribute, hex, traceparent};
 use crate::support::{Done, Place, troubles};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -156,6 +158,34 @@ fn what_nobody_can_read_as_a_context_begins_a_new_trace() {
     let (done, seen) = ended(&place, &collector, command);
     assert!(seen.run().parent_span_id.is_empty());
     assert_eq!(done.stdout, format!("{}|\n", traceparent(seen.spans("sh")[0])));
+}
+
+/// "traceparent": version ff is none, digits are small, version 00 has four fields and no more.
+#[test]
+fn a_context_is_continued_by_the_grammar_alone() {
+    for (parent, is_continued) in [
+        (format!("00-{TRACE}-{SPAN}-01"), true),
+        (format!("cc-{TRACE}-{SPAN}-01-what-is-to-come"), true),
+        (format!("ff-{TRACE}-{SPAN}-01"), false),
+        (format!("00-{TRACE}-{SPAN}-01-x"), false),
+        (format!("00-{}-{SPAN}-01", TRACE.to_uppercase()), false),
+        (format!(" 00-{TRACE}-{SPAN}-01"), false),
+        (format!("00-{TRACE}-{}-01", "0".repeat(16)), false),
+    ] {
+        let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+        let mut command = told(&place, &collector, &[], ":");
+        command.env("TRACEPARENT", &parent).env("TRACESTATE", "a=b");
+        let (_, seen) = ended(&place, &collector, command);
+        let run = seen.run();
+        assert_eq!(hex(&run.trace_id) == TRACE, is_continued, "{parent}");
+        assert_eq!(!run.parent_span_id.is_empty(), is_continued, "{parent}");
+        assert_eq!(run.trace_state == "a=b", is_continued, "{parent}");
+        // The record reads it the same.
+        let mut command = place.childminder(["--central-log", "r.csv", "true"]);
+        command.env("TRACEPARENT", &parent);
+        assert_eq!(place.run_command(command).code(), 0);
+        assert_eq!(place.text("r.csv").contains(TRACE), is_continued, "{parent}");
+    }
 }
 
 /// "OTEL_TRACES_SAMPLER=always_off: the job's TRACEPARENT ends in -00."
@@ -338,6 +368,110 @@ fn the_resource_is_the_job() {
             assert!(told("service.instance.id").is_some_and(|id| id.len() == 36));
             assert!(told("host.name").is_some() && told("telemetry.sdk.name").is_some());
             assert_eq!(told("os.type").as_deref(), Some("linux"));
+        }
+    }
+}
+
+/// What is given by a variable comes before what is derived, and blank values are none.
+#[test]
+fn an_attribute_of_the_resource_that_is_given_holds() {
+    let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+    let given = "service.instance.id=i7,host.name=h7,host.id=m7,os.type=other,service.name=%20";
+    for (options, instance) in [(&[][..], "i7"), (&["--instance-id", "typed"], "typed")] {
+        let mut command = told(&place, &collector, options, ":");
+        command.env("OTEL_RESOURCE_ATTRIBUTES", given);
+        let (_, seen) = ended(&place, &collector, command);
+        let resource = seen.resources.last().expect("one");
+        let told = |key: &str| attribute(&resource.attributes, key);
+        assert_eq!(told("service.instance.id").as_deref(), Some(instance));
+        assert_eq!(told("host.name").as_deref(), Some("h7"));
+        assert_eq!(told("host.id").as_deref(), Some("m7"));
+        assert_eq!(told("os.type").as_deref(), Some("other"));
+        assert_eq!(told("service.name").as_deref(), Some("sh"));
+    }
+}
+
+/// "All `OTEL_*` variables of the specification for OTLP, samplers, queues and limits hold"
+#[test]
+fn attributes_are_no_more_and_no_longer_than_their_limits() {
+    let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+    let mut command = told(&place, &collector, &["--record-args"], ": a long word");
+    command.env("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "7");
+    command.env("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3");
+    command.env("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "1");
+    let (_, seen) = ended(&place, &collector, command);
+    let span = seen.spans("sh")[0];
+    let given = attribute(&span.attributes, "process.command_args").expect("the arguments");
+    assert!(given.contains(": a lon") && !given.contains("long"), "{given}");
+    let texts = |span: &Span| {
+        let values = span.attributes.iter().filter_map(|pair| pair.value.clone()?.value);
+        values
+            .filter_map(|value| match value {
+                Value::StringValue(text) => Some(text),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert!(seen.spans.iter().flat_map(texts).all(|text| text.chars().count() <= 7));
+    let end = seen.record("childminder.attempt.end");
+    assert_eq!(end.attributes.len(), 1, "{end:?}");
+    assert_eq!(attribute(&end.attributes, "childminder.verdict").as_deref(), Some("suc"));
+
+    let (place, collector) = (Place::new(), Collector::start(Wire::Grpc));
+    let mut command = told(&place, &collector, &[], ":");
+    command.env("OTEL_ATTRIBUTE_COUNT_LIMIT", "2").env("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5");
+    command.env("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "4");
+    let (_, seen) = ended(&place, &collector, command);
+    assert!(seen.spans.iter().all(|span| span.attributes.len() == 2), "{:#?}", seen.spans);
+    assert!(seen.spans.iter().flat_map(texts).all(|text| text.chars().count() <= 4));
+    assert!(seen.spans.iter().all(|span| span.dropped_attributes_count > 0));
+}
+
+/// A bad value "is warned of" once, and all is sent as if it was not set.
+#[test]
+fn bad_values_are_reported_once_and_the_rest_holds() {
+    let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+    let mut command = told(&place, &collector, &[], ":");
+    command.env("OTEL_TRACES_SAMPLER", "traceidratio").env("OTEL_TRACES_SAMPLER_ARG", "NaN");
+    command.env("OTEL_EXPORTER_OTLP_COMPRESSION", "zip");
+    command.env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "hourly");
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "x-good=1,x bad=hush");
+    command.env("OTEL_ATTRIBUTE_COUNT_LIMIT", "many");
+    let done = place.run_command(command);
+    for (text, count) in [
+        ("OTEL_TRACES_SAMPLER_ARG=NaN: not a ratio from 0 to 1; 1 is used", 1),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION=zip: gzip and none are known; none is used", 1),
+        ("TEMPORALITY_PREFERENCE=hourly: cumulative, delta and lowmemory are known", 1),
+        ("OTEL_EXPORTER_OTLP_HEADERS: header 2:", 1),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT=many: not a number from 0 up; 128 is used", 1),
+        ("hush", 0),
+    ] {
+        assert_eq!(done.stderr.matches(text).count(), count, "{text}: {}", done.stderr);
+    }
+    let seen = collector.seen();
+    assert_eq!(seen.spans.len(), 2, "{done:?}");
+    let has_header = |call: &Call| call.headers.get("x-good").is_some_and(|value| value == "1");
+    assert!(seen.calls.iter().all(has_header), "{:?}", seen.calls);
+}
+
+/// Secrets of an endpoint are nowhere on standard error, with and without a scheme.
+#[test]
+fn secrets_of_an_endpoint_are_not_shown() {
+    for endpoint in [
+        "u:hunter2@127.0.0.1:1",
+        "http://u:hunter2@127.0.0.1:1",
+        "http://u:hun/ter2@127.0.0.1:1",
+        "http://127.0.0.1:1/?api_key=hunter2",
+        "127.0.0.1:1?api_key=hunter2",
+    ] {
+        for protocol in ["http/protobuf", "grpc"] {
+            let place = Place::new();
+            let mut command = place.childminder(["--pushgateway", endpoint, "true"]);
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+            command.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+            let done = place.run_command(command);
+            assert!(!done.stderr.is_empty(), "{endpoint} {protocol}");
+            assert!(!done.stderr.contains("ter2"), "{endpoint} {protocol}: {}", done.stderr);
         }
     }
 }
