@@ -15,15 +15,17 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use crate::files::new_file::NewFile;
 
 /// As many links in a row are followed, at most; the kernel itself follows 40.
 const LINKS_MAX: u32 = 8;
@@ -90,7 +92,8 @@ impl From<Refusal> for io::Error {
         let kind = match refusal {
             Refusal::Owner(_) | Refusal::Link => io::ErrorKind::PermissionDenied,
             Refusal::TooLong(_) => io::ErrorKind::FileTooLarge,
-            Refusal::NotRegular | Refusal::NotDirectory => io::ErrorKind::InvalidInput,
+            Refusal::NotRegular => io::ErrorKind::InvalidInput,
+            Refusal::NotDirectory => io::ErrorKind::NotADirectory,
         };
         io::Error::new(kind, refusal)
     }
@@ -143,14 +146,18 @@ pub fn read_whole(file: &File, bytes_max: u64) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub struct Directory(OwnedFd);
 
+/// O_PATH: to make a file in it takes no permission to list it.
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
+
 impl Directory {
     /// Opens a directory.
     ///
     /// # Errors
     ///
-    /// Of open(2), `NotDirectory` and `Link`.
+    /// Of open(2), and `Link`.
     pub fn open(path: &Path, links: Links) -> io::Result<Directory> {
-        follow(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, links).map(Directory)
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        follow(path, DIRECTORY, links).map(Directory)
     }
 
     /// Makes a directory in this one, or takes the one that is there, and opens it.
@@ -163,8 +170,10 @@ impl Directory {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | GUARDED;
-        let made = openat(&self.0, name, flags, Mode::empty()).map_err(refused)?;
+        let made = match openat(&self.0, name, DIRECTORY | GUARDED, Mode::empty()) {
+            Err(Errno::ENOTDIR) => return Err(Refusal::NotDirectory.into()),
+            other => other?,
+        };
         check_owner(fstat(&made)?.st_uid, owner)?;
         Ok(Directory(made))
     }
@@ -212,7 +221,7 @@ impl Directory {
             match self.create(&name, mode) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
-                Ok(file) => return Ok(NewFile { directory: self, name: Some(name), file }),
+                Ok(file) => return Ok(NewFile::new(self, name, file)),
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
@@ -227,80 +236,42 @@ impl Directory {
         Ok(unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)?)
     }
 
+    /// Moves a file from elsewhere into it (rename(2)), under a name that nothing has.
+    ///
+    /// # Errors
+    ///
+    /// Of rename(2), and `AlreadyExists`.
+    pub fn take(&self, from: &Path, name: &OsStr) -> io::Result<()> {
+        match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => Ok(renameat(AT_FDCWD, from, &self.0, name)?),
+            Err(errno) => Err(errno.into()),
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
     /// Returns what fstat(2) says of the directory itself.
     ///
     /// # Errors
     ///
-    /// Of fstat(2).
+    /// Of fcntl(2) and fstat(2).
     pub fn metadata(&self) -> io::Result<Metadata> {
         File::from(self.0.try_clone()?).metadata()
+    }
+
+    /// Opens the directory once more, for locks and for fsync(2).
+    ///
+    /// # Errors
+    ///
+    /// Of open(2): it may not be readable.
+    pub fn reopen(&self) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.0, ".", flags, Mode::empty())?))
     }
 }
 
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// A file that has no name of its own yet. It is removed if it gets none.
-#[derive(Debug)]
-pub struct NewFile<'a> {
-    directory: &'a Directory,
-    name: Option<OsString>,
-    file: File,
-}
-
-impl NewFile<'_> {
-    /// The file, to be written.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Takes the name from whatever has it (rename(2)); a link of that name is replaced, not
-    /// followed.
-    ///
-    /// # Errors
-    ///
-    /// Of rename(2); the file is removed.
-    pub fn replace(mut self, name: &OsStr) -> io::Result<()> {
-        let Some(temporary) = &self.name else { return Ok(()) };
-        renameat(&self.directory.0, temporary.as_os_str(), &self.directory.0, name)?;
-        self.name = None;
-        Ok(())
-    }
-
-    /// Takes a name that nothing has (link(2)).
-    ///
-    /// # Errors
-    ///
-    /// Of link(2): `AlreadyExists` if something has it. The file is removed.
-    pub fn keep_as(self, name: &OsStr) -> io::Result<()> {
-        let Some(temporary) = &self.name else { return Ok(()) };
-        let directory = &self.directory.0;
-        linkat(directory, temporary.as_os_str(), directory, name, AtFlags::empty())?;
-        // Dropped: the temporary name goes, the other stays.
-        Ok(())
-    }
-}
-
-impl Write for NewFile<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            // Nobody was told of the name; what cannot be removed is an empty or half file.
-            self.directory.remove(name).ok();
-        }
     }
 }
 
@@ -335,7 +306,7 @@ fn follow(path: &Path, flags: OFlag, links: Links) -> io::Result<OwnedFd> {
 
 fn above(base: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let flags = DIRECTORY | OFlag::O_CLOEXEC;
     Ok(openat(base, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?)
 }
 
@@ -374,15 +345,16 @@ fn check_owner(uid: u32, owner: Owner) -> io::Result<()> {
     if is_right { Ok(()) } else { Err(Refusal::Owner(uid).into()) }
 }
 
-/// What open(2) with our flags says of a link, of a socket, and of what is no directory.
+/// What open(2) with our flags says of a link and of a socket.
 fn refused(errno: Errno) -> io::Error {
     match errno {
         Errno::ELOOP => Refusal::Link.into(),
         Errno::ENXIO => Refusal::NotRegular.into(),
-        Errno::ENOTDIR => Refusal::NotDirectory.into(),
         other => other.into(),
     }
 }
+
+mod new_file;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::io::Write;
 
 use childminder::cli::childminder::{Invocation, parse};
 use childminder::model::outcome::OWN_FAILURE;
+use childminder::model::text::Printable;
 use childminder::run;
 use childminder::sys::entry::{self, Given};
 use childminder::sys::environment;
@@ -53,7 +54,7 @@ fn fail(error: &dyn Error, advice: &str) -> u8 {
         cause = error.source();
     }
     line.push_str(advice);
-    line.push('\n');
+    let line = format!("{}\n", Printable(&line));
     // If standard error is closed, the status still tells.
     std::io::stderr().write_all(line.as_bytes()).ok();
     OWN_FAILURE

@@ -23,6 +23,14 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// The plan that such variables ask for.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn otlp_plan_of(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<crate::plan::OtlpPlan> {
+    otel::plan(variable)
+}
+
 /// Makes one line of clap's message, which has its details on lines of their own.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
@@ -97,17 +98,15 @@ fn links_are_followed_only_if_asked_and_trusted() {
     }
     for name in ["directory/self", "directory/self/", "directory/self/.", "directory/up"] {
         Directory::open(&at(name), Links::Trusted).unwrap();
-        let found = Directory::open(&at(name), Links::Refused);
-        assert_eq!(refused_as(found), Some(Refusal::NotDirectory), "{name}");
+        let found = Directory::open(&at(name), Links::Refused).unwrap_err();
+        assert_eq!(found.kind(), io::ErrorKind::NotADirectory, "{name}");
     }
     let found = read(&at("loop"), Owner::Us, Links::Trusted, 10);
     assert_eq!(refused_as(found), Some(Refusal::Link));
     let found = read(&at("dangling"), Owner::Us, Links::Trusted, 10);
     assert_eq!(found.unwrap_err().kind(), io::ErrorKind::NotFound);
-    assert_eq!(
-        refused_as(Directory::open(&at("file"), Links::Trusted)),
-        Some(Refusal::NotDirectory)
-    );
+    let found = Directory::open(&at("file"), Links::Trusted).unwrap_err();
+    assert_eq!(found.kind(), io::ErrorKind::NotADirectory);
 }
 
 #[test]
@@ -173,7 +172,12 @@ fn a_name_is_taken_once() {
     assert_eq!(here.read(OsStr::new("key"), Owner::Us, 10).unwrap(), b"first");
     drop(here.begin(0o600).unwrap());
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing half-done stays");
-    here.remove(OsStr::new("key")).unwrap();
+    here.take(&place.path().join("key"), OsStr::new("other")).unwrap();
+    fs::write(place.path().join("more"), "more").unwrap();
+    let taken = here.take(&place.path().join("more"), OsStr::new("other"));
+    assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    here.remove(OsStr::new("other")).unwrap();
+    assert!(here.reopen().unwrap().metadata().unwrap().is_dir());
     let made = here.make(OsStr::new("inside"), 0o700, Owner::Us).unwrap();
     assert!(made.metadata().unwrap().is_dir());
     here.make(OsStr::new("inside"), 0o700, Owner::Us).expect("it is there already");

@@ -4,7 +4,7 @@
 //! still read ours.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -153,12 +153,15 @@ pub enum Event {
         missing: Vec<String>,
     },
     FileUsed {
+        #[serde(serialize_with = "lossy")]
         path: PathBuf,
         #[serde(flatten)]
         file: FileUse,
     },
     Quarantined {
+        #[serde(serialize_with = "lossy")]
         from: PathBuf,
+        #[serde(serialize_with = "lossy")]
         to: PathBuf,
     },
     Neighbours {
@@ -197,6 +200,11 @@ impl Event {
     pub fn is_for_log(&self) -> bool {
         !matches!(self, Event::Called { .. })
     }
+}
+
+/// JSON has text only: a path of other bytes would cost the whole line.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use crate::model::event::Event;
+use crate::model::text::Printable;
 use crate::sink::{Sink, SinkError, Stamp};
 
 /// Standard error, for the few lines that are worth it.
@@ -17,7 +18,7 @@ impl Console {
     ///
     /// Of write(2): nobody is left to be told.
     pub fn say(&mut self, text: &str) -> io::Result<()> {
-        io::stderr().write_all(format!("childminder: {text}\n").as_bytes())
+        io::stderr().write_all(format!("childminder: {}\n", Printable(text)).as_bytes())
     }
 }
 

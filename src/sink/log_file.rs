@@ -1,7 +1,7 @@
 //! The traditional log: one line for each event, in text or JSON, each written at once by itself.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::files::{Directory, Links};
 use crate::model::event::Event;
+use crate::model::text::{PrintableWriter, is_unprintable, printable_json};
 use crate::model::time::Seconds;
 use crate::plan::{LogFormat, LogPlan, LogTarget};
 use crate::sink::{Sink, SinkError, Stamp};
@@ -36,6 +38,8 @@ pub struct LogName {
 /// An open log.
 pub struct LogFile {
     out: ManuallyDrop<File>,
+    /// The directory of the file, if it is one.
+    directory: Option<Directory>,
     /// What was made for it, in order: directories, then the file.
     created: Vec<PathBuf>,
     target: PathBuf,
@@ -61,19 +65,16 @@ impl LogFile {
     ///
     /// The directory cannot be made or written; nothing is left behind.
     pub fn open(plan: &LogPlan, name: &LogName) -> Result<LogFile, SinkError> {
-        let (out, created, target) = match &plan.target {
-            LogTarget::Stderr => {
-                (stream(io::stderr().as_fd(), "stderr")?, Vec::new(), "stderr".into())
-            }
-            LogTarget::Stdout => {
-                (stream(io::stdout().as_fd(), "stdout")?, Vec::new(), "stdout".into())
-            }
+        let opened = match &plan.target {
+            LogTarget::Stderr => stream(io::stderr().as_fd(), "stderr")?,
+            LogTarget::Stdout => stream(io::stdout().as_fd(), "stdout")?,
             LogTarget::Directory(directory) => open_in(directory, name)?,
         };
         Ok(LogFile {
-            out: ManuallyDrop::new(out),
-            created,
-            target,
+            out: ManuallyDrop::new(opened.file),
+            directory: opened.directory,
+            created: opened.created,
+            target: opened.path,
             format: plan.format,
             host: name.host.clone(),
             line: String::with_capacity(512),
@@ -94,11 +95,11 @@ impl LogFile {
     pub fn delete(&mut self) -> Result<(), SinkError> {
         match self.created.pop() {
             None => Ok(()),
-            Some(file) => fs::remove_file(&file).map_err(|source| SinkError {
-                action: "delete log",
-                target: file,
-                source,
-            }),
+            Some(path) => {
+                let name = path.file_name().unwrap_or_default();
+                let removed = self.directory.as_ref().map_or(Ok(()), |here| here.remove(name));
+                removed.map_err(|source| SinkError { action: "delete log", target: path, source })
+            }
         }
     }
 
@@ -109,7 +110,11 @@ impl LogFile {
 
     fn format_text(&mut self, stamp: Stamp, event: &Event) -> std::fmt::Result {
         let (wall, elapsed) = (stamp.wall, Seconds(stamp.elapsed));
-        writeln!(self.line, "{wall} [+{elapsed}]({}): {event}", self.host)
+        // A newline in a message would forge a line.
+        let mut line = PrintableWriter(&mut self.line);
+        write!(line, "{wall} [+{elapsed}]({}): {event}", self.host)?;
+        self.line.push('\n');
+        Ok(())
     }
 
     fn format_json(&mut self, stamp: Stamp, event: &Event) -> Result<(), serde_json::Error> {
@@ -120,7 +125,7 @@ impl LogFile {
             message: event.to_string(),
             event,
         };
-        self.line = serde_json::to_string(&line)?;
+        self.line = printable_json(&serde_json::to_string(&line)?).into_owned();
         self.line.push('\n');
         Ok(())
     }
@@ -142,18 +147,26 @@ impl Sink for LogFile {
     }
 }
 
+/// What the lines are written to.
+struct Opened {
+    file: File,
+    directory: Option<Directory>,
+    created: Vec<PathBuf>,
+    path: PathBuf,
+}
+
 /// A copy of a standard stream, so that both kinds of log are a file that is ours.
-fn stream(fd: std::os::fd::BorrowedFd<'_>, name: &str) -> Result<File, SinkError> {
+fn stream(fd: std::os::fd::BorrowedFd<'_>, name: &str) -> Result<Opened, SinkError> {
     let copy: io::Result<OwnedFd> = fd.try_clone_to_owned();
-    copy.map(File::from).map_err(|source| SinkError {
-        action: "write log to",
-        target: name.into(),
-        source,
-    })
+    let path = PathBuf::from(name);
+    match copy.map(File::from) {
+        Ok(file) => Ok(Opened { file, directory: None, created: Vec::new(), path }),
+        Err(source) => Err(SinkError { action: "write log to", target: path, source }),
+    }
 }
 
 /// Makes a file of a new name in the directory, which is made if it is missing.
-fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, PathBuf), SinkError> {
+fn open_in(directory: &Path, name: &LogName) -> Result<Opened, SinkError> {
     let fail = |action, source| SinkError { action, target: directory.to_owned(), source };
     let mut created = Vec::new();
     let made = match new_file(directory, name) {
@@ -167,9 +180,9 @@ fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, Path
         other => other,
     };
     match made {
-        Ok((file, path)) => {
+        Ok((here, file, path)) => {
             created.push(path.clone());
-            Ok((file, created, path))
+            Ok(Opened { file, directory: Some(here), created, path })
         }
         Err(source) => {
             remove(&created);
@@ -197,17 +210,17 @@ fn make_directories(directory: &Path, created: &mut Vec<PathBuf>) -> io::Result<
     Ok(())
 }
 
-fn new_file(directory: &Path, name: &LogName) -> io::Result<(File, PathBuf)> {
+fn new_file(directory: &Path, name: &LogName) -> io::Result<(Directory, File, PathBuf)> {
+    let here = Directory::open(directory, Links::Trusted)?;
     let stem = format!("{}-{}-{:06}", file_word(&name.command), file_word(&name.host), name.pid);
     for number in 1..=SAME_NAME_MAX {
         let file = match number {
             1 => format!("{stem}.txt"),
             _ => format!("{stem}-{number}.txt"),
         };
-        let path = directory.join(file);
-        match OpenOptions::new().append(true).create_new(true).open(&path) {
+        match here.create(file.as_ref(), 0o666) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return other.map(|file| (file, path)),
+            other => return other.map(|made| (here, made, directory.join(file))),
         }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "a thousand logs of that name exist"))
@@ -216,7 +229,7 @@ fn new_file(directory: &Path, name: &LogName) -> io::Result<(File, PathBuf)> {
 /// Takes the last part of a command's path, without what is awkward in a file's name.
 fn file_word(text: &str) -> String {
     let base = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let is_safe = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+    let is_safe = |c: char| !is_unprintable(c) && c != char::REPLACEMENT_CHARACTER;
     let mut word: String = base.chars().map(|c| if is_safe(c) { c } else { '_' }).collect();
     while word.len() > COMMAND_BYTES_MAX {
         word.pop();
