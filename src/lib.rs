@@ -22,3 +22,6 @@ pub mod fleet;
 pub mod telemetry;
 
 pub mod run;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
