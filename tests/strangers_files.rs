@@ -86,19 +86,30 @@ fn a_fifo_that_is_fed_is_not_read() {
     assert!(users.is_file(&users.shared("childminder-nightly.prom")));
 }
 
+/// Runs childminder as the victim under a pid that the attacker learns before it starts.
+fn run_after(users: &Users, words: &str, attack: impl FnOnce(u32)) -> Done {
+    let script = format!(
+        "echo $$ > pid.tmp; mv pid.tmp pid; until [ -e go ]; do sleep 0.02; done; exec {} {words}",
+        users.place.file("bin/childminder").display()
+    );
+    let running = users.place.start_command(users.victim("sh", &["-c", &script]));
+    wait_until("the pid is known", || users.shared("pid").exists());
+    let pid = fs::read_to_string(users.shared("pid")).expect("read");
+    attack(pid.trim().parse().expect("a pid"));
+    users.attack(": > go");
+    running.end_without_log()
+}
+
 /// The name of the temporary file could be guessed once: FILE.PID.
 #[test]
 fn names_that_can_be_guessed_are_not_used() {
     let Some(users) = Users::new("temporary names") else { return };
     let precious = users.private("precious", "precious");
-    let script = "i=$0; while [ $i -lt $(($0 + 400)) ]; do \
-        ln -s ../victim/precious childminder-nightly.prom.$i; i=$((i + 1)); done";
-    let next = std::process::id() + 1;
-    users.attack(&script.replace("$0", &next.to_string()));
-    let words = ["-l", "stderr", "--name", "nightly", "--textfile-directory", "."];
-    for _ in 0..5 {
-        job_is_well(&run(&users, &[&words[..], &JOB].concat()));
-    }
+    let words = "-l stderr --name nightly --textfile-directory . sh -c 'echo out; exit 3'";
+    let done = run_after(&users, words, |pid| {
+        users.attack(&format!("ln -s ../victim/precious childminder-nightly.prom.{pid}"));
+    });
+    job_is_well(&done);
     assert_eq!(fs::read_to_string(precious).expect("still there"), "precious");
     assert!(users.is_file(&users.shared("childminder-nightly.prom")));
 }
@@ -170,7 +181,7 @@ fn a_certificate_of_the_web_configuration_is_a_device() {
     assert!(troubles(&done).iter().any(|said| said.contains(line)), "{done:?}");
 }
 
-/// The pid of the victim's childminder is known before it makes the quarantine.
+/// The quarantine is named after the log, and that after the pid.
 #[test]
 fn the_quarantine_is_a_link_or_a_directory_of_somebody_else() {
     for trap in ["mkdir -m 777 mine; ln -s mine NAME", "mkdir -m 777 mine NAME"] {
@@ -180,24 +191,16 @@ fn the_quarantine_is_a_link_or_a_directory_of_somebody_else() {
             [ $CHILDMINDER_ATTEMPT = 2 ] && exit 0; exit 9";
         let options = "-l . --clean-written --restart-on failure --backoff 0..0 --sample 50ms \
             --child-directory ../work";
-        let script = format!(
-            "echo $$ > pid.tmp; mv pid.tmp pid; until [ -e go ]; do sleep 0.02; done; \
-             exec {} {options} sh -c '{job}'",
-            users.place.file("bin/childminder").display()
-        );
-        let running = users.place.start_command(users.victim("sh", &["-c", &script]));
-        wait_until("the pid is known", || users.shared("pid").exists());
-        let pid: u32 =
-            fs::read_to_string(users.shared("pid")).expect("read").trim().parse().expect("a pid");
         let host = nix::unistd::gethostname().expect("a name").to_string_lossy().into_owned();
-        users.attack(&trap.replace("NAME", &format!("sh-{host}-{pid:06}.quarantine")));
-        users.attack(": > go");
-        let done = running.end_without_log();
+        let mut stem = String::new();
+        let done = run_after(&users, &format!("{options} sh -c '{job}'"), |pid| {
+            stem = format!("sh-{host}-{pid:06}");
+            users.attack(&trap.replace("NAME", &format!("{stem}.quarantine")));
+        });
         assert_eq!(done.code(), 0, "{done:?}");
         assert_eq!(fs::read_dir(users.shared("mine")).expect("his").count(), 0);
         assert!(work.join("made").exists());
-        let log = fs::read_to_string(users.shared(&format!("sh-{host}-{pid:06}.txt")));
-        let log = log.expect("a log");
+        let log = fs::read_to_string(users.shared(&format!("{stem}.txt"))).expect("a log");
         assert!(log.contains("made' stays where it is: it "), "{log}");
     }
 }

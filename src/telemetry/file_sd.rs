@@ -225,7 +225,7 @@ impl Shared {
 
     fn read(&self) -> io::Result<Vec<Value>> {
         let text = "it is no JSON list of targets, so it stays as it is";
-        match self.directory.read(&self.name, Owner::Anybody, FILE_BYTES_MAX) {
+        match self.directory.file(&self.name, Owner::Anybody).and_then(|file| whole(&file)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
             // What a crash of the machine may leave of a file.
@@ -250,6 +250,15 @@ impl Shared {
     fn mode(&self) -> Option<u32> {
         let meta = self.directory.file(&self.name, Owner::Us).ok()?.metadata().ok()?;
         Some(meta.mode() & 0o666)
+    }
+}
+
+/// Reads a file that has one name only: with fs.protected_hardlinks=0 another user could have given
+/// a second one, here, to a file that nobody else can reach, and we would publish it.
+fn whole(file: &File) -> io::Result<Vec<u8>> {
+    match file.metadata()?.nlink() {
+        0 | 1 => files::read_whole(file, FILE_BYTES_MAX),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it has more than one name")),
     }
 }
 
@@ -328,6 +337,17 @@ mod tests {
         }
         let nowhere = block_on(announce(Path::new("/nowhere/jobs.json"), 1)).unwrap_err();
         assert_eq!(nowhere.to_string(), "announce the job in /nowhere/jobs.json");
+    }
+
+    #[test]
+    fn a_second_name_of_another_file_is_not_published() {
+        let place = tempfile::tempdir().unwrap();
+        let (private, path) = (place.path().join("private"), place.path().join("jobs.json"));
+        fs::write(&private, "[1]").unwrap();
+        fs::hard_link(&private, &path).unwrap();
+        let error = block_on(announce(&path, 1)).unwrap_err();
+        assert_eq!(error.source.to_string(), "it has more than one name");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[1]");
     }
 
     #[test]
