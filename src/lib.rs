@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 // In reading order, low to high; see "Who may import whom" in ARCHITECTURE.md.
+pub mod files;
 pub mod model;
 
 pub mod diagnose;
@@ -21,3 +22,6 @@ pub mod fleet;
 pub mod telemetry;
 
 pub mod run;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

@@ -10,7 +10,7 @@ use std::panic::catch_unwind;
 
 use childminder::cli::childminder::{Invocation, parse};
 use childminder::model::outcome::OWN_FAILURE;
-use childminder::model::text::Escaped;
+use childminder::model::text::Printable;
 use childminder::run;
 use childminder::sys::entry::{self, Given};
 use childminder::sys::environment;
@@ -40,7 +40,7 @@ fn carry_out(arguments: Vec<OsString>, given: Given) -> u8 {
         Ok(Invocation::Run(plan, warnings)) => {
             for warning in warnings {
                 // The job matters more than a warning that nobody can read.
-                writeln!(std::io::stderr(), "childminder: {}", Escaped(&warning)).ok();
+                writeln!(std::io::stderr(), "childminder: {}", Printable(&warning)).ok();
             }
             match run::run(&plan, given) {
                 Ok(status) => status,
@@ -67,6 +67,6 @@ fn fail(error: &dyn Error, advice: &str) -> u8 {
         cause = error.source();
     }
     line.push_str(advice);
-    run::refuse(&line);
+    run::refuse(&Printable(&line).to_string());
     OWN_FAILURE
 }

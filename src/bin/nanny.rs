@@ -10,6 +10,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use childminder::cli::nanny::{Invocation, parse};
 use childminder::fleet::{self, Screen};
 use childminder::model::outcome::OWN_FAILURE;
+use childminder::model::text::{Guarded, Printable};
 use childminder::question::Question;
 use childminder::sys::entry::{self, Given};
 use childminder::sys::environment;
@@ -45,8 +46,11 @@ fn carry_out(arguments: Vec<OsString>, given: &Given) -> u8 {
 }
 
 fn answer(question: &Question, given: &Given) -> u8 {
-    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout());
-    let status = match fleet::answer(question, given, &mut out, &screen()) {
+    let screen = screen();
+    let out = BufWriter::with_capacity(1 << 16, std::io::stdout());
+    // A record or a log that somebody else wrote must not command the terminal.
+    let mut out = Guarded { out, is_coloured: screen.is_coloured };
+    let status = match fleet::answer(question, given, &mut out, &screen) {
         Ok(status) => status,
         // Whoever read our answer, such as head(1), has enough of it.
         Err(error) if error.is_closed_pipe() => return 0,
@@ -86,7 +90,7 @@ fn fail(error: &dyn Error, advice: &str) -> u8 {
         cause = error.source();
     }
     line.push_str(advice);
-    line.push('\n');
+    let line = format!("{}\n", Printable(&line));
     // If standard error is closed, the status still tells.
     std::io::stderr().write_all(line.as_bytes()).ok();
     OWN_FAILURE

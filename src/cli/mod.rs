@@ -10,3 +10,11 @@ mod variables;
 
 pub use usage::UsageError;
 use usage::one_line;
+
+/// The plan that such variables ask for.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn otlp_plan_of(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<crate::plan::OtlpPlan> {
+    otel::plan(variable)
+}

@@ -53,7 +53,7 @@ pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan
         record_limits,
         sampler,
         propagates,
-        parent: parent.map(|parent| (parent, reader.text("TRACESTATE").unwrap_or_default())),
+        parent: parent.map(|parent| (parent, reader.trace_state())),
         warnings: reader.warnings,
     })
 }
@@ -64,6 +64,13 @@ struct Reader<F> {
 }
 
 impl<F: Fn(&str) -> Option<String>> Reader<F> {
+    /// TRACESTATE goes on to the job and to other machines: one with other characters than the W3C
+    /// allows counts as none.
+    fn trace_state(&self) -> String {
+        let is_allowed = |text: &String| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        self.text("TRACESTATE").filter(is_allowed).unwrap_or_default()
+    }
+
     fn text(&self, name: &str) -> Option<String> {
         (self.variable)(name)
     }

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use crate::files::{self, Links, Owner};
 use crate::fleet::plot::{self, Group};
 use crate::fleet::table::{Column, Table};
 use crate::fleet::{Failure, NOTHING, Screen, note};
@@ -33,6 +34,8 @@ struct Source {
     path: PathBuf,
     machine: String,
     pid: String,
+    /// In a directory that was named, not by its own name.
+    is_found: bool,
 }
 
 pub(super) fn answer(dist: &Dist, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
@@ -89,6 +92,7 @@ fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
             let entry = entry.map_err(|error| failure(path, error))?;
             inside.extend(Source::new(entry.path()));
         }
+        inside.iter_mut().for_each(|source| source.is_found = true);
         inside.sort_by(|one, other| one.path.cmp(&other.path));
         sources.extend(inside);
     }
@@ -114,11 +118,12 @@ impl Source {
             (machine, pid) = (before, first);
         }
         let (machine, pid) = (machine.to_owned(), pid.to_owned());
-        is_number(&pid).then_some(Source { path, machine, pid })
+        is_number(&pid).then_some(Source { path, machine, pid, is_found: false })
     }
 
     fn unnamed(path: &Path) -> Source {
-        Source { path: path.to_owned(), machine: String::new(), pid: String::new() }
+        let (machine, pid) = (String::new(), String::new());
+        Source { path: path.to_owned(), machine, pid, is_found: false }
     }
 }
 
@@ -133,7 +138,12 @@ fn each_call(
     mut take: impl FnMut(Call<'_>) -> io::Result<()>,
 ) -> Result<(), Failure> {
     for source in sources {
-        let mut log = match File::open(&source.path) {
+        // What was named may be a pipe; what was found in a directory must be a file.
+        let opened = match source.is_found {
+            true => files::open(&source.path, Owner::Anybody, Links::Trusted),
+            false => File::open(&source.path),
+        };
+        let mut log = match opened {
             Ok(file) => BufReader::with_capacity(1 << 16, file),
             Err(error) => {
                 note(&format!("skipped {}: {error}", source.path.display()));

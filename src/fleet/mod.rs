@@ -119,6 +119,14 @@ fn note(text: &str) {
     writeln!(io::stderr(), "nanny: {}", Escaped(text)).ok();
 }
 
+/// Reads a log as `why` does; returns what it would show.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn log_lines(text: &[u8]) -> Vec<String> {
+    let story = story::of(text).unwrap_or_default();
+    let events = story.events.into_iter().map(|(at, message)| format!("{at} {message}"));
+    events.chain(story.words).chain(story.peak).chain(story.neighbours).collect()
+}
+
 /// Returns what makes a noun plural.
 fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }

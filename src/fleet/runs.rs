@@ -8,6 +8,7 @@ use crate::fleet::index::{self, Entry, LOST, Rank, Sieve};
 use crate::fleet::presence::{Fate, Here};
 use crate::fleet::table::{Column as Heading, Table};
 use crate::fleet::{Failure, NOTHING, Screen, words};
+use crate::model::text::printable_json;
 use crate::question::{Form as Shown, Runs};
 use crate::record::read::Record;
 use crate::record::row::{Column, Form, Header, Row};
@@ -43,9 +44,9 @@ pub(super) fn answer(runs: &Runs, out: &mut dyn Write, screen: &Screen) -> Resul
     }
     match runs.form {
         Shown::Table => list.table(&entries, out, screen)?,
-        Shown::Json => {
-            list.each(&entries, |row, state| Ok(writeln!(out, "{}", json(row, state))?))?
-        }
+        Shown::Json => list.each(&entries, |row, state| {
+            Ok(writeln!(out, "{}", printable_json(&json(row, state).to_string()))?)
+        })?,
         Shown::Csv => {
             out.write_all(&Header::ours().to_csv_line())?;
             list.each(&entries, |row, _| Ok(out.write_all(&row.to_csv_line())?))?;

@@ -2,9 +2,10 @@
 //! error, and the flight recorder at its highest.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+
+use crate::files::{self, Links, Owner};
 
 /// So many events are shown at most: the last ones.
 const EVENTS_MAX: usize = 40;
@@ -14,6 +15,9 @@ const WORDS_MAX: usize = 20;
 
 /// The longest line that is read whole.
 const LINE_BYTES_MAX: u64 = 1 << 16;
+
+/// A log that is longer is read to here: a sparse file has no end.
+const LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// Beginnings of messages that are told elsewhere, or are of no use here.
 const PASSED_OVER: [&str; 8] = [
@@ -48,12 +52,14 @@ pub struct Story {
 ///
 /// It is not there, or cannot be read.
 pub fn read(log: &Path) -> io::Result<Story> {
-    // Whoever can write the record names the file: it shall not hold us up.
-    let file = File::open(log)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let mut reader = BufReader::with_capacity(1 << 16, file);
+    // Whoever can write the record names the file.
+    let file = files::open(log, Owner::Anybody, Links::Trusted)?;
+    of(file.take(LOG_BYTES_MAX))
+}
+
+/// Reads a log from an open file.
+pub(super) fn of(log: impl Read) -> io::Result<Story> {
+    let mut reader = BufReader::with_capacity(1 << 16, log);
     let mut story = Story::default();
     let mut highest = -1.0;
     let mut line = Vec::new();

@@ -153,15 +153,15 @@ pub enum Event {
         missing: Vec<String>,
     },
     FileUsed {
-        #[serde(serialize_with = "utf8")]
+        #[serde(serialize_with = "lossy")]
         path: PathBuf,
         #[serde(flatten)]
         file: FileUse,
     },
     Quarantined {
-        #[serde(serialize_with = "utf8")]
+        #[serde(serialize_with = "lossy")]
         from: PathBuf,
-        #[serde(serialize_with = "utf8")]
+        #[serde(serialize_with = "lossy")]
         to: PathBuf,
     },
     Neighbours {
@@ -202,13 +202,13 @@ impl Event {
     }
 }
 
-fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(span.as_secs_f64())
+/// JSON has text only: a path of other bytes would cost the whole line.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
-/// A path is bytes and JSON is Unicode: what is not UTF-8 is replaced by U+FFFD.
-fn utf8<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
+fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
 }
 
 fn opt_seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -187,6 +187,15 @@ fn mount(mountinfo: &[u8], version: Version) -> Option<(&[u8], &[u8])> {
 }
 
 /// Reads the number behind a name, in lines of `name number`.
+/// Gives a text to each parser of a file here.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn parse_all(text: &[u8]) {
+    memory_path(text);
+    mount(text, Version::One);
+    mount(text, Version::Two);
+    field(text, b"oom_kill");
+}
+
 pub(super) fn field(text: &[u8], name: &[u8]) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let number = line.strip_prefix(name)?.strip_prefix(b" ")?;

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::files::{Directory, Links, Owner};
 use crate::model::event::Event;
 use crate::model::text::Escaped;
 use crate::observe::files::Files;
@@ -99,7 +100,7 @@ pub(super) fn clean(files: &Files, rules: &Rules<'_>) -> Vec<Event> {
     for (path, _) in written {
         let Some(inside) = created_inside(path, rules) else { continue };
         let to = rules.quarantine.join(inside);
-        told.push(match set_aside(path, &to) {
+        told.push(match set_aside(path, &to, beside(&rules.quarantine)) {
             Ok(()) => Event::Quarantined { from: path.clone(), to },
             Err(error) => {
                 let path = path.to_string_lossy();
@@ -129,15 +130,24 @@ fn created_inside<'a>(path: &'a Path, rules: &Rules<'_>) -> Option<&'a Path> {
     rules.before.inside(path).filter(|_| rules.before.lacks(path))
 }
 
-/// rename(2) alone: a copy to another filesystem could fail half-way.
-fn set_aside(from: &Path, to: &Path) -> io::Result<()> {
-    if let Some(directory) = to.parent() {
-        fs::create_dir_all(directory)?;
+/// The directory of the log, in which `LOG.quarantine/attempt-N` is made.
+fn beside(quarantine: &Path) -> &Path {
+    quarantine.ancestors().nth(2).unwrap_or(Path::new(""))
+}
+
+/// rename(2) alone: a copy to another filesystem could fail half-way. Each directory on the way is
+/// ours, and no link: its name can be guessed, and others may write to the directory of the log.
+fn set_aside(from: &Path, to: &Path, beside: &Path) -> io::Result<()> {
+    let (below, name) = match (to.strip_prefix(beside).ok().and_then(Path::parent), to.file_name())
+    {
+        (Some(below), Some(name)) => (below, name),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    let mut directory = Directory::open(beside, Links::Trusted)?;
+    for part in below.iter() {
+        directory = directory.make(part, 0o777, Owner::Us)?;
     }
-    if fs::symlink_metadata(to).is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    fs::rename(from, to)
+    directory.take(from, name)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use crate::model::event::Event;
 use crate::model::shared::lock;
+use crate::model::text::Printable;
 use crate::model::time::Moment;
 use crate::sink::outlet::Outlet;
 use crate::sink::{Sink, SinkError, Stamp};
@@ -30,7 +31,7 @@ pub(super) fn put(line: &[u8]) -> io::Result<()> {
 ///
 /// See [`Outlet::put`]: nobody else is left to be told.
 pub fn say(text: &str) -> io::Result<()> {
-    put(format!("childminder: {text}\n").as_bytes())
+    put(format!("childminder: {}\n", Printable(text)).as_bytes())
 }
 
 /// As [`say`], for a panic: gives up if this thread is just writing there.

@@ -1,14 +1,16 @@
 //! The traditional log: one line for each event, in text or JSON, each written at once by itself.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::files::{Directory, Links};
 use crate::model::event::Event;
+use crate::model::text::{PrintableWriter, is_unprintable, printable_json};
 use crate::model::time::{Moment, Seconds};
 use crate::plan::{LogFormat, LogPlan, LogTarget};
 use crate::record::network::network_filesystem_of;
@@ -40,6 +42,8 @@ pub struct LogName {
 /// An open log.
 pub struct LogFile {
     out: Out,
+    /// The directory of the file, if it is one.
+    directory: Option<Directory>,
     /// What was made for it, in order: directories, then the file.
     created: Vec<PathBuf>,
     target: PathBuf,
@@ -77,23 +81,24 @@ impl LogFile {
     ///
     /// The directory cannot be made or written; nothing is left behind.
     pub fn open(plan: &LogPlan, name: &LogName) -> Result<LogFile, SinkError> {
-        let (out, created, target) = match &plan.target {
-            LogTarget::Stderr => (Out::Stderr, Vec::new(), "stderr".into()),
+        let (out, directory, created, target) = match &plan.target {
+            LogTarget::Stderr => (Out::Stderr, None, Vec::new(), "stderr".into()),
             LogTarget::Stdout => {
                 let stream = Stream::of(io::stdout().as_fd()).map_err(|source| SinkError {
                     action: "write log to",
                     target: "stdout".into(),
                     source,
                 })?;
-                (Out::Direct(Outlet::with(stream)), Vec::new(), "stdout".into())
+                (Out::Direct(Outlet::with(stream)), None, Vec::new(), "stdout".into())
             }
             LogTarget::Directory(directory) => {
-                let (file, created, target) = open_in(directory, name)?;
-                (Out::Fresh(file), created, target)
+                let Opened { file, directory, created, path } = open_in(directory, name)?;
+                (Out::Fresh(file), Some(directory), created, path)
             }
         };
         Ok(LogFile {
             out,
+            directory,
             created,
             target,
             format: plan.format,
@@ -116,11 +121,11 @@ impl LogFile {
     pub fn delete(&mut self) -> Result<(), SinkError> {
         match self.created.pop() {
             None => Ok(()),
-            Some(file) => fs::remove_file(&file).map_err(|source| SinkError {
-                action: "delete log",
-                target: file,
-                source,
-            }),
+            Some(path) => {
+                let name = path.file_name().unwrap_or_default();
+                let removed = self.directory.as_ref().map_or(Ok(()), |here| here.remove(name));
+                removed.map_err(|source| SinkError { action: "delete log", target: path, source })
+            }
         }
     }
 
@@ -169,7 +174,11 @@ impl LogFile {
 
     fn format_text(&mut self, stamp: Stamp, event: &Event) -> std::fmt::Result {
         let (wall, elapsed) = (stamp.wall, Seconds(stamp.elapsed));
-        writeln!(self.line, "{wall} [+{elapsed}]({}): {event}", self.host)
+        // A newline in a message would forge a line.
+        let mut line = PrintableWriter(&mut self.line);
+        write!(line, "{wall} [+{elapsed}]({}): {event}", self.host)?;
+        self.line.push('\n');
+        Ok(())
     }
 
     fn format_json(&mut self, stamp: Stamp, event: &Event) {
@@ -185,7 +194,7 @@ impl LogFile {
             line.event = None;
             serde_json::to_string(&line)
         });
-        self.line.push_str(&whole.unwrap_or_default());
+        self.line.push_str(&printable_json(&whole.unwrap_or_default()));
         self.line.push('\n');
     }
 }
@@ -209,8 +218,16 @@ impl Sink for LogFile {
     }
 }
 
+/// A log file that was made.
+struct Opened {
+    file: File,
+    directory: Directory,
+    created: Vec<PathBuf>,
+    path: PathBuf,
+}
+
 /// Makes a file of a new name in the directory, which is made if it is missing.
-fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, PathBuf), SinkError> {
+fn open_in(directory: &Path, name: &LogName) -> Result<Opened, SinkError> {
     let fail = |action, source| SinkError { action, target: directory.to_owned(), source };
     let mut created = Vec::new();
     let made = match new_file(directory, name) {
@@ -224,9 +241,9 @@ fn open_in(directory: &Path, name: &LogName) -> Result<(File, Vec<PathBuf>, Path
         other => other,
     };
     match made {
-        Ok((file, path)) => {
+        Ok((here, file, path)) => {
             created.push(path.clone());
-            Ok((file, created, path))
+            Ok(Opened { file, directory: here, created, path })
         }
         Err(source) => {
             remove(&created);
@@ -254,17 +271,17 @@ fn make_directories(directory: &Path, created: &mut Vec<PathBuf>) -> io::Result<
     Ok(())
 }
 
-fn new_file(directory: &Path, name: &LogName) -> io::Result<(File, PathBuf)> {
+fn new_file(directory: &Path, name: &LogName) -> io::Result<(Directory, File, PathBuf)> {
+    let here = Directory::open(directory, Links::Trusted)?;
     let stem = format!("{}-{}-{:06}", file_word(&name.command), file_word(&name.host), name.pid);
     for number in 1..=SAME_NAME_MAX {
         let file = match number {
             1 => format!("{stem}.txt"),
             _ => format!("{stem}-{number}.txt"),
         };
-        let path = directory.join(file);
-        match OpenOptions::new().append(true).create_new(true).open(&path) {
+        match here.create(file.as_ref(), 0o666) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return other.map(|file| (file, path)),
+            other => return other.map(|made| (here, made, directory.join(file))),
         }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "a thousand logs of that name exist"))
@@ -273,7 +290,7 @@ fn new_file(directory: &Path, name: &LogName) -> io::Result<(File, PathBuf)> {
 /// Takes the last part of a command's path, without what is awkward in a file's name.
 fn file_word(text: &str) -> String {
     let base = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let is_safe = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+    let is_safe = |c: char| !is_unprintable(c) && c != char::REPLACEMENT_CHARACTER;
     let mut word: String = base.chars().map(|c| if is_safe(c) { c } else { '_' }).collect();
     while word.len() > COMMAND_BYTES_MAX {
         word.pop();

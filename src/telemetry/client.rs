@@ -1,5 +1,6 @@
 //! The HTTP client of telemetry: for OTLP over HTTP, and for the Pushgateway.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,10 +16,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::files::{self, Links, Owner};
 use crate::plan::Credentials;
 
 /// No answer of a collector is longer.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// The authorities of a whole system take 250 KiB.
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -60,7 +65,8 @@ fn tls(credentials: &Credentials, wants_tls: bool) -> Result<ClientConfig, Strin
         (Some(certificate), Some(key)) => {
             let failed =
                 |error: &dyn std::fmt::Display| format!("client key '{}': {error}", key.display());
-            let parsed = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(&error))?;
+            let text = pem(key).map_err(|error| failed(&error))?;
+            let parsed = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(&error))?;
             let config = builder.with_client_auth_cert(certificates(certificate)?, parsed);
             config.map_err(|error| failed(&error))
         }
@@ -71,9 +77,19 @@ fn tls(credentials: &Credentials, wants_tls: bool) -> Result<ClientConfig, Strin
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("certificate '{}': {error}", path.display());
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))?;
+    let text = pem(path).map_err(|error| failed(&error))?;
+    let found = CertificateDer::pem_slice_iter(&text);
     let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
     if found.is_empty() { Err(failed(&"there is none in the file")) } else { Ok(found) }
+}
+
+/// Reads a file of certificates or a key. It may belong to anybody: the user named it.
+///
+/// # Errors
+///
+/// As for [`files::read`].
+pub fn pem(path: &Path) -> io::Result<Vec<u8>> {
+    files::read(path, Owner::Anybody, Links::Trusted, PEM_BYTES_MAX)
 }
 
 #[async_trait::async_trait]

@@ -4,11 +4,12 @@
 //! Entries of a childminder that is gone without a goodbye are dropped by the next one. A file that
 //! is not ours to change, because it is no list, stays as it is.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,15 +18,17 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::kill;
 use serde_json::{Map, Value, json};
 
+use crate::files::{self, Directory, Links, Owner};
 use crate::model::proc_stat;
+use crate::model::text::Escaped;
 use crate::telemetry::identity::Identity;
 
 /// What is asked for the lock, and how often.
 const LOCK_TRIES: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
-/// More than any file of targets has; it is read into memory.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// More than the targets of one host need. As JSON it takes 32 times as much memory at worst.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The labels by which an entry is known as ours. Prometheus drops `__meta_*` after relabelling.
 const PID: &str = "__meta_childminder_pid";
@@ -42,7 +45,7 @@ pub struct FileSdError {
 
 impl fmt::Display for FileSdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "announce the job in {}", self.path.display())
+        write!(f, "announce the job in {}", Escaped(&self.path.to_string_lossy()))
     }
 }
 
@@ -79,8 +82,11 @@ impl Announcement {
     ///
     /// The file is not a list of targets, or may not be written, or others keep it for a second.
     pub async fn make(path: &Path, target: &Target<'_>) -> Result<Announcement, FileSdError> {
-        // A link stays one: what it leads to is replaced.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // A link that is trusted stays one: what it leads to is replaced.
+        let path = match files::open(path, Owner::Anybody, Links::Trusted) {
+            Ok(_) => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+            Err(_) => path.to_owned(),
+        };
         let entry = entry(target);
         let host = target.identity.host.clone();
         change(&path, |list| {
@@ -163,58 +169,97 @@ fn is_hidden(pid: u32) -> bool {
 }
 
 async fn change(path: &Path, edit: impl FnOnce(&mut Vec<Value>)) -> Result<(), FileSdError> {
-    let told = |source| FileSdError { path: path.to_owned(), source };
-    let _lock = lock(path).await.map_err(told)?;
-    let before = read(path).map_err(told)?;
+    let failed = |source| FileSdError { path: path.to_owned(), source };
+    let file = Shared::open(path).map_err(failed)?;
+    let _lock = file.lock().await.map_err(failed)?;
+    let before = file.read().map_err(failed)?;
     let mut after = before.clone();
     edit(&mut after);
-    if after == before { Ok(()) } else { write(path, &after).map_err(told) }
+    if after == before { Ok(()) } else { file.write(&after).map_err(failed) }
 }
 
-/// The lock is a file of its own, because the other one is replaced.
-async fn lock(path: &Path) -> io::Result<Flock<File>> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    // Whoever may read it may lock it (flock(2)): it may be another user's.
-    let mut file = File::open(&name)
-        .or_else(|_| OpenOptions::new().create(true).truncate(false).write(true).open(&name))?;
-    for _ in 0..LOCK_TRIES {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((again, Errno::EWOULDBLOCK)) => file = again,
-            Err((_, errno)) => return Err(errno.into()),
+/// The file of targets, which jobs of several users may share.
+struct Shared {
+    directory: Directory,
+    name: OsString,
+}
+
+impl Shared {
+    fn open(path: &Path) -> io::Result<Shared> {
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = Directory::open(parent.unwrap_or(Path::new(".")), Links::Trusted)?;
+        Ok(Shared { directory, name })
+    }
+
+    /// The lock is a file of its own, because the other one is replaced.
+    async fn lock(&self) -> io::Result<Flock<File>> {
+        let mut name = self.name.clone();
+        name.push(".lock");
+        let mut file = self.lock_file(&name)?;
+        for _ in 0..LOCK_TRIES {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((again, Errno::EWOULDBLOCK)) => file = again,
+                Err((_, errno)) => return Err(errno.into()),
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
         }
-        tokio::time::sleep(LOCK_PAUSE).await;
+        Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"))
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"))
+
+    /// Whoever may read it may lock it (flock(2)): it may be another user's.
+    fn lock_file(&self, name: &OsStr) -> io::Result<File> {
+        match self.directory.file(name, Owner::Anybody) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        match self.directory.create(name, 0o644) {
+            // Another process made it just then.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.directory.file(name, Owner::Anybody)
+            }
+            other => other,
+        }
+    }
+
+    fn read(&self) -> io::Result<Vec<Value>> {
+        let text = "it is no JSON list of targets, so it stays as it is";
+        match self.directory.file(&self.name, Owner::Anybody).and_then(|file| whole(&file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+            // What a crash of the machine may leave of a file.
+            Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Vec::new()),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, text)),
+        }
+    }
+
+    /// Prometheus sees the file before or after, and never half of it.
+    fn write(&self, list: &[Value]) -> io::Result<()> {
+        // Prometheus is another user: it must be able to read a new one.
+        let mode = self.mode().unwrap_or(0o644);
+        let mut file = self.directory.begin(0o600)?;
+        file.write_all(serde_json::to_string_pretty(list)?.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.file().set_permissions(Permissions::from_mode(mode))?;
+        file.replace(&self.name)
+    }
+
+    /// The permissions of the file that is replaced, if it is ours: another user's could be setuid.
+    fn mode(&self) -> Option<u32> {
+        let meta = self.directory.file(&self.name, Owner::Us).ok()?.metadata().ok()?;
+        Some(meta.mode() & 0o666)
+    }
 }
 
-fn read(path: &Path) -> io::Result<Vec<Value>> {
-    let invalid = |text| io::Error::new(io::ErrorKind::InvalidData, text);
-    match fs::metadata(path) {
-        Ok(meta) if meta.len() > FILE_BYTES_MAX => return Err(invalid("it is too long")),
-        _ => {}
+/// Reads a file that has one name only: with fs.protected_hardlinks=0 another user could have given
+/// a second one, here, to a file that nobody else can reach, and we would publish it.
+fn whole(file: &File) -> io::Result<Vec<u8>> {
+    match file.metadata()?.nlink() {
+        0 | 1 => files::read_whole(file, FILE_BYTES_MAX),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it has more than one name")),
     }
-    match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-        // What a crash of the machine may leave of a file.
-        Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Vec::new()),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|_| invalid("it is no JSON list of targets, so it stays as it is")),
-    }
-}
-
-/// Prometheus sees the file before or after, and never half of it.
-fn write(path: &Path, list: &[Value]) -> io::Result<()> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    // Prometheus is another user: it must be able to read a new one.
-    let mode = fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode());
-    let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
-    file.write_all(serde_json::to_string_pretty(list)?.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 #[cfg(test)]
@@ -236,9 +281,13 @@ mod tests {
         Announcement::make(path, &target).await
     }
 
+    fn listed(path: &Path) -> Vec<Value> {
+        Shared::open(path).unwrap().read().unwrap()
+    }
+
     fn targets(path: &Path) -> Vec<String> {
         let target = |one: Value| one["targets"][0].as_str().unwrap().to_owned();
-        read(path).unwrap().into_iter().map(target).collect()
+        listed(path).into_iter().map(target).collect()
     }
 
     #[test]
@@ -270,7 +319,7 @@ mod tests {
         let path = place.path().join("jobs.json");
         let _kept = block_on(announce(&path, 9)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-        let list = read(&path).unwrap();
+        let list = listed(&path);
         assert_eq!(list[0]["labels"]["job_name"], "a \"b\"\\c\nd");
         assert_eq!(list[0]["labels"][PID], std::process::id().to_string());
         assert!(list[0]["labels"].as_object().unwrap().values().all(Value::is_string));
@@ -291,11 +340,23 @@ mod tests {
     }
 
     #[test]
+    fn a_second_name_of_another_file_is_not_published() {
+        let place = tempfile::tempdir().unwrap();
+        let (private, path) = (place.path().join("private"), place.path().join("jobs.json"));
+        fs::write(&private, "[1]").unwrap();
+        fs::hard_link(&private, &path).unwrap();
+        let error = block_on(announce(&path, 1)).unwrap_err();
+        assert_eq!(error.source.to_string(), "it has more than one name");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[1]");
+    }
+
+    #[test]
     fn a_lock_that_others_hold_is_not_waited_for_without_end() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("jobs.json");
         block_on(async {
-            let held = lock(&path).await.unwrap();
+            let file = Shared::open(&path).unwrap();
+            let held = file.lock().await.unwrap();
             let error = announce(&path, 1).await.unwrap_err();
             assert_eq!(error.source.kind(), io::ErrorKind::TimedOut);
             drop(held);

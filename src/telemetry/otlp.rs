@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
-use crate::telemetry::client::Client;
+use crate::telemetry::client::{self, Client};
 use crate::telemetry::identity::Identity;
 use crate::telemetry::instruments::Instruments;
 use crate::telemetry::logs::{LogQueue, Logs};
@@ -277,7 +277,7 @@ fn grpc_tls(pipeline: &Pipeline) -> Result<Option<ClientTlsConfig>, String> {
         return Ok(None);
     }
     let read = |path: &std::path::PathBuf| {
-        std::fs::read(path).map_err(|error| format!("read '{}': {error}", path.display()))
+        client::pem(path).map_err(|error| format!("read '{}': {error}", path.display()))
     };
     let mut config = match certificate {
         Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),

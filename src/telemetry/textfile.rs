@@ -2,16 +2,16 @@
 //! again: each run adds its counts to those that are there, so that they never fall back to nothing.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use uuid::Uuid;
 
+use crate::files::{self, Directory, Links, Owner};
 use crate::telemetry::catalogue::FAMILIES;
 use crate::telemetry::exposition::{self, is_of_the_job};
 use crate::telemetry::metrics::{Family, Kind};
@@ -22,7 +22,7 @@ const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// No file of ours is longer; what is, is not ours.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What the next run of the same job cannot know itself: when the last one was well.
 const REMEMBERED: &str = "childminder_run_last_";
@@ -30,7 +30,8 @@ const REMEMBERED: &str = "childminder_run_last_";
 /// See the module's documentation.
 pub struct TextFile {
     directory: PathBuf,
-    file: PathBuf,
+    /// The name of the file in it.
+    file: String,
     /// What of ours is in the file already.
     written: HashMap<String, f64>,
 }
@@ -39,7 +40,7 @@ impl TextFile {
     /// The file of this job in the directory.
     #[must_use]
     pub fn new(directory: &Path, job_name: &str) -> TextFile {
-        let file = directory.join(format!("childminder-{}.prom", file_name(job_name)));
+        let file = format!("childminder-{}.prom", file_name(job_name));
         TextFile { directory: directory.to_owned(), file, written: HashMap::new() }
     }
 
@@ -51,12 +52,13 @@ impl TextFile {
     pub async fn write(&mut self, site: &Site) -> io::Result<()> {
         let collected = site.collect().of_the_job();
         let ours = exposition::text(&exposition::families(&collected, &site.identity));
-        let mut directory = File::open(&self.directory)?;
+        let directory = Directory::open(&self.directory, Links::Trusted)?;
         // The directory itself is what is locked, so that no lock file stays behind.
+        let mut locked = directory.reopen()?;
         for _ in 0..LOCK_TRIES {
-            directory = match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-                Ok(_held) => return self.replace(&ours),
-                Err((directory, nix::errno::Errno::EAGAIN)) => directory,
+            locked = match Flock::lock(locked, FlockArg::LockExclusiveNonblock) {
+                Ok(_held) => return self.replace(&directory, &ours),
+                Err((locked, nix::errno::Errno::EAGAIN)) => locked,
                 Err((_, errno)) => return Err(errno.into()),
             };
             tokio::time::sleep(LOCK_PAUSE).await;
@@ -64,31 +66,20 @@ impl TextFile {
         Err(io::Error::new(io::ErrorKind::TimedOut, "another run holds the directory's lock"))
     }
 
-    fn replace(&mut self, ours: &str) -> io::Result<()> {
-        let before = match fs::metadata(&self.file) {
-            // To open a FIFO waits for its other end, perhaps for ever.
-            Ok(meta) if meta.is_file() && meta.len() <= FILE_BYTES_MAX => {
-                fs::read_to_string(&self.file).unwrap_or_default()
-            }
-            _ => String::new(),
+    fn replace(&mut self, directory: &Directory, ours: &str) -> io::Result<()> {
+        let name = OsStr::new(&self.file);
+        let before = match directory.read(name, Owner::UsOrRoot, FILE_BYTES_MAX) {
+            Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
+            // What another user put there is not added to. It is replaced, if that is permitted.
+            Err(error) if files::refusal(&error).is_some() => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
         };
         let (text, written) = merged(&before, ours, &self.written);
-        // Its name must not end in .prom, or node_exporter reads it before it is whole.
-        let temporary = self.file.with_extension(format!("prom.{}", std::process::id()));
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o644)
-                .open(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            fs::rename(&temporary, &self.file)
-        };
-        write().inspect_err(|_| {
-            // Nothing half-done is left behind, if that can be had.
-            fs::remove_file(&temporary).ok();
-        })?;
+        // A temporary name must not end in .prom, or node_exporter reads it before it is whole.
+        let mut file = directory.begin(0o644)?;
+        file.write_all(text.as_bytes())?;
+        file.replace(name)?;
         self.written = written;
         Ok(())
     }

@@ -88,7 +88,10 @@ pub fn ask(address: &str, request: &str, body: &str) -> (String, String) {
         stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
         // In HTTP/1.0 the end of the connection is the end of the answer.
-        write!(stream, "{request} HTTP/1.0\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        write!(
+            stream,
+            "{request} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+        )?;
         let mut text = Vec::new();
         stream.read_to_end(&mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 use serde::Deserialize;
 
+use crate::files::{self, Links, Owner};
 use crate::telemetry::web::tls;
 
 /// Far more than any such file has.
@@ -96,12 +96,15 @@ pub(super) struct Read {
 impl Read {
     /// Reads the file, and none that it names.
     pub(super) fn new(path: &Path) -> Result<Read, ConfigError> {
-        let text = read(path)?;
+        Read::of(&read(path)?, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads the text of a file of that directory.
+    pub(super) fn of(text: &str, directory: &Path) -> Result<Read, ConfigError> {
         // A file of nothing but comments is one that protects nothing, as in the toolkit.
-        let typed: Option<Typed> = serde_saphyr::from_str_with_options(&text, options())
+        let typed: Option<Typed> = serde_saphyr::from_str_with_options(text, options())
             .map_err(|error| ConfigError(error.to_string()))?;
         let mut typed = typed.unwrap_or_default();
-        let directory = path.parent().unwrap_or(Path::new(""));
         let others = typed.tls_server_config.as_mut().map(|tls| tls.resolve(directory));
         Ok(Read { others: others.unwrap_or_default(), typed })
     }
@@ -138,11 +141,9 @@ fn options() -> serde_saphyr::Options {
 /// Reads a file of ordinary size; the error names it.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let named = |error: &dyn fmt::Display| ConfigError(format!("{}: {error}", path.display()));
-    let size = fs::metadata(path).map_err(|error| named(&error))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(named(&"it is longer than 1 MiB"));
-    }
-    fs::read_to_string(path).map_err(|error| named(&error))
+    let bytes = files::read(path, Owner::Anybody, Links::Trusted, FILE_BYTES_MAX);
+    let text = bytes.map_err(|error| named(&error))?;
+    String::from_utf8(text).map_err(|_| named(&"it is not UTF-8"))
 }
 
 fn header((name, value): (&String, &String)) -> Result<(HeaderName, HeaderValue), ConfigError> {
@@ -193,6 +194,8 @@ fn go_duration(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Writes the file and says what is made of it.

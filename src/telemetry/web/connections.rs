@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::model::shared::lock;
 use crate::telemetry::web::Limits;
 use crate::telemetry::web::guard::Guard;
+use crate::telemetry::web::hosts::Hosts;
 use crate::telemetry::web::routes::{Answer, Routes, plain};
 
 /// Headers of a request, in bytes and in number: Prometheus sends about 400 bytes in 8 of them, a
@@ -46,6 +47,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Desk {
     routes: Routes,
     guard: Guard,
+    hosts: Hosts,
     limits: Limits,
     places: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Arc<Pulse>>>,
@@ -95,10 +97,11 @@ impl Pulse {
 }
 
 impl Desk {
-    pub(super) fn new(routes: Routes, guard: Guard, limits: Limits) -> Desk {
+    pub(super) fn new(routes: Routes, (guard, hosts): (Guard, Hosts), limits: Limits) -> Desk {
         Desk {
             routes,
             guard,
+            hosts,
             limits,
             places: Arc::new(Semaphore::new(limits.connections)),
             open: Mutex::default(),
@@ -185,14 +188,23 @@ impl Desk {
             None if self.guard.is_tls() => return,
             None => None,
         };
-        let Some(tls) = tls else { return self.converse(stream, false, pulse).await };
+        let is_local = stream.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let Some(tls) = tls else {
+            return self.converse(stream, Door { is_tls: false, is_local }, pulse).await;
+        };
         let handshake = TlsAcceptor::from(tls).accept(stream);
         if let Ok(Ok(stream)) = timeout(self.limits.first_request, handshake).await {
-            self.converse(stream, true, pulse).await;
+            self.converse(stream, Door { is_tls: true, is_local }, pulse).await;
         }
     }
 
-    async fn converse<S>(self: Arc<Desk>, stream: S, is_tls: bool, pulse: Arc<Pulse>)
+    #[cfg(any(test, fuzzing))]
+    pub(super) async fn talk_in_the_clear(self: Arc<Desk>, stream: tokio::net::UnixStream) {
+        let door = Door { is_tls: false, is_local: true };
+        self.converse(stream, door, Arc::new(Pulse::new())).await;
+    }
+
+    async fn converse<S>(self: Arc<Desk>, stream: S, door: Door, pulse: Arc<Pulse>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -201,7 +213,7 @@ impl Desk {
             let (desk, pulse) = (&self, &pulse);
             async move {
                 pulse.begin();
-                let answer = timeout(limits.answer, desk.answer(&request, is_tls)).await;
+                let answer = timeout(limits.answer, desk.answer(&request, door)).await;
                 pulse.end();
                 let late = |_| plain(StatusCode::SERVICE_UNAVAILABLE, "503: it took too long\n");
                 Ok::<_, Infallible>(answer.unwrap_or_else(late))
@@ -227,9 +239,18 @@ impl Desk {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>, is_tls: bool) -> Answer {
-        match self.guard.admit(request.headers(), is_tls).await {
+    async fn answer(&self, request: &Request<Incoming>, door: Door) -> Answer {
+        match self.guard.admit(request.headers(), door.is_tls).await {
             Err(refusal) => refusal,
+            // A page of another site has neither our certificate nor a password.
+            Ok(protection)
+                if door.is_local
+                    && !door.is_tls
+                    && protection.users.is_empty()
+                    && !self.hosts.are_named_by(request) =>
+            {
+                plain(StatusCode::MISDIRECTED_REQUEST, "421: that is not a name of this host\n")
+            }
             Ok(protection) => {
                 let mut answer = self.routes.answer(request);
                 // Whoever set them knows what the page needs.
@@ -240,6 +261,14 @@ impl Desk {
             }
         }
     }
+}
+
+/// How a connection came in.
+#[derive(Clone, Copy)]
+struct Door {
+    is_tls: bool,
+    /// By a loopback address.
+    is_local: bool,
 }
 
 fn deadline(heard: Heard, limits: &Limits) -> Instant {

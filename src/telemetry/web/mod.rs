@@ -20,6 +20,7 @@ use crate::telemetry::site::Site;
 mod config;
 mod connections;
 mod guard;
+mod hosts;
 mod names;
 mod negotiation;
 mod passwords;
@@ -28,6 +29,7 @@ mod tls;
 
 use connections::Desk;
 use guard::Guard;
+use hosts::Hosts;
 use routes::Routes;
 
 /// A name server that does not answer must not keep us from the other addresses for long.
@@ -70,6 +72,8 @@ pub struct Web {
     listeners: Vec<TcpListener>,
     guard: Guard,
     metrics_path: String,
+    /// What `--web.listen-address` said.
+    listen: Vec<String>,
     limits: Limits,
 }
 
@@ -81,6 +85,7 @@ pub async fn bind(plan: &WebPlan) -> (Web, Vec<String>) {
         listeners: Vec::new(),
         guard: Guard::unprotected(),
         metrics_path: plan.metrics_path.clone(),
+        listen: plan.listen.clone(),
         limits: Limits::default(),
     };
     let mut warnings = Vec::new();
@@ -163,14 +168,61 @@ impl Web {
 
     /// Serves for ever; whoever drops this closes all ports and connections.
     pub async fn serve(self, site: Arc<Site>) {
+        let hosts = Hosts::new(&self.listen, &site.identity.host);
         let routes = Routes::new(site, &self.metrics_path);
-        let desk = Arc::new(Desk::new(routes, self.guard, self.limits));
+        let desk = Arc::new(Desk::new(routes, (self.guard, hosts), self.limits));
         let mut doors = JoinSet::new();
         for listener in self.listeners {
             doors.spawn(Arc::clone(&desk).keep_open(listener));
         }
         while doors.join_next().await.is_some() {}
         std::future::pending().await
+    }
+}
+
+/// What strangers send, given to the parsers that see it.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod given {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Checks a `--web.config.file` that names no other file.
+    pub(crate) fn config(text: &str) -> Option<String> {
+        let read = config::Read::of(text, Path::new("")).ok()?;
+        if !read.others.is_empty() {
+            return None;
+        }
+        read.check().err().map(|error| error.to_string())
+    }
+
+    /// Sends bytes to a server as a connection of its own; returns what it answers.
+    pub(crate) fn request(site: Arc<Site>, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let hosts = Hosts::new(&[], &site.identity.host);
+        let desk = Desk::new(
+            Routes::new(site, "/metrics"),
+            (Guard::unprotected(), hosts),
+            Limits::default(),
+        );
+        let (mut client, server) = UnixStream::pair()?;
+        client.write_all(bytes)?;
+        client.shutdown(Shutdown::Write)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // What is too long for the socket waits for its reader.
+        let reader = std::thread::spawn(move || {
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).map(|_| answer)
+        });
+        runtime.block_on(async {
+            server.set_nonblocking(true)?;
+            let server = tokio::net::UnixStream::from_std(server)?;
+            Arc::new(desk).talk_in_the_clear(server).await;
+            io::Result::Ok(())
+        })?;
+        reader.join().map_err(|_| io::Error::other("the reader panicked"))?
     }
 }
 

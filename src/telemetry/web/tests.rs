@@ -26,6 +26,8 @@ use crate::telemetry::web::passwords::tests::basic;
 
 use super::*;
 
+mod attack_tests;
+
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
