@@ -11,10 +11,11 @@ use crate::fleet::presence::{Fate, Here};
 use crate::fleet::table::{Column as Heading, Table};
 use crate::fleet::{Failure, Screen, note, plural, words};
 use crate::question::{Collect, Filter};
-use crate::record::read::Record;
+use crate::record::key;
+use crate::record::read::{Record, folder_beside};
 use crate::record::row::{Column, Row, RowEvent};
 use crate::record::write::{Kept, Writer};
-use crate::sys::clock;
+use crate::sys::{account, clock};
 
 /// Nobody waits for us but the user.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,7 +82,7 @@ struct Merged {
 
 /// Merges what waits beside a record.
 fn merge(file: &Path) -> Result<Merged, Failure> {
-    let folder = index::folder_beside(file);
+    let folder = folder_beside(file);
     let before = waiting(&folder);
     let mut left = before;
     for _ in 0..MERGES_MAX {
@@ -113,7 +114,12 @@ fn waiting(folder: &Path) -> u64 {
 fn keep(file: &Path, rows: &[Row]) -> Result<(), Failure> {
     let random = u64::from_ne_bytes(clock::random());
     let name = format!("nanny-{random:016x}");
-    let mut writer = Writer::new(file, name, clock::now).synced(true).patient(PATIENCE);
+    // Rows of our own user: those of others cannot have a seal from us.
+    let uid = nix::unistd::geteuid().as_raw();
+    let own_key =
+        move || key::read_or_make(&key::directory(&account::state_directories(), uid)?, uid);
+    let writer = Writer::new(file, name, clock::now).synced(true).patient(PATIENCE);
+    let mut writer = if rows.is_empty() { writer } else { writer.sealed(Box::new(own_key)) };
     match writer.keep(rows) {
         Ok(Kept::Shared) => Ok(()),
         Ok(Kept::Apart(path, trouble)) => {
@@ -152,6 +158,7 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<Vec<Unfinished>, Fai
         let (state, lost) = match &fate {
             Fate::Running => ("running".to_owned(), None),
             Fate::Orphaned => ("childminder is gone, the job still runs".to_owned(), None),
+            Fate::Unknown(why) => (format!("unknown: {why}"), None),
             Fate::Elsewhere => ("only its host can say".to_owned(), None),
             Fate::Lost(why, is_certain) => {
                 (format!("lost: {why}"), Some(lost_row(&start, why, *is_certain)))

@@ -94,6 +94,7 @@ impl List<'_> {
         match self.here.as_ref().map(|here| here.fate(row)) {
             Some(Fate::Running | Fate::Orphaned) => "running",
             Some(Fate::Lost(..)) => LOST,
+            Some(Fate::Unknown(_)) => "unknown",
             Some(Fate::Elsewhere) | None => "unfinished",
         }
         .to_owned()

@@ -4,6 +4,7 @@
 //! escaped; so a torn row damages no other. childminder-record(5) documents all columns.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -13,7 +14,7 @@ pub mod csv;
 mod positions;
 
 /// The version of the columns below: it grows when a column is added or changes its meaning.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// How a cell is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +164,14 @@ columns! {
     LogFile "log_file" Text,
     /// The trace that the run belongs to (W3C, 32 digits).
     TraceId "trace_id" Plain,
+    /// The file mode creation mask that the job was given, octal as umask(1) shows it.
+    Umask "umask" Plain,
+    /// The inode of childminder's pid namespace: pids of another one mean nothing here.
+    PidNamespace "pid_namespace" Plain,
+    /// `true` if the row was first kept in a file of its own: its place among others says nothing.
+    Apart "apart" Plain,
+    /// HMAC-SHA-256 over all other cells with the user's own key, in hexadecimal (`record::seal`).
+    Seal "seal" Plain,
 }
 
 impl Column {
@@ -243,7 +252,9 @@ impl Header {
         let is_record = [Column::RunId, Column::Event, Column::Time]
             .iter()
             .all(|needed| columns.contains(&Some(*needed)));
-        is_record.then_some(Header { names, columns })
+        // Of two columns of one name each reader would take another one.
+        let is_unique = names.iter().collect::<HashSet<_>>().len() == names.len();
+        (is_record && is_unique).then_some(Header { names, columns })
     }
 
     /// Returns whether every column of ours is there, so that no row loses anything.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::model::text::Escaped;
 use crate::model::time::Moment;
-use crate::record::row::{Header, Row};
+use crate::record::key::NoKey;
+use crate::record::row::{Column, Header, Row};
+use crate::record::seal::Key;
 use crate::record::spool::Spool;
 use crate::record::table::{Patience, Table, Unfit, Unlocked, network_filesystem};
 
@@ -29,7 +31,14 @@ pub struct Writer {
     sync: bool,
     now: fn() -> Moment,
     patience: Duration,
+    /// Where the key comes from, until it was asked for.
+    find_key: Option<FindKey>,
+    key: Option<Key>,
+    no_key: Option<NoKey>,
 }
+
+/// Reads the key that rows are sealed with, or makes it.
+pub type FindKey = Box<dyn FnOnce() -> Result<Key, NoKey> + Send>;
 
 /// Where rows are now.
 #[derive(Debug)]
@@ -94,7 +103,21 @@ impl Writer {
             sync: false,
             now,
             patience: LOCK_PATIENCE,
+            find_key: None,
+            key: None,
+            no_key: None,
         }
+    }
+
+    /// Seals rows that have our own uid; the key is looked for when the first row is kept.
+    #[must_use]
+    pub fn sealed(self, find_key: FindKey) -> Writer {
+        Writer { find_key: Some(find_key), ..self }
+    }
+
+    /// Returns, once, why rows were kept without a seal.
+    pub fn take_no_key(&mut self) -> Option<NoKey> {
+        self.no_key.take()
     }
 
     /// With `--central-sync` rows are on the disk when they are said to be kept.
@@ -115,6 +138,13 @@ impl Writer {
     ///
     /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
     pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, Trouble> {
+        match self.find_key.take().map(|find| find()) {
+            Some(Ok(key)) => self.key = Some(key),
+            Some(Err(why)) => self.no_key = Some(why),
+            None => {}
+        }
+        let mut rows = rows.to_vec();
+        self.seal(&mut rows);
         let network = match self.last {
             // Of the file that is open that is known.
             Some(_) => None,
@@ -122,7 +152,7 @@ impl Writer {
         };
         let kind = match network {
             Some(name) => TroubleKind::Network(name),
-            None => match self.share(rows) {
+            None => match self.share(&rows) {
                 Ok(()) => return Ok(Kept::Shared),
                 Err(Unfit::Refused(reason)) => {
                     return Err(self.trouble(TroubleKind::Refused(reason)));
@@ -133,10 +163,16 @@ impl Writer {
         };
         let name = self.next_name();
         self.shall_merge = true;
-        match self.spool.keep(&name, rows, self.sync) {
+        rows.iter_mut().for_each(|row| row.set(Column::Apart, "true"));
+        self.seal(&mut rows);
+        match self.spool.keep(&name, &rows, self.sync) {
             Ok(path) => Ok(Kept::Apart(path, self.trouble(kind))),
             Err(error) => Err(self.trouble(TroubleKind::Both(Box::new(kind), error))),
         }
+    }
+
+    fn seal(&self, rows: &mut [Row]) {
+        self.key.iter().for_each(|key| rows.iter_mut().for_each(|row| key.seal(row)));
     }
 
     fn trouble(&self, kind: TroubleKind) -> Trouble {

@@ -333,6 +333,8 @@ impl World for Live {
             new_session: self.new_session,
             given: &self.given,
             cgroup: self.cgroup.as_ref().map(AttemptCgroup::procs),
+            umask: None,
+            user: None,
         };
         match spawn::spawn(&self.program, &setting) {
             Ok(child) => Input::Spawned(self.child.insert(child).pid),

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
+use crate::sys::account::Account;
 use crate::sys::entry::Given;
 use crate::sys::environment;
 
@@ -80,6 +81,10 @@ pub struct Setting<'a> {
     pub given: &'a Given,
     /// `cgroup.procs` of the cgroup to be born into.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Its file mode creation mask, if not ours.
+    pub umask: Option<u32>,
+    /// The user that it becomes for good, if not ours: only root can do that.
+    pub user: Option<&'a Account>,
 }
 
 /// A child that was started and not yet reaped.
@@ -99,6 +104,8 @@ struct Shared {
     directory: *const c_char,
     new_session: bool,
     cgroup: c_int,
+    umask: Option<libc::mode_t>,
+    user: Option<Identity>,
     mask: *const libc::sigset_t,
     ignore_sigchld: bool,
     /// Whether the candidates are those of PATH.
@@ -109,11 +116,21 @@ struct Shared {
     failure: Option<(Step, c_int)>,
 }
 
+/// Who the child becomes.
+#[derive(Clone, Copy)]
+struct Identity {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+    groups: *const libc::gid_t,
+    groups_length: usize,
+}
+
 /// Where the child failed.
 #[derive(Clone, Copy)]
 enum Step {
     Cgroup,
     Redirect,
+    User,
     Directory,
     Execute,
 }
@@ -136,6 +153,13 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         directory: setting.directory.map_or(ptr::null(), CStr::as_ptr),
         new_session: setting.new_session,
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
+        umask: setting.umask,
+        user: setting.user.map(|user| Identity {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.as_ptr(),
+            groups_length: user.groups.len(),
+        }),
         mask: setting.given.mask.as_ptr(),
         ignore_sigchld: setting.given.is_sigchld_ignored,
         is_search: !program.name.as_bytes().contains(&b'/'),
@@ -162,6 +186,7 @@ fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) 
     let (step, is_exec) = match step {
         Step::Cgroup => ("enter the cgroup of this attempt".to_owned(), false),
         Step::Redirect => ("redirect a standard descriptor".to_owned(), false),
+        Step::User => ("become the user".to_owned(), false),
         Step::Directory => {
             let directory = setting.directory.unwrap_or_default().to_string_lossy();
             (format!("change directory to {directory}"), false)
@@ -244,8 +269,9 @@ fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
 }
 
 /// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
-/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, execve, access and _exit, all
-/// async-signal-safe (signal-safety(7)).
+/// it calls only setsid, write, dup2, close, umask, chdir, signal, sigprocmask, execve, access and
+/// _exit, all async-signal-safe (signal-safety(7)), and the bare system calls setgroups, setresgid and
+/// setresuid.
 extern "C" fn child_main(shared: *mut c_void) -> c_int {
     // SAFETY: the parent passes its own `Shared` and is suspended while we use it.
     let shared = unsafe { &mut *shared.cast::<Shared>() };
@@ -281,12 +307,41 @@ fn prepare_child(shared: &Shared) -> Result<(), Step> {
             unsafe { libc::close(fd) };
         }
     }
+    if let Some(user) = shared.user
+        && !becomes(user)
+    {
+        return Err(Step::User);
+    }
+    if let Some(mask) = shared.umask {
+        // SAFETY: plain integer; the mask is the child's own, for CLONE_FS is not set.
+        unsafe { libc::umask(mask) };
+    }
     // SAFETY: null or a string that ends with NUL.
     if !shared.directory.is_null() && unsafe { libc::chdir(shared.directory) } < 0 {
         return Err(Step::Directory);
     }
     restore_signals(shared);
     Ok(())
+}
+
+/// Gives up our user for good: groups first, while we may. The bare system calls change this process
+/// alone; the functions of the C library would change the threads whose memory it shares.
+fn becomes(user: Identity) -> bool {
+    let Identity { uid, gid, groups, groups_length } = user;
+    // SAFETY: the list is the parent's and as long as the length says.
+    if unsafe { libc::syscall(libc::SYS_setgroups, groups_length, groups) } != 0 {
+        return false;
+    }
+    // SAFETY: plain integers.
+    if unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } != 0 {
+        return false;
+    }
+    // SAFETY: plain integers.
+    if unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) } != 0 {
+        return false;
+    }
+    // SAFETY: plain integers. Nobody comes back from there.
+    uid == 0 || unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) } != 0
 }
 
 /// All other signals are as we were given them: nobody sets any.
