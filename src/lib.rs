@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 // In reading order, low to high; see "Who may import whom" in ARCHITECTURE.md.
+pub mod files;
 pub mod model;
 
 pub mod diagnose;

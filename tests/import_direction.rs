@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name after `crate::`, besides itself.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("model", &[]),
+    ("files", &[]),
     ("plan", &["model"]),
     ("question", &["model"]),
     ("supervisor", &["model"]),
@@ -17,15 +18,16 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("sys", &["model"]),
     ("observe", &["model"]),
     ("probe", &["model", "plan"]),
-    ("record", &["model", "plan"]),
-    ("sink", &["model", "plan", "record"]),
-    ("telemetry", &["model", "plan", "sys", "observe", "probe", "sink"]),
-    ("fleet", &["model", "question", "sys", "observe", "record"]),
+    ("record", &["model", "plan", "files"]),
+    ("sink", &["model", "plan", "files", "record"]),
+    ("telemetry", &["model", "plan", "files", "sys", "observe", "probe", "sink"]),
+    ("fleet", &["model", "question", "files", "sys", "observe", "record"]),
     (
         "run",
         &[
             "model",
             "plan",
+            "files",
             "supervisor",
             "diagnose",
             "sys",

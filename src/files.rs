@@ -1,0 +1,388 @@
+//! Opens, reads and replaces files under names that other users may have taken first.
+//!
+//! A name in a directory that others can write to may be a FIFO that blocks, a link to a file of the
+//! victim, a device without end, or a file of somebody else. Here a file is opened without following
+//! links and without blocking, then its descriptor is checked (fstat(2)): the type, the owner, the
+//! size. Reading stops at the bound whatever the size was. A new file appears whole: it is written
+//! under an unpredictable name by O_EXCL in an opened directory, then renamed or linked.
+//!
+//! It does not protect from whoever owns the directory itself or one above it, and not from a
+//! filesystem that does not answer.
+
+use std::collections::hash_map::RandomState;
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
+
+/// As many links in a row are followed, at most; the kernel itself follows 40.
+const LINKS_MAX: u32 = 8;
+
+/// Names tried for a temporary file. Each has 64 random bits: a second try is for a stale file only.
+const NAMES_MAX: u32 = 8;
+
+/// How each file is opened: O_NONBLOCK is for a FIFO and for a lease of another process (fcntl(2)).
+const GUARDED: OFlag =
+    OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
+
+/// Who may own a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The effective user.
+    Us,
+    /// The effective user or root.
+    UsOrRoot,
+    /// Anybody: the content is not trusted.
+    Anybody,
+}
+
+/// What a symbolic link as the last part of a path means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// It is refused: for names that we made up ourselves.
+    Refused,
+    /// It is followed if we, root or the owner of its directory made it, also where
+    /// fs.protected_symlinks is 0: for names that the user gave.
+    Trusted,
+}
+
+/// Why a file was not used, as the inner error of an [`io::Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A directory, FIFO, socket or device.
+    NotRegular,
+    /// Not a directory.
+    NotDirectory,
+    /// A symbolic link where none may be, or of a user who is not trusted.
+    Link,
+    /// The file of the user with this uid.
+    Owner(u32),
+    /// More bytes than this.
+    TooLong(u64),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotRegular => f.write_str("it is not a regular file"),
+            Refusal::NotDirectory => f.write_str("it is not a directory"),
+            Refusal::Link => f.write_str("it is a symbolic link that is not trusted"),
+            Refusal::Owner(uid) => write!(f, "it belongs to uid {uid}"),
+            Refusal::TooLong(bytes) => write!(f, "it is longer than {bytes} bytes"),
+        }
+    }
+}
+
+impl Error for Refusal {}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> io::Error {
+        let kind = match refusal {
+            Refusal::Owner(_) | Refusal::Link => io::ErrorKind::PermissionDenied,
+            Refusal::TooLong(_) => io::ErrorKind::FileTooLarge,
+            Refusal::NotRegular | Refusal::NotDirectory => io::ErrorKind::InvalidInput,
+        };
+        io::Error::new(kind, refusal)
+    }
+}
+
+/// Returns the refusal that an error of this module stands for, if it is one.
+#[must_use]
+pub fn refusal(error: &io::Error) -> Option<Refusal> {
+    error.get_ref()?.downcast_ref().copied()
+}
+
+/// Opens a regular file for reading.
+///
+/// # Errors
+///
+/// Of open(2), and each [`Refusal`] but `TooLong`.
+pub fn open(path: &Path, owner: Owner, links: Links) -> io::Result<File> {
+    let file = follow(path, OFlag::O_RDONLY, links)?;
+    regular(File::from(file), owner)
+}
+
+/// Reads a whole regular file of at most `bytes_max` bytes.
+///
+/// # Errors
+///
+/// Those of [`open`] and read(2), and `TooLong`.
+pub fn read(path: &Path, owner: Owner, links: Links, bytes_max: u64) -> io::Result<Vec<u8>> {
+    read_whole(&open(path, owner, links)?, bytes_max)
+}
+
+/// Reads a file from where it stands to its end; not more than `bytes_max` bytes and one.
+///
+/// # Errors
+///
+/// Of read(2), and `TooLong`.
+pub fn read_whole(file: &File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    if file.metadata()?.len() > bytes_max {
+        return Err(Refusal::TooLong(bytes_max).into());
+    }
+    let mut bytes = Vec::new();
+    // It may have grown since, and a device has no size at all.
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(Refusal::TooLong(bytes_max).into()),
+        false => Ok(bytes),
+    }
+}
+
+/// An opened directory: what is done in it cannot be led elsewhere by a rename of its path.
+#[derive(Debug)]
+pub struct Directory(OwnedFd);
+
+impl Directory {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    ///
+    /// Of open(2), `NotDirectory` and `Link`.
+    pub fn open(path: &Path, links: Links) -> io::Result<Directory> {
+        follow(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, links).map(Directory)
+    }
+
+    /// Makes a directory in this one, or takes the one that is there, and opens it.
+    ///
+    /// # Errors
+    ///
+    /// Of mkdir(2); `NotDirectory` for anything else, also a link, that has the name, and `Owner`.
+    pub fn make(&self, name: &OsStr, mode: u32, owner: Owner) -> io::Result<Directory> {
+        match mkdirat(&self.0, name, Mode::from_bits_truncate(mode)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | GUARDED;
+        let made = openat(&self.0, name, flags, Mode::empty()).map_err(refused)?;
+        check_owner(fstat(&made)?.st_uid, owner)?;
+        Ok(Directory(made))
+    }
+
+    /// Opens a regular file in it for reading; a link is refused.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`].
+    pub fn file(&self, name: &OsStr, owner: Owner) -> io::Result<File> {
+        let file = openat(&self.0, name, OFlag::O_RDONLY | GUARDED, Mode::empty());
+        regular(File::from(file.map_err(refused)?), owner)
+    }
+
+    /// Reads a whole regular file in it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`].
+    pub fn read(&self, name: &OsStr, owner: Owner, bytes_max: u64) -> io::Result<Vec<u8>> {
+        read_whole(&self.file(name, owner)?, bytes_max)
+    }
+
+    /// Makes a file under a name that nothing has yet. All that is written goes to its end.
+    ///
+    /// # Errors
+    ///
+    /// Of open(2) with O_EXCL: `AlreadyExists` also for a link.
+    pub fn create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL | GUARDED;
+        let file = openat(&self.0, name, flags, Mode::from_bits_truncate(mode))?;
+        Ok(File::from(file))
+    }
+
+    /// Makes a temporary file in it, which later takes its name.
+    ///
+    /// # Errors
+    ///
+    /// Of open(2).
+    pub fn begin(&self, mode: u32) -> io::Result<NewFile<'_>> {
+        for _ in 0..NAMES_MAX {
+            // The hash of nothing under keys that are random (std says "unpredictable").
+            let number = RandomState::new().build_hasher().finish();
+            let name = OsString::from(format!(".childminder-{number:016x}.tmp"));
+            match self.create(&name, mode) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(file) => return Ok(NewFile { directory: self, name: Some(name), file }),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Removes a file of that name in it.
+    ///
+    /// # Errors
+    ///
+    /// Of unlink(2).
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Returns what fstat(2) says of the directory itself.
+    ///
+    /// # Errors
+    ///
+    /// Of fstat(2).
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        File::from(self.0.try_clone()?).metadata()
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A file that has no name of its own yet. It is removed if it gets none.
+#[derive(Debug)]
+pub struct NewFile<'a> {
+    directory: &'a Directory,
+    name: Option<OsString>,
+    file: File,
+}
+
+impl NewFile<'_> {
+    /// The file, to be written.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Takes the name from whatever has it (rename(2)); a link of that name is replaced, not
+    /// followed.
+    ///
+    /// # Errors
+    ///
+    /// Of rename(2); the file is removed.
+    pub fn replace(mut self, name: &OsStr) -> io::Result<()> {
+        let Some(temporary) = &self.name else { return Ok(()) };
+        renameat(&self.directory.0, temporary.as_os_str(), &self.directory.0, name)?;
+        self.name = None;
+        Ok(())
+    }
+
+    /// Takes a name that nothing has (link(2)).
+    ///
+    /// # Errors
+    ///
+    /// Of link(2): `AlreadyExists` if something has it. The file is removed.
+    pub fn keep_as(self, name: &OsStr) -> io::Result<()> {
+        let Some(temporary) = &self.name else { return Ok(()) };
+        let directory = &self.directory.0;
+        linkat(directory, temporary.as_os_str(), directory, name, AtFlags::empty())?;
+        // Dropped: the temporary name goes, the other stays.
+        Ok(())
+    }
+}
+
+impl Write for NewFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // Nobody was told of the name; what cannot be removed is an empty or half file.
+            self.directory.remove(name).ok();
+        }
+    }
+}
+
+/// Opens the last part of a path relative to its opened directory, link by link.
+fn follow(path: &Path, flags: OFlag, links: Links) -> io::Result<OwnedFd> {
+    // A slash at the end would have the kernel follow a link in spite of O_NOFOLLOW.
+    let path = path.components().as_path();
+    let opened = openat(AT_FDCWD, path, flags | GUARDED, Mode::empty());
+    // ENOTDIR is what O_DIRECTORY makes of a link, too.
+    let maybe_link = matches!(opened, Err(Errno::ELOOP | Errno::ENOTDIR));
+    if !maybe_link || links == Links::Refused {
+        return opened.map_err(refused);
+    }
+    let mut path = path.to_owned();
+    let mut above = above(AT_FDCWD, &path)?;
+    for _ in 0..LINKS_MAX {
+        let Some(name) = path.file_name().map(OsStr::to_owned) else {
+            // `/` or `..`, which are no links.
+            return openat(&above, &path, flags | GUARDED, Mode::empty()).map_err(refused);
+        };
+        let target = match openat(&above, name.as_os_str(), flags | GUARDED, Mode::empty()) {
+            Err(error @ (Errno::ELOOP | Errno::ENOTDIR)) => {
+                link_target(&above, &name)?.ok_or_else(|| refused(error))?
+            }
+            other => return other.map_err(refused),
+        };
+        above = self::above(above.as_fd(), &target)?;
+        path = target;
+    }
+    Err(Refusal::Link.into())
+}
+
+fn above(base: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(openat(base, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?)
+}
+
+/// Reads a link that may be followed; `None` if it is no link.
+fn link_target(above: &OwnedFd, name: &OsStr) -> io::Result<Option<PathBuf>> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let link = openat(above, name, flags, Mode::empty())?;
+    let about = fstat(&link)?;
+    if about.st_mode & libc::S_IFMT != libc::S_IFLNK {
+        return Ok(None);
+    }
+    let trusted = [geteuid().as_raw(), 0, fstat(above)?.st_uid];
+    match trusted.contains(&about.st_uid) {
+        // With an empty name it reads the very link that was looked at.
+        true => Ok(Some(readlinkat(&link, c"")?.into())),
+        false => Err(Refusal::Link.into()),
+    }
+}
+
+fn regular(file: File, owner: Owner) -> io::Result<File> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(Refusal::NotRegular.into());
+    }
+    check_owner(meta.uid(), owner)?;
+    Ok(file)
+}
+
+fn check_owner(uid: u32, owner: Owner) -> io::Result<()> {
+    let us = geteuid().as_raw();
+    let is_right = match owner {
+        Owner::Us => uid == us,
+        Owner::UsOrRoot => uid == us || uid == 0,
+        Owner::Anybody => true,
+    };
+    if is_right { Ok(()) } else { Err(Refusal::Owner(uid).into()) }
+}
+
+/// What open(2) with our flags says of a link, of a socket, and of what is no directory.
+fn refused(errno: Errno) -> io::Error {
+    match errno {
+        Errno::ELOOP => Refusal::Link.into(),
+        Errno::ENXIO => Refusal::NotRegular.into(),
+        Errno::ENOTDIR => Refusal::NotDirectory.into(),
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
