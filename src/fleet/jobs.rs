@@ -281,10 +281,7 @@ pub fn jobs(
     keep_best(&mut found);
     let mut by_identity: HashMap<Identity, Job> = HashMap::new();
     for entry in found.iter().filter(|entry| entry.rank == Rank::Started) {
-        let look = |row: &RawRow<'_>| {
-            let is_proven = proof.claimed(row).is_some_and(|uid| proof.check(row, uid).is_ok());
-            (identifier.of(row), is_proven)
-        };
+        let look = |row: &RawRow<'_>| (identifier.of(row), proof.proves(row));
         let Some((job, is_proven)) = record.look_at(entry.at.place, look)? else { continue };
         let (at, is_match) = (entry.at, entry.is_match);
         let start = Start { place: at.place, is_proven, at, is_match };

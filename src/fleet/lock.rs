@@ -4,14 +4,17 @@
 //! A record may have several names. One lock is in the user's own state directory, named after device
 //! and inode of the record; one is in the folder beside it, for reruns of other hosts and of root.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
+use crate::files::{self, Directory, Links, Owner};
 use crate::fleet::Failure;
 use crate::record::key;
 use crate::record::read::folder_beside;
+use crate::record::write::make_folder;
 
 /// So often the file is opened again that its holder removed just then.
 const REMOVED_MAX: u32 = 100;
@@ -24,8 +27,10 @@ pub struct Lock {
 struct Held {
     // Locked, until it is closed.
     _file: File,
-    path: PathBuf,
-    is_in_folder: bool,
+    directory: Directory,
+    name: OsString,
+    /// The folder beside the record, which goes when it is empty.
+    folder: Option<PathBuf>,
 }
 
 impl Lock {
@@ -39,10 +44,11 @@ impl Lock {
         let mut held = Vec::new();
         let meta = fs::metadata(record);
         if let (Some(state), Ok(meta)) = (state, &meta) {
-            let path = state.join(format!("rerun-{:x}-{}.lock", meta.dev(), meta.ino()));
-            let failed = |source| Failure::File { action: "lock", path: path.clone(), source };
+            let failed = |source| failure(state, source);
+            let name = format!("rerun-{:x}-{}.lock", meta.dev(), meta.ino());
             key::make_directory(state, uid).map_err(failed)?;
-            held.push(hold(&path, uid, false)?);
+            let open = || Directory::open(state, Links::Trusted);
+            held.push(hold(&open, &name, uid)?.map_err(failed)?);
         } else if meta.is_ok_and(|meta| meta.nlink() > 1) {
             return Err(Failure::Refused(format!(
                 "{} has several names (hard links), and there is no home directory for a lock that \
@@ -51,20 +57,21 @@ impl Lock {
             )));
         }
         let folder = folder_beside(record);
-        let path = folder.join(format!("rerun-{uid}.lock"));
-        let locked = make(&folder, record)
-            .map_err(|source| Failure::File { action: "lock", path: path.clone(), source })
-            .and_then(|()| hold(&path, uid, true));
-        match locked {
-            Ok(one) => held.push(one),
+        match hold(&|| make_folder(record), &format!("rerun-{uid}.lock"), uid)? {
+            Ok(one) => held.push(Held { folder: Some(folder), ..one }),
             // Where he may not write, the first one has to do.
-            Err(Failure::File { source, .. }) if !held.is_empty() && is_forbidden(&source) => {}
-            Err(failure) => return Err(failure),
+            Err(error) if !held.is_empty() && is_forbidden(&error) => {}
+            Err(error) => return Err(failure(&folder, error)),
         }
         Ok(Lock { held })
     }
 }
 
+fn failure(path: &Path, source: io::Error) -> Failure {
+    Failure::File { action: "lock the record in", path: path.to_owned(), source }
+}
+
+/// Whether the kernel said so, and not we.
 fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
         && error.raw_os_error().is_some()
@@ -74,109 +81,91 @@ impl Drop for Lock {
     fn drop(&mut self) {
         for one in &self.held {
             // While it is locked: whoever has it open sees that it was removed.
-            fs::remove_file(&one.path).ok();
-            if let Some(folder) = one.path.parent().filter(|_| one.is_in_folder) {
-                // If rows wait in it, it stays.
-                fs::remove_dir(folder).ok();
-            }
+            one.directory.remove(&one.name).ok();
+            // If rows wait in it, it stays.
+            one.folder.iter().for_each(|folder| drop(fs::remove_dir(folder)));
         }
     }
 }
 
-fn hold(path: &Path, uid: u32, is_in_folder: bool) -> Result<Held, Failure> {
-    let failure = |source| Failure::File { action: "lock", path: path.to_owned(), source };
+/// Takes a lock in a directory; the inner error says why there can be none.
+fn hold(
+    open: &dyn Fn() -> io::Result<Directory>,
+    name: &str,
+    uid: u32,
+) -> Result<io::Result<Held>, Failure> {
     for _ in 0..REMOVED_MAX {
-        let mut file = match open(path, uid) {
-            // Its holder removed it just then, and perhaps the folder that was empty.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if let Some(folder) = path.parent().filter(|_| is_in_folder) {
-                    let made = DirBuilder::new().mode(0o777).create(folder);
-                    made.or_else(if_there).map_err(failure)?;
-                }
-                continue;
+        match try_hold(open, OsStr::new(name), uid) {
+            Ok(Tried::Held(held)) => return Ok(Ok(held)),
+            Ok(Tried::Taken(holder)) => {
+                let why = format!("another rerun{holder} works on this record");
+                return Err(Failure::Refused(why));
             }
-            other => other.map_err(failure)?,
-        };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(taken(file)),
-            Err(TryLockError::Error(error)) => return Err(failure(error)),
-        }
-        if is_still(&file, path) {
-            // Only for the message to whoever comes next.
-            file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).ok();
-            return Ok(Held { _file: file, path: path.to_owned(), is_in_folder });
+            Ok(Tried::Removed) => {}
+            // Its holder removed it just then, and perhaps the folder that was empty.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Ok(Err(error)),
         }
     }
-    Err(failure(ErrorKind::ResourceBusy.into()))
+    Ok(Err(ErrorKind::ResourceBusy.into()))
 }
 
-fn taken(mut file: File) -> Failure {
-    let mut pid = String::new();
-    let holder = match file.read_to_string(&mut pid) {
-        Ok(1..) => format!(" (pid {pid})"),
-        _ => String::new(),
-    };
-    Failure::Refused(format!("another rerun{holder} works on this record"))
+enum Tried {
+    Held(Held),
+    /// By whom, as far as he said it.
+    Taken(String),
+    /// The file has not its name any more.
+    Removed,
 }
 
-/// Makes the folder, for the same people as the one that it is in.
-fn make(folder: &Path, record: &Path) -> io::Result<()> {
-    let above = match record.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
-    };
-    match DirBuilder::new().mode(0o777).create(folder) {
-        Ok(()) => {
-            let mode = Permissions::from_mode(fs::metadata(above)?.mode() & 0o3777);
-            // Where it cannot be, those of the umask will have to do.
-            fs::set_permissions(folder, mode).ok();
-            Ok(())
+fn try_hold(open: &dyn Fn() -> io::Result<Directory>, name: &OsStr, uid: u32) -> io::Result<Tried> {
+    let directory = open()?;
+    let mut file = open_lock(&directory, name, uid)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let pid = files::read_whole(&file, PID_BYTES_MAX).unwrap_or_default();
+            let pid = String::from_utf8_lossy(&pid);
+            let holder = if pid.is_empty() { String::new() } else { format!(" (pid {pid})") };
+            return Ok(Tried::Taken(holder));
         }
-        Err(error) => if_there(error),
-    }?;
-    match fs::symlink_metadata(folder)?.is_dir() {
-        true => Ok(()),
-        false => Err(io::Error::other("the folder beside the record is no directory")),
+        Err(TryLockError::Error(error)) => return Err(error),
     }
+    let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+    let named = directory.file(name, Owner::Anybody).and_then(|named| identity(&named));
+    if named.ok() != identity(&file).ok() {
+        return Ok(Tried::Removed);
+    }
+    // Only for the message to whoever comes next; one that was left behind cannot be written.
+    write!(file, "{}", std::process::id()).ok();
+    Ok(Tried::Held(Held { _file: file, directory, name: name.to_owned(), folder: None }))
 }
 
-fn if_there(error: io::Error) -> io::Result<()> {
-    if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
-}
+/// The longest pid, and more.
+const PID_BYTES_MAX: u64 = 20;
 
 /// Opens the file, which nobody else can: whoever can open a file can lock it.
-fn open(path: &Path, uid: u32) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    options.read(true).write(true).mode(0o600).custom_flags(flags);
-    let file = match options.create_new(true).open(path) {
+fn open_lock(directory: &Directory, name: &OsStr, uid: u32) -> io::Result<File> {
+    match directory.create(name, 0o600) {
         Ok(file) => {
             // Root's, on behalf of a user: it is to keep his own reruns away.
             fchown(&file, Some(uid), None)?;
-            file
+            return Ok(file);
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            options.create_new(false).open(path)?
-        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
-    };
-    let meta = file.metadata()?;
-    match meta.is_file() && meta.uid() == uid {
-        true => Ok(file),
-        false => Err(io::Error::other(format!("it is no file of uid {uid}"))),
     }
-}
-
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
+    let file = directory.file(name, Owner::Anybody)?;
+    match file.metadata()?.uid() {
+        owner if owner == uid => Ok(file),
+        owner => Err(io::Error::other(format!("{} belongs to uid {owner}", name.display()))),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn take(record: &Path, state: Option<&Path>) -> Result<Lock, Failure> {
@@ -195,7 +184,7 @@ mod tests {
         );
         let path = place.path().join("all.csv.d").read_dir().expect("there").next();
         let meta = path.expect("a lock").expect("a lock").metadata().expect("ours");
-        assert_eq!(meta.mode() & 0o777, 0o600, "whoever can open it can hold it");
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600, "whoever can open it can hold it");
         drop(first);
         assert_eq!(fs::read_dir(place.path()).expect("ours").count(), 0);
         take(&record, None).expect("free again");

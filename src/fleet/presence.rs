@@ -111,7 +111,9 @@ impl Here {
     ) -> HashSet<Vec<u8>> {
         let is_on_its_way = |pids: &[i32]| {
             let above: HashSet<i32> = pids.iter().flat_map(|pid| self.ancestors(*pid)).collect();
-            let has_it_open = |pid: &i32| record.is_some_and(|it| self.has_open(*pid, it));
+            let has_it_open = |pid: &i32| {
+                record.is_some_and(|it| self.is_childminder(*pid) && self.has_open(*pid, it))
+            };
             let is_ours = above.iter().any(|pid| ours.contains(pid));
             !is_ours && (self.is_young(pids) || above.iter().any(has_it_open))
         };
@@ -136,6 +138,11 @@ impl Here {
         let now = now.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let began = pids.iter().filter_map(|pid| Some(self.stat(*pid)?.1)).min();
         began.zip(now).is_some_and(|(began, now)| now < began + YOUNG)
+    }
+
+    fn is_childminder(&self, pid: i32) -> bool {
+        let text = fs::read(self.proc.join(format!("{pid}/stat"))).unwrap_or_default();
+        proc_stat::parse(&text).is_some_and(|stat| stat.name == b"childminder")
     }
 
     fn has_open(&self, pid: i32, file: (u64, u64)) -> bool {
@@ -324,8 +331,11 @@ mod tests {
         let meta = fs::metadata(&record).expect("there");
         let identity = Some((meta.dev(), meta.ino()));
         assert_eq!(here.on_their_way(identity, &none, &[]), none);
-        fs::create_dir(proc.path().join("41/fd")).expect("made");
-        std::os::unix::fs::symlink(&record, proc.path().join("41/fd/3")).expect("linked");
+        fs::create_dir(proc.path().join("40/fd")).expect("made");
+        std::os::unix::fs::symlink(&record, proc.path().join("40/fd/3")).expect("linked");
+        assert_eq!(here.on_their_way(identity, &none, &[]), none, "it is not its child");
+        let stat = fs::read_to_string(proc.path().join("41/stat")).expect("there");
+        fs::write(proc.path().join("41/stat"), stat.replace("S 0 ", "S 40 ")).expect("written");
         assert_eq!(here.on_their_way(identity, &none, &[]), minded);
     }
 

@@ -87,6 +87,12 @@ impl Proof {
         }
     }
 
+    /// Returns whether a row is proven to be of the user that it names, one of those asked about.
+    #[must_use]
+    pub fn proves(&self, row: &RawRow<'_>) -> bool {
+        self.claimed(row).is_some_and(|uid| self.check(row, uid).is_ok())
+    }
+
     fn key(&self, uid: u32) -> Result<Key, NoKey> {
         lock(&self.keys).entry(uid).or_insert_with(|| self.read(uid)).clone()
     }

@@ -179,7 +179,15 @@ fn json(row: &Row, state: &str) -> Value {
 fn json_value(row: &Row, column: Column) -> Value {
     let text = row.text(column);
     // Ids and times may look like numbers and are none.
-    let is_name = matches!(column, Column::RunId | Column::BootId | Column::TraceId | Column::Time);
+    let is_name = matches!(
+        column,
+        Column::RunId
+            | Column::BootId
+            | Column::TraceId
+            | Column::Time
+            | Column::Umask
+            | Column::Seal
+    );
     match column.form() {
         Form::Plain if !is_name => match serde_json::from_str(&text) {
             Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,

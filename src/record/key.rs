@@ -1,14 +1,16 @@
 //! The file of a user's key, `seal.key` in $XDG_STATE_HOME/childminder (or ~/.local/state/childminder):
 //! 32 random bytes that only this user can read, made by the first run that seals a row.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::files::{self, Directory, Links, Owner};
 use crate::record::seal::{KEY_BYTES, Key};
 
 const NAME: &str = "seal.key";
@@ -56,23 +58,20 @@ pub fn directory(candidates: &[PathBuf], uid: u32) -> Result<PathBuf, NoKey> {
 pub fn read(directory: &Path, uid: u32) -> Result<Key, NoKey> {
     let path = directory.join(NAME);
     let failed = |why: &str| NoKey::Unfit(format!("{}: {why}", path.display()));
-    let mut options = OpenOptions::new();
     // Root reads the keys of others: what they may have put there holds nobody up.
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    let file = options.open(&path).map_err(|error| match error.kind() {
+    let file = files::open(&path, Owner::Anybody, Links::Refused);
+    let file = file.map_err(|error| match error.kind() {
         ErrorKind::NotFound => failed("it is not there: no run of this user has sealed a row"),
         _ => failed(&error.to_string()),
     })?;
     let meta = file.metadata().map_err(|error| failed(&error.to_string()))?;
-    match (meta.is_file(), meta.uid() == uid, meta.mode() & 0o077) {
-        (false, ..) => return Err(failed("it is no regular file")),
-        (_, false, _) => return Err(failed(&format!("it belongs to uid {}", meta.uid()))),
-        (.., 1..) => return Err(failed("others may read or write it (its mode must be 0600)")),
+    match (meta.uid() == uid, meta.mode() & 0o077) {
+        (false, _) => return Err(failed(&format!("it belongs to uid {}", meta.uid()))),
+        (_, 1..) => return Err(failed("others may read or write it (its mode must be 0600)")),
         _ => {}
     }
-    let mut bytes = Vec::with_capacity(KEY_BYTES + 1);
-    let read = file.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| failed(&error.to_string()))?;
+    let bytes = files::read_whole(&file, KEY_BYTES as u64);
+    let bytes = bytes.map_err(|error| failed(&error.to_string()))?;
     let bytes: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| failed("it has not 32 bytes"))?;
     Ok(Key::new(&bytes, uid))
 }
@@ -109,27 +108,18 @@ pub fn make_directory(directory: &Path, uid: u32) -> io::Result<()> {
 fn make(directory: &Path, uid: u32) -> io::Result<()> {
     make_directory(directory, uid)?;
     let failed = |_| io::Error::other("no random bytes");
-    let random = |bytes: &mut [u8]| SystemRandom::new().fill(bytes).map_err(failed);
-    let (mut key, mut suffix) = ([0; KEY_BYTES], [0; 8]);
-    random(&mut key)?;
-    random(&mut suffix)?;
-    let temporary = directory.join(format!(".{NAME}.{:016x}", u64::from_ne_bytes(suffix)));
-    let made =
-        write_new(&temporary, &key).and_then(|()| fs::hard_link(&temporary, directory.join(NAME)));
-    fs::remove_file(&temporary).ok();
-    match made {
+    let mut key = [0; KEY_BYTES];
+    SystemRandom::new().fill(&mut key).map_err(failed)?;
+    let directory = Directory::open(directory, Links::Trusted)?;
+    let mut file = directory.begin(0o600)?;
+    // Whatever the umask took away.
+    file.file().set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(&key)?;
+    file.file().sync_all()?;
+    match file.keep_as(OsStr::new(NAME)) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
-}
-
-fn write_new(path: &Path, key: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file: File = options.write(true).create_new(true).mode(0o600).open(path)?;
-    // Whatever the umask took away.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(key)?;
-    file.sync_all()
 }
 
 #[cfg(test)]
@@ -142,6 +132,11 @@ mod tests {
 
     fn uid() -> u32 {
         nix::unistd::geteuid().as_raw()
+    }
+
+    fn write_new(path: &Path, key: &[u8]) {
+        fs::write(path, key).expect("written");
+        fs::set_permissions(path, Permissions::from_mode(0o600)).expect("ours");
     }
 
     fn seal(key: &Key) -> String {
@@ -179,15 +174,15 @@ mod tests {
         fs::write(&path, [1; KEY_BYTES]).expect("written");
         fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("ours");
         refused("others may read");
-        write_new(&path, &[1; KEY_BYTES - 1]).expect("written");
+        write_new(&path, &[1; KEY_BYTES - 1]);
         refused("32 bytes");
-        write_new(&path, &[1; KEY_BYTES + 1]).expect("written");
-        refused("32 bytes");
+        write_new(&path, &[1; KEY_BYTES + 1]);
+        refused("longer than 32 bytes");
         symlink("/dev/zero", &path).expect("a link");
         refused("symbolic link");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
-        refused("no regular file");
-        write_new(&path, &[1; KEY_BYTES]).expect("written");
+        refused("not a regular file");
+        write_new(&path, &[1; KEY_BYTES]);
         let other = read(place.path(), uid() + 1).expect_err("another's").to_string();
         assert!(other.contains("belongs to uid"), "{other}");
     }

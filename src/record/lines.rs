@@ -1,12 +1,13 @@
 //! A file of rows, and its whole lines, a buffer at a time.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memrchr};
 
+use crate::files::{self, Links, Owner};
 use crate::record::row::{Column, Header};
 use crate::record::table::directory_of;
 
@@ -44,15 +45,10 @@ impl Source {
     /// Opens a file; `None` if it is empty, as a record is before its first row. A link is followed
     /// only where a user named it.
     pub(super) fn open(path: &Path, is_named: bool) -> io::Result<Option<Source>> {
-        let mut options = OpenOptions::new();
-        // Somebody else may have put it there: a FIFO holds nobody up.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let flags = if is_named { flags } else { flags | libc::O_NOFOLLOW };
-        let file = options.read(true).custom_flags(flags).open(path)?;
+        // Somebody else may have put it there.
+        let links = if is_named { Links::Trusted } else { Links::Refused };
+        let file = files::open(path, Owner::Anybody, links)?;
         let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"));
-        }
         if meta.len() == 0 {
             return Ok(None);
         }

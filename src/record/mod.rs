@@ -15,5 +15,6 @@ pub mod write;
 
 mod cells;
 mod lines;
+mod lock;
 mod spool;
 mod table;

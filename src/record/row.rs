@@ -11,7 +11,10 @@ use std::sync::LazyLock;
 use crate::record::row::csv::{LINE_END, RowError, cells, escaped, push_cell, unescaped};
 
 pub mod csv;
+mod event;
 mod positions;
+
+pub use event::RowEvent;
 
 /// The version of the columns below: it grows when a column is added or changes its meaning.
 pub const SCHEMA: u32 = 2;
@@ -179,37 +182,6 @@ impl Column {
     #[must_use]
     pub fn named(name: &str) -> Option<Column> {
         Column::ALL.iter().copied().find(|column| column.name() == name)
-    }
-}
-
-/// What a row is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowEvent {
-    /// The run began.
-    Start,
-    /// An attempt ended.
-    Attempt,
-    /// The run ended.
-    End,
-}
-
-impl RowEvent {
-    /// Returns the word in the column `event`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            RowEvent::Start => "start",
-            RowEvent::Attempt => "attempt",
-            RowEvent::End => "end",
-        }
-    }
-
-    /// Returns what that word means.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<RowEvent> {
-        [RowEvent::Start, RowEvent::Attempt, RowEvent::End]
-            .into_iter()
-            .find(|one| one.word() == word)
     }
 }
 

@@ -5,13 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::files::Directory;
 use crate::model::text::Escaped;
 use crate::model::time::Moment;
 use crate::record::key::NoKey;
+use crate::record::lock::Patience;
 use crate::record::row::{Column, Header, Row};
 use crate::record::seal::Key;
 use crate::record::spool::Spool;
-use crate::record::table::{Patience, Table, Unfit, Unlocked, network_filesystem};
+use crate::record::table::{Table, Unfit, Unlocked, network_filesystem};
 
 /// So long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -245,6 +247,24 @@ impl Writer {
         self.spool.keep_torn(&name, &torn, self.sync).map_err(failed)?;
         table.cut_to(table.length() - torn.len() as u64).map_err(failed)
     }
+}
+
+/// Makes the folder beside a record, for the same people as the one that it is in, and opens it.
+///
+/// # Errors
+///
+/// It cannot be made, or is none that can be trusted.
+pub fn make_folder(file: &Path) -> io::Result<Directory> {
+    Spool::beside(file).make()
+}
+
+/// Returns the files beside a record that cannot be merged as they are, and why.
+///
+/// # Errors
+///
+/// The folder cannot be read, or is none that can be trusted.
+pub fn unfit(file: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    Spool::beside(file).unfit()
 }
 
 fn lines_under(header: &Header, rows: &[Row]) -> Vec<u8> {

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
-use crate::sys::account::Account;
+use crate::sys::account::{Account, Identity};
 use crate::sys::entry::Given;
 use crate::sys::environment;
 
@@ -116,15 +116,6 @@ struct Shared {
     failure: Option<(Step, c_int)>,
 }
 
-/// Who the child becomes.
-#[derive(Clone, Copy)]
-struct Identity {
-    uid: libc::uid_t,
-    gid: libc::gid_t,
-    groups: *const libc::gid_t,
-    groups_length: usize,
-}
-
 /// Where the child failed.
 #[derive(Clone, Copy)]
 enum Step {
@@ -154,12 +145,7 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         new_session: setting.new_session,
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
         umask: setting.umask,
-        user: setting.user.map(|user| Identity {
-            uid: user.uid,
-            gid: user.gid,
-            groups: user.groups.as_ptr(),
-            groups_length: user.groups.len(),
-        }),
+        user: setting.user.map(Identity::of),
         mask: setting.given.mask.as_ptr(),
         ignore_sigchld: setting.given.is_sigchld_ignored,
         is_search: !program.name.as_bytes().contains(&b'/'),
@@ -308,7 +294,7 @@ fn prepare_child(shared: &Shared) -> Result<(), Step> {
         }
     }
     if let Some(user) = shared.user
-        && !becomes(user)
+        && !user.assume()
     {
         return Err(Step::User);
     }
@@ -322,26 +308,6 @@ fn prepare_child(shared: &Shared) -> Result<(), Step> {
     }
     restore_signals(shared);
     Ok(())
-}
-
-/// Gives up our user for good: groups first, while we may. The bare system calls change this process
-/// alone; the functions of the C library would change the threads whose memory it shares.
-fn becomes(user: Identity) -> bool {
-    let Identity { uid, gid, groups, groups_length } = user;
-    // SAFETY: the list is the parent's and as long as the length says.
-    if unsafe { libc::syscall(libc::SYS_setgroups, groups_length, groups) } != 0 {
-        return false;
-    }
-    // SAFETY: plain integers.
-    if unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } != 0 {
-        return false;
-    }
-    // SAFETY: plain integers.
-    if unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) } != 0 {
-        return false;
-    }
-    // SAFETY: plain integers. Nobody comes back from there.
-    uid == 0 || unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) } != 0
 }
 
 /// All other signals are as we were given them: nobody sets any.
