@@ -96,7 +96,7 @@ impl Street {
         fs::set_permissions(self.place.file("planted"), Permissions::from_mode(0o644))
             .expect("ours");
         let from = self.place.file("planted");
-        let copy = format!("mkdir -p r.csv.d; cat {} > {name}", from.display());
+        let copy = format!("mkdir -p $(dirname {name}); cat {} > {name}", from.display());
         assert_eq!(self.run(ATTACKER, &copy).code(), 0, "the attacker can write it");
     }
 
@@ -131,6 +131,7 @@ fn what_another_user_wrote_is_never_run() {
     // In the shared file, with the victim's own seal and without any; and in a forced FILE.d.
     let mut unsealed = evil(&rows, TWO);
     unsealed.set(Column::Seal, "");
+    unsealed.set(Column::Command, "touch pwned too");
     street.plant("r.csv", &[evil(&rows, ONE), unsealed.clone()]);
     street.plant("r.csv.d/evil.csv", &[evil(&rows, ONE)]);
     let dry = street.reruns("--dry-run");
@@ -160,7 +161,7 @@ fn root_runs_roots_rows_and_others_as_who_they_are() {
     let Some(street) = Street::new("rerun --as-recorded-user") else { return };
     let id = "id -u; id -g; id -G; umask; pwd; echo $HOME $USER $LOGNAME; echo ${SECRET-none}";
     let job = format!("sh -c '{{ {id}; }} > told; exit 3'");
-    assert_eq!(street.run(VICTIM, &format!("umask 027; \"$CM\" {job}")).code(), 3);
+    assert_eq!(street.run(VICTIM, &format!(": > r.csv; umask 027; \"$CM\" {job}")).code(), 3);
     street.plant("r.csv", &[evil(&street.rows("r.csv"), ONE)]);
     let shared = street.place.file("shared");
     let rerun = |options: &[&str]| {

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, Directory, Links, Owner};
-use crate::fleet::Failure;
+use crate::fleet::{Failure, note};
 use crate::record::key;
 use crate::record::read::folder_beside;
 use crate::record::write::make_folder;
@@ -59,8 +59,15 @@ impl Lock {
         let folder = folder_beside(record);
         match hold(&|| make_folder(record), &format!("rerun-{uid}.lock"), uid)? {
             Ok(one) => held.push(Held { folder: Some(folder), ..one }),
-            // Where he may not write, the first one has to do.
-            Err(error) if !held.is_empty() && is_forbidden(&error) => {}
+            // Where he may not write, or somebody else put something there, the first one has to do.
+            Err(error) if !held.is_empty() => {
+                if !is_forbidden(&error) {
+                    note(&format!(
+                        "reruns on other hosts are not kept away: {}: {error}",
+                        folder.display()
+                    ));
+                }
+            }
             Err(error) => return Err(failure(&folder, error)),
         }
         Ok(Lock { held })
