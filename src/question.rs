@@ -23,6 +23,10 @@ pub enum Question {
 pub enum Since {
     /// So long ago.
     Ago(Duration),
+    /// From the beginning of a day in UTC: today, or so many days before.
+    DaysBack(u64),
+    /// From the beginning of the last such day in UTC, which may be today; Monday is 0.
+    Weekday(u64),
     /// From that instant on: RFC 3339 in UTC with microseconds, as the record has it, so that
     /// instants compare as texts do.
     At(String),
@@ -92,6 +96,8 @@ pub struct Rerun {
     pub jobs: usize,
     /// Only say what would be done.
     pub is_dry: bool,
+    /// Jobs of all users, each as its own.
+    pub is_as_recorded_user: bool,
 }
 
 /// `nanny collect`.

@@ -8,6 +8,8 @@ mod support;
 
 use std::fs;
 
+use childminder::record::key;
+use childminder::record::row::{Column, Header, Row};
 use pty::{CTRL_C, Shell};
 use serde_json::Value;
 use support::{Done, Place, is_alive, kill, wait_until};
@@ -232,6 +234,148 @@ fn runs_whose_childminder_was_killed_are_lost_and_found() {
     assert!(nanny(&place, &["why"]).stdout.starts_with("sh: lost (likely): "));
     let twice = nanny(&place, &["collect"]);
     assert!(twice.stdout.contains("0 runs without an end"), "{twice:?}");
+}
+
+/// The rows of the record, to be changed as their own user.
+fn change(place: &Place, change: impl Fn(usize, &mut Row)) {
+    let uid = nix::unistd::geteuid().as_raw();
+    let key = key::read(&support::state_home().join("childminder"), uid).ok();
+    let text = fs::read(place.file(RECORD)).expect("a record");
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+    let mut changed = lines.next().expect("a header").to_vec();
+    let header = Header::parse(&changed).expect("a header");
+    for (number, line) in lines.enumerate() {
+        let mut row = Row::parse(&header, line).expect("a row");
+        change(number, &mut row);
+        key.iter().for_each(|key| key.seal(&mut row));
+        changed.extend(row.to_csv_line());
+    }
+    fs::write(place.file(RECORD), changed).expect("written");
+}
+
+/// A success under a clock that was fast hides no later failure, and the reverse offers no job again.
+#[test]
+fn the_rows_of_one_host_are_ordered_by_their_places() {
+    let place = Place::new();
+    prepare(&place, "touch fixed; cm sh -c \"$JOB\" sh 1; rm fixed; cm sh -c \"$JOB\" sh 1");
+    let fast = |number: usize, row: &mut Row| {
+        if number < 3 {
+            row.set(Column::Time, "2099-01-01T00:00:00.000000Z");
+        }
+    };
+    change(&place, fast);
+    let dry = nanny(&place, &["rerun", "--dry-run"]);
+    assert_eq!((dry.code(), dry.stdout.lines().count()), (0, 1), "{dry:?}");
+    // Of two hosts only the times are known, and they contradict the places.
+    change(&place, |number, row| {
+        if number < 3 {
+            row.set(Column::Host, "fast");
+        }
+    });
+    let dry = nanny(&place, &["rerun", "--dry-run"]);
+    assert_eq!(dry.stdout, "", "{dry:?}");
+    assert!(dry.stderr.contains("nanny: the clocks of fast and "), "{dry:?}");
+    // The other way round.
+    let place = Place::new();
+    prepare(&place, "cm sh -c \"$JOB\" sh 1; touch fixed; cm sh -c \"$JOB\" sh 1");
+    change(&place, fast);
+    let done = nanny(&place, &["rerun"]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "nothing to run again\n"), "{done:?}");
+}
+
+#[test]
+fn a_job_gets_the_umask_of_its_run() {
+    let place = Place::new();
+    prepare(&place, "umask 0137; cm sh -c 'umask >> masks; exit 3'; umask 0022");
+    assert_eq!(listed(&place, &[])[0]["umask"], "0137");
+    let done = nanny(&place, &["rerun"]);
+    assert_eq!(done.stdout, "1 job run again: 0 succeeded, 1 failed\n", "{done:?}");
+    assert_eq!(place.text("masks"), "0137\n0137\n");
+}
+
+/// A start that waits for the lock of the record, and then beside it, is a start.
+#[test]
+fn a_job_whose_first_row_waits_for_the_lock_is_seen() {
+    let place = Place::new();
+    prepare(&place, &format!("cm sh -c '{WAITING}' sh 1"));
+    place.write("patient", "");
+    let file = fs::OpenOptions::new().append(true).open(place.file(RECORD)).expect("a record");
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).expect("free");
+    let words = ["--central-log", RECORD, "sh", "-c", WAITING, "sh", "1"];
+    let running = place.start_command(place.childminder(words));
+    wait_until("it runs", || count_of_runs(&place, 1) == 2);
+    let done = nanny(&place, &["rerun"]);
+    assert!(done.stderr.contains("it still runs"), "{done:?}");
+    assert_eq!((done.code(), count_of_runs(&place, 1)), (1, 2), "{done:?}");
+    drop(file);
+    place.write("go", "");
+    assert_eq!(running.end_without_log().code(), 0);
+}
+
+/// RFC 4180: quotes around any cell, CR LF or LF, a byte order mark.
+#[test]
+fn a_record_that_another_program_saved_again_is_read() {
+    let place = Place::new();
+    prepare(&place, "cm --name 'a, \"b\"' sh -c 'exit 3' 'x \"y\"'; cm true");
+    let text = place.text(RECORD);
+    let mut saved = String::from("\u{feff}");
+    for line in text.lines() {
+        let header = Header::parse(text.lines().next().expect("a line").as_bytes());
+        let cells: Vec<String> = match Row::parse(&header.expect("a header"), line.as_bytes()) {
+            Ok(_) => csv_cells(line),
+            Err(error) => panic!("{error}"),
+        };
+        let quoted: Vec<String> =
+            cells.iter().map(|cell| format!("\"{}\"", cell.replace('"', "\"\""))).collect();
+        saved.push_str(&quoted.join(","));
+        saved.push('\n');
+    }
+    place.write(RECORD, &saved);
+    assert_eq!(states(&place, &[]), ["exit_nonzero", "success"]);
+    assert_eq!(listed(&place, &["--failed"])[0]["name"], "a, \"b\"");
+    let dry = nanny(&place, &["rerun", "--dry-run"]);
+    assert_eq!((dry.code(), dry.stdout.lines().count()), (0, 1), "the seals hold: {dry:?}");
+    // What cannot be read may have failed: the answer is not whole.
+    place.write(RECORD, &format!("{saved}\"torn\n"));
+    let dry = nanny(&place, &["rerun", "--dry-run"]);
+    assert_eq!((dry.code(), dry.stdout.lines().count()), (1, 1), "{dry:?}");
+    assert!(dry.stderr.contains("skipped 1 line"), "{dry:?}");
+}
+
+/// The cells of a line of RFC 4180, another way than the program takes it apart.
+fn csv_cells(line: &str) -> Vec<String> {
+    let (mut cells, mut cell, mut is_quoted) = (Vec::new(), String::new(), false);
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if is_quoted && chars.peek() == Some(&'"') => cell.extend(chars.next()),
+            '"' => is_quoted = !is_quoted,
+            ',' if !is_quoted => cells.push(std::mem::take(&mut cell)),
+            c => cell.push(c),
+        }
+    }
+    cells.push(cell);
+    cells
+}
+
+#[test]
+fn a_verdict_that_is_none_is_an_error() {
+    let place = Place::new();
+    prepare(&place, "cm false");
+    let done = nanny(&place, &["runs", "--verdict", "typo"]);
+    assert_eq!(done.code(), 125, "{done:?}");
+    assert!(done.stderr.contains("'typo'") && done.stderr.contains("oom_killed"), "{done:?}");
+    for since in ["yesterday", "monday", "2 hours ago", "20200101"] {
+        assert_eq!(listed(&place, &["--since", since]).len(), 1, "{since}");
+    }
+    assert_eq!(listed(&place, &["--since", "20990101"]).len(), 0);
 }
 
 /// Only the run's own host can say what became of it, unless that is gone for good.

@@ -92,7 +92,7 @@ struct RunsTyped {
     #[arg(long)]
     lost: bool,
     /// Only runs with that verdict, such as oom_killed, or with that state: running
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", value_parser = values::verdict_or_state)]
     verdict: Option<String>,
     /// Only the newest N
     #[arg(short = 'n', long, value_name = "N")]
@@ -107,7 +107,8 @@ struct RunsTyped {
 
 #[derive(clap::Args, Debug)]
 struct Which {
-    /// Only since then: a span such as 2h or 7d, a date, or a date and time (2026-11-22T14:00)
+    /// Only since then: a span (2h, '2 days ago'), today, yesterday, monday, a date (2026-11-22,
+    /// 20261122), or a date and time (2026-11-22T14:00)
     #[arg(long, value_name = "WHEN", value_parser = values::since)]
     since: Option<Since>,
     /// Only of that batch
@@ -138,6 +139,9 @@ struct RerunTyped {
     /// Only write the lines that a shell would need
     #[arg(long)]
     dry_run: bool,
+    /// As root: run the jobs of all users, each as the user that its seal proves
+    #[arg(long)]
+    as_recorded_user: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -228,7 +232,13 @@ fn rerun_question(typed: RerunTyped, files: Vec<PathBuf>) -> Result<Rerun, Usage
     let [file] = <[PathBuf; 1]>::try_from(files)
         .map_err(|_| UsageError("rerun works on one record: give --central-log once".into()))?;
     let filter = Filter { is_failed: true, ..typed.which.into() };
-    Ok(Rerun { file, filter, jobs: typed.jobs, is_dry: typed.dry_run })
+    Ok(Rerun {
+        file,
+        filter,
+        jobs: typed.jobs,
+        is_dry: typed.dry_run,
+        is_as_recorded_user: typed.as_recorded_user,
+    })
 }
 
 fn dist_question(typed: DistTyped) -> Dist {
@@ -296,7 +306,9 @@ mod tests {
         for (line, words) in [
             (&[][..], "no command"),
             (&["walk"], "'walk'"),
-            (&["--central-log", "a", "runs", "--since", "yesterday"], "yesterday"),
+            (&["--central-log", "a", "runs", "--since", "tomorrow"], "tomorrow"),
+            (&["--central-log", "a", "runs", "--since", "20260230"], "20260230"),
+            (&["--central-log", "a", "runs", "--verdict", "typo"], "exit_nonzero"),
             (&["--central-log", "a", "runs", "--since", "2026-13-01"], "2026-13-01"),
             (&["--central-log", "a", "runs", "--json", "--csv"], "--csv"),
             (&["--central-log", "a", "rerun", "-j", "0"], "0"),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::model::policy::{Backoff, Cause, Forward};
 use crate::model::signal::Signal;
+use crate::model::time::WallTime;
+use crate::model::verdict::VerdictKind;
 use crate::question::Since;
 
 /// No span that a user means is longer: ten years.
@@ -183,20 +185,67 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a span (`2h`, `7d`), a date or a date and time in UTC.
+/// Reads a span (`2h`, `2 hours ago`), a day (`yesterday`), a date or a date and time in UTC.
 pub(super) fn since(text: &str) -> Result<Since, String> {
-    if let Some(instant) = instant(text) {
-        return Ok(Since::At(instant));
+    let lower = text.to_ascii_lowercase();
+    if let Some(since) = day(&lower) {
+        return Ok(since);
     }
-    let wrong =
-        format!("'{text}' is neither a span (2h, 7d) nor a date (2026-11-22, 2026-11-22T14:00)");
-    duration(text).map(Since::Ago).map_err(|_| wrong)
+    if is_like_a_date(text) {
+        let wrong = || format!("'{text}' is no date of the calendar");
+        return instant(text).map(Since::At).ok_or_else(wrong);
+    }
+    let wrong = || {
+        format!(
+            "'{text}' is neither a span (2h, '2 days ago'), nor a day (today, yesterday, monday), nor \
+             a date (2026-11-22, 20261122, 2026-11-22T14:00)"
+        )
+    };
+    let span = match lower.strip_suffix(" ago") {
+        Some(span) => duration(&short(span.trim())),
+        None => duration(text),
+    };
+    span.map(Since::Ago).map_err(|_| wrong())
+}
+
+/// Reads a day by its name.
+fn day(text: &str) -> Option<Since> {
+    const WEEK: [&str; 7] =
+        ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    match text {
+        "today" => Some(Since::DaysBack(0)),
+        "yesterday" => Some(Since::DaysBack(1)),
+        _ => (0..).zip(WEEK).find(|(_, name)| *name == text).map(|(day, _)| Since::Weekday(day)),
+    }
+}
+
+/// Turns `2 hours` into `2h`, as a span is written; anything else stays as it is.
+fn short(text: &str) -> String {
+    const UNITS: [(&str, &str); 5] =
+        [("second", "s"), ("minute", "m"), ("hour", "h"), ("day", "d"), ("week", "w")];
+    let Some((number, unit)) = text.split_once(' ') else { return text.to_owned() };
+    let unit = unit.trim().trim_end_matches('s');
+    match UNITS.iter().find(|(long, _)| *long == unit) {
+        Some((_, "w")) => {
+            let days = number.parse::<u32>().map(|weeks| u64::from(weeks) * 7);
+            days.map_or_else(|_| text.to_owned(), |days| format!("{days}d"))
+        }
+        Some((_, short)) => format!("{number}{short}"),
+        None => text.to_owned(),
+    }
+}
+
+/// Whether it begins as a date does: four digits and a hyphen, or eight digits and no more.
+fn is_like_a_date(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let next = text.as_bytes().get(digits);
+    (digits == 4 && next == Some(&b'-')) || (digits == 8 && matches!(next, None | Some(b'T')))
 }
 
 /// Completes a date, or a date and time, to RFC 3339 with microseconds.
 fn instant(text: &str) -> Option<String> {
     const WHOLE: &str = "0000-00-00T00:00:00.000000";
-    let text = text.strip_suffix('Z').unwrap_or(text).replace(' ', "T");
+    let text = spread(text.strip_suffix('Z').unwrap_or(text)).replace(' ', "T");
     let fits = |(given, form): (u8, u8)| match form {
         b'0' => given.is_ascii_digit(),
         form => given == form,
@@ -207,9 +256,40 @@ fn instant(text: &str) -> Option<String> {
     }
     let number = |at: std::ops::Range<usize>| text.get(at).and_then(|digits| digits.parse().ok());
     let at_most = |at, limit: u32| number(at).unwrap_or(0) <= limit;
-    let is_date = (1..=12).contains(&number(5..7)?) && (1..=31).contains(&number(8..10)?);
+    // A day that the month has not becomes one of the next month.
+    let midnight = format!("{}T00:00:00.000000Z", text.get(..10)?);
+    let is_date = WallTime::from_rfc3339(&midnight)?.rfc3339() == midnight;
     let is_time = at_most(11..13, 23) && at_most(14..16, 59) && at_most(17..19, 60);
     (is_date && is_time).then(|| format!("{text}{}Z", &WHOLE[text.len()..]))
+}
+
+/// Puts the marks into a date, or a date and time, as the log writes it: `20261122T140509.123456`.
+fn spread(text: &str) -> String {
+    let (date, time) = text.split_at(text.find('T').unwrap_or(text.len()));
+    let mut digits = date.chars();
+    if date.len() != 8 || !digits.all(|digit| digit.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let time = match time.as_bytes() {
+        [b'T', clock @ ..] if clock.len() > 2 && !time.contains(':') => {
+            let (clock, rest) = time[1..].split_at(time[1..].find('.').unwrap_or(time.len() - 1));
+            let pairs: Vec<&str> =
+                (0..clock.len()).step_by(2).filter_map(|at| clock.get(at..at + 2)).collect();
+            format!("T{}{rest}", pairs.join(":"))
+        }
+        _ => time.to_owned(),
+    };
+    format!("{}-{}-{}{time}", &date[..4], &date[4..6], &date[6..])
+}
+
+/// Reads a verdict, or the state of a run without an end.
+pub(super) fn verdict_or_state(text: &str) -> Result<String, String> {
+    let words = VerdictKind::ALL.iter().map(|kind| kind.word());
+    let words: Vec<&str> = words.chain(["lost", "running", "unfinished"]).collect();
+    if words.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("there is no verdict or state '{text}': it is one of {}", words.join(", ")))
 }
 
 #[cfg(test)]
@@ -284,8 +364,8 @@ mod tests {
         #[test]
         fn no_text_makes_a_parser_panic(text in ".{0,20}") {
             // Only that they return at all.
-            let answers = (duration(&text).is_ok(), backoff(&text).is_ok(), forward(&text).is_ok(), cause(&text).is_ok());
-            prop_assert!(matches!(answers, (_, _, _, _)));
+            let answers = (duration(&text).is_ok(), backoff(&text).is_ok(), forward(&text).is_ok(), cause(&text).is_ok(), since(&text).is_ok());
+            prop_assert!(matches!(answers, (_, _, _, _, _)));
         }
     }
 
@@ -300,5 +380,45 @@ mod tests {
         for wrong in ["2026-13-01", "2026-11-32", "2026-11-22T24:00", "22.11.2026", "", "now"] {
             assert_eq!(at(wrong), Err(()), "{wrong}");
         }
+        // As the log writes it: eight digits are no number of seconds.
+        assert_eq!(at("20270101"), whole("2027-01-01T00:00:00.000000Z"));
+        assert_eq!(at("20261122T1405"), whole("2026-11-22T14:05:00.000000Z"));
+        assert_eq!(at("20261122T140509.25"), whole("2026-11-22T14:05:09.250000Z"));
+        assert_eq!(at("2028-02-29"), whole("2028-02-29T00:00:00.000000Z"));
+        for wrong in ["2026-02-30", "20260230", "2026-02-29", "20261301", "0000-00-00", "2026-"] {
+            assert_eq!(at(wrong), Err(()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn spans_and_days_are_read_in_words() {
+        let ago = |seconds| Ok(Since::Ago(Duration::from_secs(seconds)));
+        for (text, expected) in [
+            ("2 hours ago", ago(7200)),
+            ("1 Day ago", ago(86_400)),
+            ("2 weeks ago", ago(1_209_600)),
+            ("90m ago", ago(5400)),
+            ("90", ago(90)),
+            ("today", Ok(Since::DaysBack(0))),
+            ("Yesterday", Ok(Since::DaysBack(1))),
+            ("monday", Ok(Since::Weekday(0))),
+            ("sunday", Ok(Since::Weekday(6))),
+        ] {
+            assert_eq!(since(text), expected, "{text}");
+        }
+        for wrong in
+            ["hours ago", "2 moons ago", "99999999999 weeks ago", "tomorrow", "mon", " ago"]
+        {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_verdict_is_refused_with_those_that_are() {
+        for word in ["success", "oom_killed", "unknown", "lost", "running", "unfinished"] {
+            assert_eq!(verdict_or_state(word), Ok(word.to_owned()));
+        }
+        let error = verdict_or_state("oom_kiled").expect_err("a typing error");
+        assert!(error.contains("'oom_kiled'") && error.contains("oom_killed"), "{error}");
     }
 }

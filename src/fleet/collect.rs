@@ -1,6 +1,7 @@
 //! `nanny collect`: puts a record in order. Rows that wait beside it are merged, a torn end is mended,
 //! and runs that will never have an end get one that says so.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -8,13 +9,15 @@ use std::time::Duration;
 
 use crate::fleet::index::{self, Entry, LOST, Rank, Sieve};
 use crate::fleet::presence::{Fate, Here};
+use crate::fleet::proof::Proof;
 use crate::fleet::table::{Column as Heading, Table};
 use crate::fleet::{Failure, Screen, note, plural, words};
 use crate::question::{Collect, Filter};
-use crate::record::read::Record;
+use crate::record::key;
+use crate::record::read::{RawRow, Record, folder_beside};
 use crate::record::row::{Column, Row, RowEvent};
-use crate::record::write::{Kept, Writer};
-use crate::sys::clock;
+use crate::record::write::{self, Kept, Writer};
+use crate::sys::{account, clock};
 
 /// Nobody waits for us but the user.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,11 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// other writers add.
 const MERGES_MAX: usize = 10_000;
 
+/// So many files that cannot be merged are told one by one.
+const TOLD_MAX: usize = 20;
+
 /// So many lost rows are written at a time.
 const BATCH: usize = 256;
 
-/// What cells of the start row tell of the start, and not of the run.
-const OF_THE_START: [Column; 2] = [Column::Event, Column::Time];
+/// What cells of the start row tell of that row, and not of the run.
+const NOT_OF_THE_END: [Column; 4] = [Column::Event, Column::Time, Column::Apart, Column::Seal];
 
 pub(super) fn answer(
     collect: &Collect,
@@ -39,12 +45,13 @@ pub(super) fn answer(
     for file in &collect.files {
         let merged = merge(file)?;
         let unfinished = unfinished(file, &collect.gone_hosts)?;
-        let lost: Vec<Row> = unfinished.iter().filter_map(|(_, lost)| lost.clone()).collect();
+        let lost: Vec<(Row, bool)> =
+            unfinished.iter().filter_map(|(_, lost)| lost.clone()).collect();
         mark(file, &lost)?;
         for (cells, _) in &unfinished {
             table.push(cells);
         }
-        let (file, marked) = (file.display(), lost.len() as u64);
+        let (file_path, file, marked) = (file, file.display(), lost.len() as u64);
         let without = unfinished.len() as u64;
         writeln!(
             out,
@@ -56,6 +63,7 @@ pub(super) fn answer(
         if merged.left > 0 {
             note(&format!("{} file{} could not be merged", merged.left, plural(merged.left)));
             status = super::NOTHING;
+            tell_unfit(file_path);
         }
         if !unfinished.is_empty() {
             table.write(out, |_| None)?;
@@ -81,7 +89,7 @@ struct Merged {
 
 /// Merges what waits beside a record.
 fn merge(file: &Path) -> Result<Merged, Failure> {
-    let folder = index::folder_beside(file);
+    let folder = folder_beside(file);
     let before = waiting(&folder);
     let mut left = before;
     for _ in 0..MERGES_MAX {
@@ -89,13 +97,23 @@ fn merge(file: &Path) -> Result<Merged, Failure> {
             break;
         }
         // To keep no rows merges and mends all the same.
-        keep(file, &[])?;
+        keep(file, &[], false)?;
         match waiting(&folder) {
             less if less < left => left = less,
             _ => break,
         }
     }
     Ok(Merged { done: before.saturating_sub(left), left })
+}
+
+/// Says why files were not merged.
+fn tell_unfit(file: &Path) {
+    match write::unfit(file) {
+        Ok(unfit) => unfit.iter().take(TOLD_MAX).for_each(|(path, why)| {
+            note(&format!("not merged: {}: {why}", path.display()));
+        }),
+        Err(error) => note(&format!("not merged: {}: {error}", folder_beside(file).display())),
+    }
 }
 
 /// Counts the files of rows in the folder beside a record.
@@ -110,10 +128,14 @@ fn waiting(folder: &Path) -> u64 {
     entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_rows)).count() as u64
 }
 
-fn keep(file: &Path, rows: &[Row]) -> Result<(), Failure> {
+fn keep(file: &Path, rows: &[Row], is_sealed: bool) -> Result<(), Failure> {
     let random = u64::from_ne_bytes(clock::random());
     let name = format!("nanny-{random:016x}");
-    let mut writer = Writer::new(file, name, clock::now).synced(true).patient(PATIENCE);
+    let uid = nix::unistd::geteuid().as_raw();
+    let own_key =
+        move || key::read_or_make(&key::directory(&account::state_directories(), uid)?, uid);
+    let writer = Writer::new(file, name, clock::now).synced(true).patient(PATIENCE);
+    let mut writer = if is_sealed { writer.sealed(Box::new(own_key)) } else { writer };
     match writer.keep(rows) {
         Ok(Kept::Shared) => Ok(()),
         Ok(Kept::Apart(path, trouble)) => {
@@ -126,7 +148,46 @@ fn keep(file: &Path, rows: &[Row]) -> Result<(), Failure> {
     }
 }
 
-type Unfinished = ([String; 6], Option<Row>);
+/// What is shown of a run without an end and, if it is lost, the row to say so and whether its start is
+/// proven to be ours.
+type Unfinished = ([String; 6], Option<(Row, bool)>);
+
+/// The start of a run, what became of it, and whether the row is proven to be ours.
+type Begun = (Row, Fate, bool);
+
+fn is_gone(row: &Row, gone_hosts: &[String]) -> bool {
+    gone_hosts.iter().any(|host| row.text(Column::Host) == *host)
+}
+
+/// Returns our own runs on those hosts that another user marked as lost: whoever reruns them believes
+/// his own rows only.
+fn marked_by_others(
+    record: &Record,
+    entries: &[Entry],
+    gone_hosts: &[String],
+    proof: &Proof,
+) -> Result<Vec<Begun>, Failure> {
+    let mut runs = HashSet::new();
+    for entry in entries.iter().filter(|entry| entry.rank == Rank::Lost) {
+        let is_open = |row: &RawRow<'_>| {
+            let is_there = row.row().is_some_and(|row| is_gone(&row, gone_hosts));
+            is_there && proof.claimed(row).is_some() && !proof.proves(row)
+        };
+        if record.look_at(entry.place, is_open)? == Some(true) {
+            runs.insert(entry.run);
+        }
+    }
+    // The row that marks it may say anything: only the start is ours.
+    let see = |found: &mut Vec<Row>, row: &RawRow<'_>| {
+        let is_meant = index::run_of(row).is_some_and(|run| runs.contains(&run));
+        if is_meant && index::rank(row) == Some(Rank::Started) && proof.proves(row) {
+            found.extend(row.row());
+        }
+    };
+    let (starts, _) = record.scan(Vec::new, see)?;
+    let fate = || Fate::Lost("its host is gone, as nanny was told".into(), true);
+    Ok(starts.concat().into_iter().map(|start| (start, fate(), true)).collect())
+}
 
 /// Returns the runs without an end as they are shown and, of each that is lost, the row to say so.
 fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<Vec<Unfinished>, Failure> {
@@ -136,44 +197,49 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<Vec<Unfinished>, Fai
     let started = |entry: &&Entry| entry.rank == Rank::Started;
     // Looked at after the record was read: what ended meanwhile is seen again below.
     let here = Here::look();
+    let proof = Proof::new(false);
     let mut found = Vec::new();
     for entry in entries.iter().filter(started) {
         let Some(start) = index::row_of(&record, entry)? else { continue };
         let fate = match here.fate(&start) {
-            Fate::Elsewhere if gone_hosts.iter().any(|host| start.text(Column::Host) == *host) => {
+            Fate::Elsewhere if is_gone(&start, gone_hosts) => {
                 Fate::Lost("its host is gone, as nanny was told".into(), true)
             }
             other => other,
         };
-        found.push((start, fate));
+        let is_proven = record.look_at(entry.place, |row| proof.proves(row))? == Some(true);
+        found.push((start, fate, is_proven));
+    }
+    if !gone_hosts.is_empty() {
+        found.extend(marked_by_others(&record, &entries, gone_hosts, &proof)?);
     }
     let ended = ended_meanwhile(file, &found)?;
-    let shown = |(start, fate): (Row, Fate)| {
+    let shown = |(start, fate, is_proven): Begun| {
         let (state, lost) = match &fate {
             Fate::Running => ("running".to_owned(), None),
             Fate::Orphaned => ("childminder is gone, the job still runs".to_owned(), None),
+            Fate::Unknown(why) => (format!("unknown: {why}"), None),
             Fate::Elsewhere => ("only its host can say".to_owned(), None),
             Fate::Lost(why, is_certain) => {
-                (format!("lost: {why}"), Some(lost_row(&start, why, *is_certain)))
+                (format!("lost: {why}"), Some((lost_row(&start, why, *is_certain), is_proven)))
             }
         };
         let text = |column| start.text(column).into_owned();
         let [host, name, command] = [Column::Host, Column::Name, Column::Command].map(text);
         ([words::began(&start), words::short_id(&start), host, name, state, command], lost)
     };
-    let is_open =
-        |(start, _): &(Row, Fate)| !ended.contains(&start.text(Column::RunId).into_owned());
+    let is_open = |(start, ..): &Begun| !ended.contains(&start.text(Column::RunId).into_owned());
     Ok(found.into_iter().filter(is_open).map(shown).collect())
 }
 
 /// A run may write its end between our look at the record and our look at its process.
-fn ended_meanwhile(file: &Path, found: &[(Row, Fate)]) -> Result<Vec<String>, Failure> {
-    if !found.iter().any(|(_, fate)| matches!(fate, Fate::Lost(..))) {
+fn ended_meanwhile(file: &Path, found: &[Begun]) -> Result<Vec<String>, Failure> {
+    if !found.iter().any(|(_, fate, _)| matches!(fate, Fate::Lost(..))) {
         return Ok(Vec::new());
     }
     let record: Record = index::open(&[file.to_owned()])?;
     let ids: Vec<String> =
-        found.iter().map(|(start, _)| start.text(Column::RunId).into_owned()).collect();
+        found.iter().map(|(start, ..)| start.text(Column::RunId).into_owned()).collect();
     let (ended, _) = record.scan(Vec::new, |ended: &mut Vec<String>, row| {
         if index::rank(row) > Some(Rank::Started) {
             let id = String::from_utf8_lossy(row.raw(Column::RunId)).into_owned();
@@ -186,7 +252,7 @@ fn ended_meanwhile(file: &Path, found: &[(Row, Fate)]) -> Result<Vec<String>, Fa
 /// Makes the end of a run that has none: who it was, and why it is lost.
 fn lost_row(start: &Row, why: &str, is_certain: bool) -> Row {
     let mut row = start.clone();
-    OF_THE_START.into_iter().for_each(|column| row.set(column, ""));
+    NOT_OF_THE_END.into_iter().for_each(|column| row.set(column, ""));
     row.set(Column::Event, RowEvent::End.word());
     row.set(Column::Time, clock::wall().rfc3339());
     row.set(Column::Verdict, LOST);
@@ -195,6 +261,12 @@ fn lost_row(start: &Row, why: &str, is_certain: bool) -> Row {
     row
 }
 
-fn mark(file: &Path, lost: &[Row]) -> Result<(), Failure> {
-    lost.chunks(BATCH).try_for_each(|rows| keep(file, rows))
+/// A row that is made of somebody else's start gets no seal of ours: we would vouch for what he wrote.
+fn mark(file: &Path, lost: &[(Row, bool)]) -> Result<(), Failure> {
+    for is_sealed in [true, false] {
+        let rows = lost.iter().filter(|(_, is_proven)| *is_proven == is_sealed);
+        let rows: Vec<Row> = rows.map(|(row, _)| row.clone()).collect();
+        rows.chunks(BATCH).try_for_each(|rows| keep(file, rows, is_sealed))?;
+    }
+    Ok(())
 }

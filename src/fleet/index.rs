@@ -6,7 +6,8 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::fleet::{Failure, note, plural};
 use crate::model::time::WallTime;
@@ -17,6 +18,9 @@ use crate::record::row::{Column, Row};
 
 /// The verdict that only nanny gives: a start without an end.
 pub const LOST: &str = "lost";
+
+/// States of runs without an end.
+const UNFINISHED: [&str; 4] = ["running", LOST, "unfinished", "unknown"];
 
 /// How much a row says about its run, least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,12 +63,13 @@ pub fn open(files: &[PathBuf]) -> Result<Record, Failure> {
     Ok(record)
 }
 
-/// Says once how many lines were no rows.
-pub fn tell_skipped(skipped: Skipped) {
+/// Says once how many lines were no rows, and returns whether there were any.
+pub fn tell_skipped(skipped: Skipped) -> bool {
     if skipped.lines > 0 {
         let count = skipped.lines;
         note(&format!("skipped {count} line{} that are torn or no rows", plural(count)));
     }
+    skipped.lines > 0
 }
 
 /// Returns the rank of a row; `None` for one that says nothing about the whole run.
@@ -105,10 +110,7 @@ impl Sieve {
     /// Makes one; a span is counted back from `now`.
     #[must_use]
     pub fn new(filter: &Filter, now: WallTime) -> Sieve {
-        let since = filter.since.as_ref().map(|since| match since {
-            Since::Ago(span) => WallTime(now.0.saturating_sub(*span)).rfc3339(),
-            Since::At(instant) => instant.clone(),
-        });
+        let since = filter.since.as_ref().map(|since| begin(since, now));
         Sieve { filter: filter.clone(), since }
     }
 
@@ -132,7 +134,7 @@ impl Sieve {
         let Filter { verdict, is_failed, is_lost, .. } = &self.filter;
         let is_verdict = |word: &String| match rank {
             // Whether it still runs is found out later.
-            Rank::Started => matches!(word.as_str(), "running" | "lost" | "unfinished"),
+            Rank::Started => UNFINISHED.contains(&word.as_str()),
             _ => row.is(Column::Verdict, word),
         };
         (!is_failed || matches!(rank, Rank::Failed | Rank::Lost))
@@ -143,10 +145,23 @@ impl Sieve {
     /// Returns whether only rows that end a run can be the answer: then the others, and what is not
     /// asked for, need no memory.
     fn is_about_ends(&self) -> bool {
-        let unfinished = ["running", "lost", "unfinished"];
-        let is_end = |word: &String| !unfinished.contains(&word.as_str());
+        let is_end = |word: &String| !UNFINISHED.contains(&word.as_str());
         self.filter.is_failed || self.filter.verdict.as_ref().is_some_and(is_end)
     }
+}
+
+/// Returns an instant as RFC 3339.
+fn begin(since: &Since, now: WallTime) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    let today = now.0.as_secs() / DAY;
+    let back = match since {
+        Since::At(instant) => return instant.clone(),
+        Since::Ago(span) => return WallTime(now.0.saturating_sub(*span)).rfc3339(),
+        Since::DaysBack(days) => *days,
+        // 1970 began on a Thursday.
+        Since::Weekday(day) => (today + 3 + 7 - day) % 7,
+    };
+    WallTime(Duration::from_secs(today.saturating_sub(back) * DAY)).rfc3339()
 }
 
 /// Returns for each run that was asked for the row that says most about it, the oldest run first.
@@ -257,14 +272,6 @@ pub fn row_of(record: &Record, entry: &Entry) -> Result<Option<Row>, Failure> {
     Ok(record.row_at(entry.place)?)
 }
 
-/// Returns the name of the folder beside a record.
-#[must_use]
-pub fn folder_beside(file: &Path) -> PathBuf {
-    let mut folder = file.as_os_str().to_owned();
-    folder.push(".d");
-    folder.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,6 +293,21 @@ mod tests {
         ];
         let best: Vec<_> = best_of_each(entries).iter().map(|one| (one.run[0], one.rank)).collect();
         assert_eq!(best, [(1, Rank::Failed), (2, Rank::Lost)]);
+    }
+
+    #[test]
+    fn days_begin_at_midnight_in_utc() {
+        // A Sunday.
+        let now = WallTime::from_rfc3339("2026-11-22T14:05:09.123456Z").expect("a time");
+        for (since, date) in [
+            (Since::DaysBack(0), "2026-11-22"),
+            (Since::DaysBack(1), "2026-11-21"),
+            (Since::Weekday(6), "2026-11-22"),
+            (Since::Weekday(0), "2026-11-16"),
+            (Since::Weekday(5), "2026-11-21"),
+        ] {
+            assert_eq!(begin(&since, now), format!("{date}T00:00:00.000000Z"), "{since:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Whether a run that has no end still goes on: only its own host can say so.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{SysconfVar, sysconf};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::model::proc_stat;
 use crate::model::time::WallTime;
@@ -23,10 +26,18 @@ pub enum Fate {
     Lost(String, bool),
     /// It is on another host.
     Elsewhere,
+    /// It may be there, and cannot be seen; why.
+    Unknown(String),
 }
 
 /// A process begins before it writes its row, and clocks are set now and then.
 const TOLERANCE: Duration = Duration::from_secs(5);
+
+/// So many parents of a process are looked at.
+const DEPTH_MAX: usize = 64;
+
+/// So long after its start a childminder may not have opened the record yet.
+const YOUNG: Duration = Duration::from_millis(250);
 
 /// What of this host tells whether a run is there.
 pub struct Here {
@@ -36,8 +47,22 @@ pub struct Here {
     /// When the host was booted, by the clock of today.
     booted: Option<Duration>,
     ticks_per_second: u64,
-    /// Runs of which a process is there, by the CHILDMINDER_RUN_ID that all processes of a job have.
-    minded: HashSet<Vec<u8>>,
+    /// The inode of our pid namespace.
+    namespace: Option<u64>,
+    /// Runs of which a process is there, by the CHILDMINDER_RUN_ID that all processes of a job have,
+    /// and these processes.
+    minded: HashMap<Vec<u8>, Vec<i32>>,
+    /// Whether a pid is in use, though /proc may not show it.
+    is_in_use: fn(i32) -> bool,
+}
+
+/// What is seen of a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    There,
+    Gone,
+    /// /proc hides it (`hidepid` in proc(5)), and the pid is in use.
+    Hidden,
 }
 
 impl Here {
@@ -46,7 +71,9 @@ impl Here {
     pub fn look() -> Here {
         let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-        Here::at(Path::new("/proc"), host, ticks.unsigned_abs(), clock::wall())
+        let is_in_use = |pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
+        let here = Here::at(Path::new("/proc"), host, ticks.unsigned_abs(), clock::wall());
+        Here { is_in_use, ..here }
     }
 
     fn at(proc: &Path, host: String, ticks_per_second: u64, now: WallTime) -> Here {
@@ -60,16 +87,81 @@ impl Here {
             boot_id: text("sys/kernel/random/boot_id").trim().to_owned(),
             booted: uptime.map(|uptime| now.0.saturating_sub(uptime)),
             ticks_per_second,
+            namespace: fs::metadata(proc.join("self/ns/pid")).map(|meta| meta.ino()).ok(),
             minded: minded(proc),
+            is_in_use: |_| false,
         }
+    }
+
+    /// Returns whether a process of that run is there that we may ask.
+    #[must_use]
+    pub fn is_minded(&self, run: &[u8]) -> bool {
+        self.minded.contains_key(run)
+    }
+
+    /// Returns the runs of which a process is there and whose first row may still be on its way to
+    /// the record, that file: childminder has just begun, or has the record open. Left out are those
+    /// that are known and those of the childminders `ours`.
+    #[must_use]
+    pub fn on_their_way(
+        &self,
+        record: Option<(u64, u64)>,
+        known: &HashSet<Vec<u8>>,
+        ours: &[i32],
+    ) -> HashSet<Vec<u8>> {
+        let is_on_its_way = |pids: &[i32]| {
+            let above: HashSet<i32> = pids.iter().flat_map(|pid| self.ancestors(*pid)).collect();
+            let has_it_open = |pid: &i32| {
+                record.is_some_and(|it| self.is_childminder(*pid) && self.has_open(*pid, it))
+            };
+            let is_ours = above.iter().any(|pid| ours.contains(pid));
+            !is_ours && (self.is_young(pids) || above.iter().any(has_it_open))
+        };
+        let unknown = self.minded.iter().filter(|(run, _)| !known.contains(*run));
+        unknown.filter(|(_, pids)| is_on_its_way(pids)).map(|(run, _)| run.clone()).collect()
+    }
+
+    fn stat(&self, pid: i32) -> Option<(i32, Duration)> {
+        let text = fs::read(self.proc.join(format!("{pid}/stat"))).ok()?;
+        proc_stat::parse(&text).map(|stat| (stat.parent.0, self.since_boot(stat.start_ticks)))
+    }
+
+    /// A process and those that it descends from, our own user's as far as we may see them.
+    fn ancestors(&self, pid: i32) -> impl Iterator<Item = i32> {
+        std::iter::successors(Some(pid), |pid| Some(self.stat(*pid)?.0)).take(DEPTH_MAX)
+    }
+
+    /// Returns whether a run has only processes that have just begun.
+    fn is_young(&self, pids: &[i32]) -> bool {
+        let uptime = fs::read_to_string(self.proc.join("uptime")).unwrap_or_default();
+        let now = uptime.split(' ').next().and_then(|seconds| seconds.parse().ok());
+        let now = now.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let began = pids.iter().filter_map(|pid| Some(self.stat(*pid)?.1)).min();
+        began.zip(now).is_some_and(|(began, now)| now < began + YOUNG)
+    }
+
+    fn is_childminder(&self, pid: i32) -> bool {
+        let text = fs::read(self.proc.join(format!("{pid}/stat"))).unwrap_or_default();
+        proc_stat::parse(&text).is_some_and(|stat| stat.name == b"childminder")
+    }
+
+    fn has_open(&self, pid: i32, file: (u64, u64)) -> bool {
+        let fds = fs::read_dir(self.proc.join(format!("{pid}/fd"))).into_iter().flatten().flatten();
+        let identity = |path: PathBuf| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+        fds.filter_map(|fd| identity(fd.path()).ok()).any(|found| found == file)
+    }
+
+    fn since_boot(&self, ticks: u64) -> Duration {
+        Duration::from_millis(ticks.saturating_mul(1000) / self.ticks_per_second)
     }
 
     /// Returns what became of the run whose start this row is.
     #[must_use]
     pub fn fate(&self, start: &Row) -> Fate {
-        if self.minded.contains(start.get(Column::RunId)) {
+        if self.is_minded(start.get(Column::RunId)) {
             // Read from the processes themselves: right whatever the clock and the boot id say.
-            return if self.is_there(start, Column::Pid) { Fate::Running } else { Fate::Orphaned };
+            let is_there = self.seen(start, Column::Pid) == Seen::There;
+            return if is_there { Fate::Running } else { Fate::Orphaned };
         }
         let boot_id = start.text(Column::BootId);
         if start.text(Column::Host) != self.host {
@@ -81,45 +173,63 @@ impl Here {
         if boot_id != self.boot_id {
             return Fate::Lost("the host was booted since".into(), true);
         }
-        if self.is_there(start, Column::Pid) {
-            return Fate::Running;
+        let namespace = start.number(Column::PidNamespace);
+        if namespace.is_some() && self.namespace.is_some() && namespace != self.namespace {
+            return Fate::Unknown("it began in another pid namespace".into());
         }
-        if self.is_there(start, Column::ChildPid) {
-            return Fate::Orphaned;
+        match [Column::Pid, Column::ChildPid].map(|column| self.seen(start, column)) {
+            [Seen::There, _] => return Fate::Running,
+            [_, Seen::There] => return Fate::Orphaned,
+            [Seen::Gone, Seen::Gone] => {}
+            _ => return Fate::Unknown("/proc hides the process that may be it (hidepid)".into()),
         }
         let pid = start.text(Column::Pid);
         Fate::Lost(format!("childminder (pid {pid}) is gone and wrote no end"), false)
     }
 
-    /// Returns whether the process of that column is there: one that began before the row was
-    /// written, for the pid may have gone to another since.
-    fn is_there(&self, start: &Row, column: Column) -> bool {
-        let Some(pid) = start.number::<i32>(column).filter(|pid| *pid > 0) else { return false };
-        let stat = fs::read(self.proc.join(format!("{pid}/stat"))).unwrap_or_default();
-        let Some(stat) = proc_stat::parse(&stat).filter(proc_stat::ProcStat::is_alive) else {
-            return false;
+    /// Looks for the process of that column: one that began before the row was written, for the pid
+    /// may have gone to another since.
+    fn seen(&self, start: &Row, column: Column) -> Seen {
+        let Some(pid) = start.number::<i32>(column).filter(|pid| *pid > 0) else {
+            return Seen::Gone;
         };
+        let Ok(stat) = fs::read(self.proc.join(format!("{pid}/stat"))) else {
+            return if (self.is_in_use)(pid) { Seen::Hidden } else { Seen::Gone };
+        };
+        match proc_stat::parse(&stat).filter(proc_stat::ProcStat::is_alive) {
+            Some(stat) if self.is_it(&stat, start, column) => Seen::There,
+            _ => Seen::Gone,
+        }
+    }
+
+    fn is_it(&self, stat: &proc_stat::ProcStat<'_>, start: &Row, column: Column) -> bool {
         // After the clock was set nothing is known by it: then the name decides for caution.
         let is_ours = column == Column::Pid && stat.name == b"childminder";
-        let since_boot =
-            Duration::from_millis(stat.start_ticks.saturating_mul(1000) / self.ticks_per_second);
+        let since_boot = self.since_boot(stat.start_ticks);
         let (Some(booted), Some(written)) = (self.booted, time_of(start)) else { return true };
         is_ours || booted + since_boot <= written + TOLERANCE
     }
 }
 
 /// Returns the runs of which a process is there that we may ask.
-fn minded(proc: &Path) -> HashSet<Vec<u8>> {
+fn minded(proc: &Path) -> HashMap<Vec<u8>, Vec<i32>> {
     const MARK: &[u8] = b"CHILDMINDER_RUN_ID=";
-    let Ok(entries) = fs::read_dir(proc) else { return HashSet::new() };
-    let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    let pids = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_pid));
+    let mut found: HashMap<Vec<u8>, Vec<i32>> = HashMap::new();
+    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let run = |environ: Vec<u8>| {
         let mut entries = environ.split(|byte| *byte == 0);
         entries.find_map(|entry| entry.strip_prefix(MARK)).map(<[u8]>::to_vec)
     };
     // Whoever asks may be a job himself, such as a shell: that run has not ended either.
-    pids.filter_map(|entry| run(fs::read(entry.path().join("environ")).ok()?)).collect()
+    for pid in pids {
+        let environ = fs::read(proc.join(format!("{pid}/environ"))).ok();
+        environ
+            .and_then(run)
+            .iter()
+            .for_each(|run| found.entry(run.clone()).or_default().push(pid));
+    }
+    found
 }
 
 /// Returns when a row was written, since 1970.
@@ -180,6 +290,53 @@ mod tests {
         assert!(matches!(fate(start("x", "node7", BOOT, ["50", "50"])), Fate::Lost(_, false)));
         // Another pid namespace or a job that was orphaned: its environment knows the run.
         assert_eq!(fate(start("minded", "node7", "bbbb", ["1", "2"])), Fate::Orphaned);
+    }
+
+    #[test]
+    fn what_is_hidden_is_unknown_and_not_lost() {
+        let (_proc, mut here) = host(5000);
+        here.is_in_use = |pid| pid == 39;
+        let fate = |row: Row| here.fate(&row);
+        assert!(matches!(fate(start("x", "node7", BOOT, ["39", "38"])), Fate::Unknown(_)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["38", "39"])), Fate::Unknown(_)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["38", "37"])), Fate::Lost(_, false)));
+        // Another one is visible under that pid.
+        assert!(matches!(fate(start("x", "node7", BOOT, ["50", ""])), Fate::Lost(_, false)));
+    }
+
+    #[test]
+    fn pids_of_another_namespace_say_nothing() {
+        let (_proc, mut here) = host(5000);
+        here.namespace = Some(7);
+        let mut row = start("x", "node7", BOOT, ["39", "38"]);
+        row.set(Column::PidNamespace, "7");
+        assert!(matches!(here.fate(&row), Fate::Lost(..)));
+        row.set(Column::PidNamespace, "8");
+        assert!(matches!(here.fate(&row), Fate::Unknown(_)));
+    }
+
+    #[test]
+    fn a_run_is_on_its_way_while_it_is_young_or_has_the_record_open() {
+        let none = HashSet::new();
+        let minded = HashSet::from([b"minded".to_vec()]);
+        // It began 100 s after the boot.
+        let (_proc, here) = host(1100);
+        assert_eq!(here.on_their_way(None, &none, &[]), minded);
+        assert_eq!(here.on_their_way(None, &minded, &[]), none);
+        assert_eq!(here.on_their_way(None, &none, &[41]), none, "that is ours");
+        let (proc, here) = host(1101);
+        assert_eq!(here.on_their_way(None, &none, &[]), none);
+        let record = proc.path().join("record");
+        fs::write(&record, "").expect("written");
+        let meta = fs::metadata(&record).expect("there");
+        let identity = Some((meta.dev(), meta.ino()));
+        assert_eq!(here.on_their_way(identity, &none, &[]), none);
+        fs::create_dir(proc.path().join("40/fd")).expect("made");
+        std::os::unix::fs::symlink(&record, proc.path().join("40/fd/3")).expect("linked");
+        assert_eq!(here.on_their_way(identity, &none, &[]), none, "it is not its child");
+        let stat = fs::read_to_string(proc.path().join("41/stat")).expect("there");
+        fs::write(proc.path().join("41/stat"), stat.replace("S 0 ", "S 40 ")).expect("written");
+        assert_eq!(here.on_their_way(identity, &none, &[]), minded);
     }
 
     #[test]

@@ -1,62 +1,95 @@
 //! `nanny rerun`: runs again, through childminder, exactly the jobs that failed and have not succeeded
 //! since. Which those are is read from the record each time, so an interrupted rerun goes on where it
 //! was. Never two of one job at once: one rerun has the lock, and a job that is started by anybody
-//! else is left alone, also if that happens while we work.
+//! else is left alone, also if that happens while we work. Only rows count that are proven to be those
+//! of the user who is to run them.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Write;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fleet::index::{self, Sieve};
-use crate::fleet::jobs::{self, Identifier, Identity, Job};
+use crate::fleet::jobs::{self, Identifier, Identity, Job, Jobs, Start};
 use crate::fleet::lock::Lock;
 use crate::fleet::presence::{Fate, Here};
-use crate::fleet::workers::{Task, Workers};
+use crate::fleet::proof::Proof;
+use crate::fleet::task::{Task, refusal};
+use crate::fleet::workers::Workers;
 use crate::fleet::{Failure, NOTHING, note, plural, words};
-use crate::model::shell;
 use crate::question::{Filter, Rerun};
-use crate::record::read::{Place, Record};
+use crate::record::key;
+use crate::record::read::{Place, RawRow, Record};
 use crate::record::row::{Column, Row};
-use crate::sys::clock;
+use crate::record::write::LOCK_PATIENCE;
 use crate::sys::entry::Given;
+use crate::sys::{account, clock, environment, poll};
 
 /// So many jobs that cannot be run again are told one by one.
 const TOLD_MAX: usize = 20;
 
+/// A run that began so short a time ago may still wait for the lock of the record with its first row.
+const START_ROW_WITHIN: Duration = LOCK_PATIENCE.saturating_add(Duration::from_secs(1));
+
+/// How often such a row is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 pub(super) fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Result<u8, Failure> {
-    let file = std::path::absolute(&rerun.file).map_err(|source| Failure::File {
-        action: "find",
-        path: rerun.file.clone(),
-        source,
-    })?;
+    let uid = nix::unistd::geteuid().as_raw();
+    if rerun.is_as_recorded_user && uid != 0 {
+        return Err(Failure::Refused("only root can run jobs as other users".into()));
+    }
+    // One record may have several names; where it is not there yet, all its rows wait beside it.
+    let file = std::fs::canonicalize(&rerun.file).or_else(|_| std::path::absolute(&rerun.file));
+    let file =
+        file.map_err(|source| Failure::File { action: "find", path: rerun.file.clone(), source })?;
     // A dry run changes nothing, so it need not wait for a rerun that goes on.
-    let _lock = if rerun.is_dry { None } else { Some(Lock::take(&file)?) };
-    let record = index::open(std::slice::from_ref(&file))?;
-    let mut again = Again::read(record, &rerun.filter, &file)?;
-    again.tell_refused();
-    let refused = again.refused.len();
+    let mut locks = Vec::new();
+    if !rerun.is_dry {
+        let state = key::directory(&account::state_directories(), uid).ok();
+        locks.push(Lock::take(&file, uid, state.as_deref())?);
+    }
+    let mut again = Again::read(rerun, &file)?;
+    again.tell();
+    let is_incomplete = !again.refused.is_empty() || again.is_damaged;
     if rerun.is_dry {
         for (_, task) in &again.tasks {
             writeln!(out, "{}", task.line)?;
         }
-        return Ok(if refused > 0 { NOTHING } else { 0 });
+        return Ok(if is_incomplete { NOTHING } else { 0 });
     }
     let tasks = std::mem::take(&mut again.tasks);
     if tasks.is_empty() {
-        let but = if refused > 0 { " that can be" } else { "" };
+        let but = if is_incomplete { " that can be" } else { "" };
         writeln!(out, "nothing{but} to run again")?;
-        return Ok(if refused > 0 { NOTHING } else { 0 });
+        return Ok(if is_incomplete { NOTHING } else { 0 });
     }
+    let users: BTreeSet<u32> =
+        tasks.iter().filter_map(|(_, task)| Some(task.user.as_ref()?.uid)).collect();
+    for user in users {
+        // So that their own reruns are kept away.
+        locks.push(Lock::take(&file, user, None)?);
+    }
+    let is_clean = run(&mut again, tasks, Workers::new(given, rerun.jobs)?, out)?;
+    Ok(if is_incomplete || !is_clean { NOTHING } else { 0 })
+}
+
+/// Runs the jobs, and returns whether all of them were run and succeeded.
+fn run(
+    again: &mut Again,
+    tasks: Vec<(Identity, Task)>,
+    mut workers: Workers<'_>,
+    out: &mut dyn Write,
+) -> Result<bool, Failure> {
     let count = tasks.len() as u64;
-    let mut workers = Workers::new(given, rerun.jobs, count)?;
+    workers.expect(count);
     for (identity, task) in tasks {
         workers.wait_for_room()?;
         if workers.is_stopping() {
             break;
         }
-        match again.news(&identity)? {
+        match again.news(&identity, &workers.pids())? {
             None => workers.start(&task)?,
             Some(why) => workers.leave_out(&format!("left alone, {why}: {}", task.line)),
         }
@@ -74,68 +107,165 @@ pub(super) fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Resul
         write!(out, "; {not_started} not started (nanny rerun goes on with them)")?;
     }
     writeln!(out)?;
-    Ok(if failed + not_started > 0 || refused > 0 { NOTHING } else { 0 })
+    Ok(failed + not_started == 0)
 }
 
 /// What is to be run again, and what became of it while we worked.
 struct Again {
     record: Record,
     identifier: Identifier,
+    proof: Proof,
     tasks: Vec<(Identity, Task)>,
     /// Why others are not run again.
     refused: Vec<String>,
+    /// What else is to be said.
+    notes: Vec<String>,
+    is_damaged: bool,
     /// Of the tasks: those that somebody else ran meanwhile, and what he started.
     pending: HashSet<Identity>,
     succeeded: HashSet<Identity>,
     started: HashMap<Identity, Vec<Row>>,
+    /// Runs that are in the record, and the one that we are part of ourselves.
+    known: HashSet<Vec<u8>>,
+    file: PathBuf,
 }
 
 impl Again {
     /// Reads what failed and was not seen to succeed or to run since.
-    fn read(record: Record, filter: &Filter, file: &Path) -> Result<Again, Failure> {
-        let identifier = Identifier::new();
-        let sieve = Sieve::new(filter, clock::wall());
-        let jobs = jobs::jobs(&record, &sieve, &identifier, &HashSet::new())?;
+    fn read(rerun: &Rerun, file: &Path) -> Result<Again, Failure> {
+        let mut again = Again {
+            record: Record::open(&[])?,
+            identifier: Identifier::new(),
+            proof: Proof::new(rerun.is_as_recorded_user),
+            tasks: Vec::new(),
+            refused: Vec::new(),
+            notes: Vec::new(),
+            is_damaged: false,
+            pending: HashSet::new(),
+            succeeded: HashSet::new(),
+            started: HashMap::new(),
+            known: environment::entries()
+                .filter_map(|entry| entry.strip_prefix(b"CHILDMINDER_RUN_ID="))
+                .map(<[u8]>::to_vec)
+                .collect(),
+            file: file.to_owned(),
+        };
+        again.await_starts(&[])?;
+        again.record = index::open(&[file.to_owned()])?;
+        let sieve = Sieve::new(&rerun.filter, clock::wall());
+        let with = (&again.identifier, &again.proof);
+        let mut jobs = jobs::jobs(&again.record, &sieve, with, &HashSet::new())?;
+        again.is_damaged = jobs.is_damaged;
         let here = Here::look();
-        let mut refused = Vec::new();
         let mut places: Vec<(Place, Identity)> = Vec::new();
-        for (identity, mut job) in jobs {
-            let going_on = settle(&record, &here, &mut job)?;
+        for (identity, job) in &mut jobs.by_identity {
+            let going_on = settle(&again.record, &here, job)?;
             match (job.to_run_again(), going_on) {
-                (Some(_), Some(why)) => refused.push(why),
-                (Some(place), None) => places.push((place, identity)),
+                (Some(_), Some(why)) => again.refused.push(why),
+                (Some(place), None) => places.push((place, *identity)),
                 (None, _) => {}
             }
         }
         // In the order in which they failed.
         places.sort_unstable();
-        let mut tasks = Vec::new();
         for (place, identity) in places {
-            let Some(row) = record.row_at(place)? else { continue };
-            match task(&row, file) {
-                Ok(task) => tasks.push((identity, task)),
-                Err(why) => refused.push(why),
+            let Some(row) = again.record.row_at(place)? else { continue };
+            let user = row.number(Column::Uid).filter(|_| rerun.is_as_recorded_user);
+            let task = match user.filter(|uid| *uid != 0) {
+                None => Task::new(&row, file, None),
+                Some(uid) => match account::of(uid) {
+                    Some(account) => Task::new(&row, file, Some(account)),
+                    None => Err(refusal(&row, &format!("/etc/passwd has no uid {uid}"))),
+                },
+            };
+            match task {
+                Ok(task) => again.tasks.push((identity, task)),
+                Err(why) => again.refused.push(why),
             }
         }
-        let pending = tasks.iter().map(|(identity, _)| *identity).collect();
-        let (succeeded, started) = (HashSet::new(), HashMap::new());
-        Ok(Again { record, identifier, tasks, refused, pending, succeeded, started })
+        again.note_doubts(&jobs)?;
+        again.pending = again.tasks.iter().map(|(identity, _)| *identity).collect();
+        Ok(again)
     }
 
-    fn tell_refused(&self) {
-        for why in self.refused.iter().take(TOLD_MAX) {
-            note(why);
+    /// What the record says and is not believed, or does not say clearly.
+    fn note_doubts(&mut self, jobs: &Jobs) -> Result<(), Failure> {
+        for one in jobs.unproven() {
+            let row = self.record.row_at(one.place)?.unwrap_or_default();
+            self.refused.push(refusal(&row, &one.doubt.words()));
         }
+        for one in jobs.claims().take(TOLD_MAX) {
+            let row = self.record.row_at(one.place)?.unwrap_or_default();
+            let (run, command) = (words::short_id(&row), row.text(Column::Command));
+            let why = one.doubt.words();
+            self.notes.push(format!("{run} ({command}) is said to have succeeded: {why}"));
+        }
+        let disagreements = jobs.by_identity.values().filter_map(Job::disagreement);
+        for rows in disagreements.take(TOLD_MAX) {
+            let [latest, later] = rows.map(|place| self.record.row_at(place));
+            let [latest, later] = [latest?.unwrap_or_default(), later?.unwrap_or_default()];
+            let command = latest.text(Column::Command);
+            let [one, other] = [&latest, &later].map(|row| row.text(Column::Host));
+            self.notes.push(format!(
+                "the clocks of {one} and {other} disagree: of {command}, the row of run {} has the \
+                 latest time, but that of run {} stands behind it; the time decides",
+                words::short_id(&latest),
+                words::short_id(&later)
+            ));
+        }
+        if jobs.of_others > 0 {
+            let (count, s) = (jobs.of_others, plural(jobs.of_others));
+            self.notes.push(format!("{count} failed run{s} of other users: theirs to run again"));
+        }
+        Ok(())
+    }
+
+    fn tell(&self) {
+        self.refused.iter().take(TOLD_MAX).for_each(|why| note(why));
         if let Some(more @ 1..) = self.refused.len().checked_sub(TOLD_MAX) {
             note(&format!("and {more} more that cannot be run again"));
+        }
+        self.notes.iter().for_each(|text| note(text));
+    }
+
+    /// Waits for the rows of runs that began just now: each may wait for the lock of the record, and
+    /// then be found beside it. `ours` are the childminders that we started.
+    fn await_starts(&mut self, ours: &[i32]) -> Result<(), Failure> {
+        let deadline = clock::now() + START_ROW_WITHIN;
+        let identity = std::fs::metadata(&self.file).map(|meta| (meta.dev(), meta.ino())).ok();
+        let mut awaited: Option<HashSet<Vec<u8>>> = None;
+        loop {
+            let mut runs = Here::look().on_their_way(identity, &self.known, ours);
+            // Others that began meanwhile are for the next time.
+            runs.retain(|run| awaited.as_ref().is_none_or(|awaited| awaited.contains(run)));
+            if runs.is_empty() {
+                return Ok(());
+            }
+            let record = Record::open(std::slice::from_ref(&self.file))?;
+            let see = |found: &mut Vec<Vec<u8>>, row: &RawRow<'_>| {
+                let run = row.raw(Column::RunId);
+                found.extend(runs.contains(run).then(|| run.to_vec()));
+            };
+            self.known.extend(record.scan(Vec::new, see)?.0.concat());
+            runs.retain(|run| !self.known.contains(run));
+            if let Some(run) = runs.iter().next().filter(|_| clock::now() > deadline) {
+                let run = String::from_utf8_lossy(run);
+                let why = format!("run {run} began and is not in the record yet: try again later");
+                return Err(Failure::Refused(why));
+            }
+            awaited = Some(runs);
+            poll::wait([], Some(clock::now() + LOOK_INTERVAL))?;
         }
     }
 
     /// Returns why a job is left alone after all, by what was written to the record since.
-    fn news(&mut self, identity: &Identity) -> Result<Option<&'static str>, Failure> {
+    fn news(&mut self, identity: &Identity, ours: &[i32]) -> Result<Option<&'static str>, Failure> {
+        self.await_starts(ours)?;
         let grown = self.record.grown()?;
         let all = Sieve::new(&Filter::default(), clock::wall());
-        for (found, job) in jobs::jobs(&grown, &all, &self.identifier, &self.pending)? {
+        let with = (&self.identifier, &self.proof);
+        let here = Here::look();
+        for (found, job) in jobs::jobs(&grown, &all, with, &self.pending)?.by_identity {
             if !self.pending.contains(&found) {
                 continue;
             }
@@ -143,7 +273,7 @@ impl Again {
                 self.succeeded.insert(found);
             }
             for start in job.started() {
-                let row = grown.row_at(start.place)?;
+                let row = grown.row_at(start.place)?.filter(|row| may_go_on(&here, *start, row));
                 self.started.entry(found).or_default().extend(row);
             }
         }
@@ -154,10 +284,14 @@ impl Again {
             return Ok(Some("it has succeeded meanwhile"));
         }
         let Some(started) = self.started.get(identity) else { return Ok(None) };
-        let here = Here::look();
         let is_going_on = |row: &Row| !matches!(here.fate(row), Fate::Lost(..));
         Ok(started.iter().any(is_going_on).then_some("somebody else started it"))
     }
+}
+
+/// A start that somebody else wrote holds up nothing, unless a process that we may ask is of that run.
+fn may_go_on(here: &Here, start: Start, row: &Row) -> bool {
+    start.is_proven || here.is_minded(row.get(Column::RunId))
 }
 
 /// Finds out about the runs of a job that have no end: the lost ones have failed. Returns why the job
@@ -166,6 +300,9 @@ fn settle(record: &Record, here: &Here, job: &mut Job) -> Result<Option<String>,
     let mut going_on = None;
     for start in job.started().to_vec() {
         let Some(row) = record.row_at(start.place)? else { continue };
+        if !may_go_on(here, start, &row) {
+            continue;
+        }
         let why = match here.fate(&row) {
             Fate::Lost(..) => {
                 job.give_up(start);
@@ -175,6 +312,7 @@ fn settle(record: &Record, here: &Here, job: &mut Job) -> Result<Option<String>,
             Fate::Orphaned => {
                 "its processes are still there, though childminder is gone".to_owned()
             }
+            Fate::Unknown(why) => format!("it may still run: {why}"),
             Fate::Elsewhere => {
                 let host = row.text(Column::Host);
                 format!(
@@ -186,76 +324,4 @@ fn settle(record: &Record, here: &Here, job: &mut Job) -> Result<Option<String>,
         going_on = Some(refusal(&row, &why));
     }
     Ok(going_on)
-}
-
-fn refusal(row: &Row, why: &str) -> String {
-    let (run, command) = (words::short_id(row), row.text(Column::Command));
-    format!("not run again: {run} ({command}): {why}")
-}
-
-/// Makes of a row what runs it again, or says why that cannot be.
-fn task(row: &Row, file: &Path) -> Result<Task, String> {
-    let refused = |why: &str| Err(refusal(row, why));
-    if row.text(Column::Redacted) == "true" {
-        return refused("a secret in its command line or options was hidden in the record");
-    }
-    let (Some(command), Some(options)) = (row.words(Column::Command), row.words(Column::Options))
-    else {
-        return refused("its command line was too long for the record");
-    };
-    if command.is_empty() {
-        return refused("the record does not have its command line");
-    }
-    let directory = PathBuf::from(OsString::from_vec(row.get(Column::WorkingDirectory).to_vec()));
-    if !directory.is_dir() {
-        return refused(&format!("its directory {} is not there", directory.display()));
-    }
-    // Relative to wherever -w leads; ours is absolute.
-    let is_record = |word: &OsString| word.as_bytes().starts_with(b"--central-log=");
-    let mut words: Vec<OsString> = options.into_iter().filter(|word| !is_record(word)).collect();
-    let mut record = OsString::from("--central-log=");
-    record.push(file);
-    words.extend([record, "--".into()]);
-    words.extend(command);
-    let line = [vec!["childminder".into()], words.clone()].concat();
-    let directory_word = shell::words(&[directory.clone().into_os_string()]);
-    let line = format!("cd {directory_word} && {}", shell::command(&line));
-    Ok(Task { directory, words, line })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(directory: &str) -> Row {
-        let mut row = Row::default();
-        row.set(Column::RunId, "01900000-0000-7000-8000-0123456789ab");
-        row.set(Column::WorkingDirectory, directory);
-        row.set(Column::Command, "sh -c 'exit 3'");
-        row.set(Column::Options, "--output='a b' --central-log=r.csv --batch=b1");
-        row
-    }
-
-    #[test]
-    fn a_row_becomes_the_line_that_made_it() {
-        let task = task(&row("/tmp"), Path::new("/var/log/r.csv")).map_err(|_| ()).expect("a task");
-        let words = ["--output=a b", "--batch=b1", "--central-log=/var/log/r.csv", "--", "sh"];
-        assert_eq!(task.words[..5], words.map(OsString::from));
-        let options = "'--output=a b' '--batch=b1' --central-log=/var/log/r.csv -- sh -c 'exit 3'";
-        let expected =
-            format!("cd /tmp && childminder {}", options.replace("'--batch=b1'", "--batch=b1"));
-        assert_eq!(task.line, expected);
-    }
-
-    #[test]
-    fn what_cannot_be_repeated_is_refused_and_says_why() {
-        let refused = |row: &Row| task(row, Path::new("/r.csv")).err().expect("refused");
-        assert!(refused(&row("/nowhere/at/all")).ends_with("/nowhere/at/all is not there"));
-        let mut hidden = row("/tmp");
-        hidden.set(Column::Redacted, "true");
-        assert!(refused(&hidden).contains("0123456789ab (sh -c 'exit 3'): a secret"));
-        let mut cut = row("/tmp");
-        cut.set(Column::Command, "sh -c 'exit ...(cut)");
-        assert!(refused(&cut).contains("too long"));
-    }
 }

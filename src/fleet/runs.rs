@@ -95,6 +95,7 @@ impl List<'_> {
         match self.here.as_ref().map(|here| here.fate(row)) {
             Some(Fate::Running | Fate::Orphaned) => "running",
             Some(Fate::Lost(..)) => LOST,
+            Some(Fate::Unknown(_)) => "unknown",
             Some(Fate::Elsewhere) | None => "unfinished",
         }
         .to_owned()
@@ -179,7 +180,15 @@ fn json(row: &Row, state: &str) -> Value {
 fn json_value(row: &Row, column: Column) -> Value {
     let text = row.text(column);
     // Ids and times may look like numbers and are none.
-    let is_name = matches!(column, Column::RunId | Column::BootId | Column::TraceId | Column::Time);
+    let is_name = matches!(
+        column,
+        Column::RunId
+            | Column::BootId
+            | Column::TraceId
+            | Column::Time
+            | Column::Umask
+            | Column::Seal
+    );
     match column.form() {
         Form::Plain if !is_name => match serde_json::from_str(&text) {
             Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,

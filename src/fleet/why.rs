@@ -133,6 +133,7 @@ impl Run {
                     let sure = if is_certain { "certain" } else { "likely" };
                     (LOST.into(), sure.into(), format!("{}: {why}", advice::verdict(LOST)))
                 }
+                Fate::Unknown(why) => ("unknown".into(), String::new(), why),
                 Fate::Elsewhere => {
                     let words = "it has no end in the record; only its own host can say why";
                     ("unfinished".into(), String::new(), words.into())

@@ -5,13 +5,14 @@
 //! what was sent to us alone is passed on to them.
 
 use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::fleet::task::Task;
 use crate::fleet::{Failure, note};
 use crate::model::outcome::WaitStatus;
 use crate::model::process::Pid;
@@ -38,16 +39,6 @@ const OF_THE_SITE: [&[u8]; 8] = [
     b"INSTANCE_ID",
 ];
 
-/// One job to be run again.
-pub struct Task {
-    /// Where childminder is started.
-    pub directory: PathBuf,
-    /// Its options and the command.
-    pub words: Vec<OsString>,
-    /// The same for a shell.
-    pub line: String,
-}
-
 /// How it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
@@ -66,6 +57,8 @@ pub struct Workers<'a> {
     running: Vec<(Pid, OwnedFd)>,
     done: Done,
     is_stopping: bool,
+    /// Whether some are in sessions of their own, where no terminal reaches them.
+    has_sessions: bool,
     bar: ProgressBar,
 }
 
@@ -76,16 +69,16 @@ impl From<SysError> for Failure {
 }
 
 impl<'a> Workers<'a> {
-    /// Prepares to run so many, a few at once. To be called with all signals blocked.
+    /// Prepares to run some, a few at once. To be called with all signals blocked.
     ///
     /// # Errors
     ///
     /// No descriptor left.
-    pub fn new(given: &'a Given, at_once: usize, count: u64) -> Result<Workers<'a>, Failure> {
+    pub fn new(given: &'a Given, at_once: usize) -> Result<Workers<'a>, Failure> {
         // Not drawn where standard error is no terminal.
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
-        let bar = ProgressBar::new(count)
-            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar =
+            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Ok(Workers {
             given,
             program: childminder(),
@@ -94,8 +87,20 @@ impl<'a> Workers<'a> {
             running: Vec::new(),
             done: Done::default(),
             is_stopping: false,
+            has_sessions: false,
             bar,
         })
+    }
+
+    /// Says how many there will be.
+    pub fn expect(&mut self, count: u64) {
+        self.bar.set_length(count);
+    }
+
+    /// Returns the childminders that run.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        self.running.iter().map(|(pid, _)| pid.0).collect()
     }
 
     /// Returns whether no more shall be started.
@@ -130,20 +135,24 @@ impl<'a> Workers<'a> {
             self.leave_out("a directory with a NUL byte in its name");
             return Ok(());
         };
-        let path = path();
+        let path = path().filter(|_| task.user.is_none());
         let program = Program::new(&words, path.as_deref());
-        let removed: Vec<(String, Option<String>)> =
-            variables_to_remove().into_iter().map(|name| (name, None)).collect();
+        let null = task.user.is_some().then(null).transpose()?;
+        let null = null.as_ref().map(AsFd::as_fd);
         let setting = Setting {
-            environment: &removed,
-            standard: [None, None, None],
+            environment: &environment_of(task),
+            // A job of another user gets no descriptor of root's, least of all a terminal.
+            standard: [null; 3],
             directory: Some(&directory),
-            new_session: false,
+            new_session: task.user.is_some(),
             given: self.given,
             cgroup: None,
+            umask: task.umask,
+            user: task.user.as_ref(),
         };
         match spawn::spawn(&program, &setting) {
             Ok(child) => {
+                self.has_sessions |= task.user.is_some();
                 self.running.push((child.pid, child.pidfd));
                 self.done.started += 1;
                 self.draw();
@@ -205,7 +214,9 @@ impl<'a> Workers<'a> {
                     });
                 }
                 self.is_stopping = true;
-                if matches!(received.origin, Origin::Kill | Origin::Queue | Origin::Thread) {
+                let is_for_us =
+                    matches!(received.origin, Origin::Kill | Origin::Queue | Origin::Thread);
+                if is_for_us || self.has_sessions {
                     for (_, pidfd) in &self.running {
                         signals::send(pidfd.as_fd(), received.signal, None)?;
                     }
@@ -252,6 +263,33 @@ fn childminder() -> OsString {
 #[expect(clippy::disallowed_methods, reason = "it is where childminder is looked for")]
 fn path() -> Option<OsString> {
     std::env::var_os("PATH")
+}
+
+fn null() -> Result<File, Failure> {
+    let opened = OpenOptions::new().read(true).write(true).open("/dev/null");
+    opened.map_err(|source| Failure::File { action: "open", path: "/dev/null".into(), source })
+}
+
+/// What is added to our environment, or taken out of it. A job of another user gets what a login sets,
+/// and nothing of root's.
+fn environment_of(task: &Task) -> Vec<(String, Option<String>)> {
+    let Some(user) = &task.user else {
+        return variables_to_remove().into_iter().map(|name| (name, None)).collect();
+    };
+    let names = environment::entries().filter_map(|entry| {
+        let name = entry.split(|byte| *byte == b'=').next()?;
+        Some((String::from_utf8(name.to_vec()).ok()?, None))
+    });
+    let home = user.home.to_string_lossy().into_owned();
+    let of_a_login = [
+        ("HOME", home.as_str()),
+        ("USER", &user.name),
+        ("LOGNAME", &user.name),
+        ("SHELL", if user.shell.is_empty() { "/bin/sh" } else { &user.shell }),
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ];
+    let added = of_a_login.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    names.chain(added).collect()
 }
 
 fn variables_to_remove() -> Vec<String> {

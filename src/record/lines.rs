@@ -1,13 +1,15 @@
 //! A file of rows, and its whole lines, a buffer at a time.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memrchr};
 
+use crate::files::{self, Links, Owner};
 use crate::record::row::{Column, Header};
+use crate::record::table::directory_of;
 
 /// So much is read at a time: it stays in the cache of a core.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
@@ -21,6 +23,8 @@ pub(super) struct Source {
     pub(super) file: File,
     /// Its device and inode.
     pub(super) identity: (u64, u64),
+    /// Who alone, besides root, can write to it or put another one in its place.
+    pub(super) only_writer: Option<u32>,
     pub(super) header: Header,
     /// Of each column, by its number.
     pub(super) positions: Vec<Option<usize>>,
@@ -38,13 +42,13 @@ pub(super) struct Segment {
 }
 
 impl Source {
-    /// Opens a file; `None` if it is empty, as a record is before its first row.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Source>> {
-        let file = File::open(path)?;
+    /// Opens a file; `None` if it is empty, as a record is before its first row. A link is followed
+    /// only where a user named it.
+    pub(super) fn open(path: &Path, is_named: bool) -> io::Result<Option<Source>> {
+        // Somebody else may have put it there.
+        let links = if is_named { Links::Trusted } else { Links::Refused };
+        let file = files::open(path, Owner::Anybody, links)?;
         let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no file"));
-        }
         if meta.len() == 0 {
             return Ok(None);
         }
@@ -56,8 +60,20 @@ impl Source {
         let positions = Column::ALL.iter().map(|column| header.position(*column)).collect();
         let (path, identity) = (path.to_owned(), (meta.dev(), meta.ino()));
         let (begin, end) = (end as u64 + 1, meta.len());
-        Ok(Some(Source { path, file, identity, header, positions, begin, end }))
+        let only_writer = only_writer(&path, &meta);
+        Ok(Some(Source { path, file, identity, only_writer, header, positions, begin, end }))
     }
+}
+
+/// Returns the file's owner if nobody else but root can write to it or to its directory; a sticky
+/// directory of root's, such as /tmp, lets others neither remove nor replace it.
+fn only_writer(path: &Path, meta: &Metadata) -> Option<u32> {
+    let path = fs::canonicalize(path).ok()?;
+    let above = fs::metadata(directory_of(&path)).ok()?;
+    let is_guarded = above.mode() & 0o022 == 0 || above.mode() & 0o1000 != 0;
+    let is_private = meta.mode() & 0o022 == 0 && meta.nlink() == 1;
+    let is_alone = is_private && is_guarded && [meta.uid(), 0].contains(&above.uid());
+    is_alone.then(|| meta.uid())
 }
 
 /// Whole lines, a buffer at a time.

@@ -5,14 +5,17 @@
 //! thread of its own, so that a filesystem that hangs holds up nobody. childminder-record(5) says what
 //! users and other programs may rely on.
 
+pub mod key;
 pub mod network;
 pub mod options;
 pub mod read;
 pub mod recorder;
 pub mod row;
+pub mod seal;
 pub mod write;
 
 mod cells;
 mod lines;
+mod lock;
 mod spool;
 mod table;

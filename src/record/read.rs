@@ -17,6 +17,7 @@ use crate::model::shared::lock;
 use crate::record::cells;
 use crate::record::lines::{LINE_BYTES_MAX, Lines, Segment, Source, read_at};
 use crate::record::row::{Column, Row};
+use crate::record::table::{directory_of, is_trusted};
 
 /// What one thread takes at a time.
 const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
@@ -54,7 +55,9 @@ impl Place {
         Place(((file as u64) << OFFSET_BITS) | offset)
     }
 
-    fn file(self) -> usize {
+    /// Returns the number of its file.
+    #[must_use]
+    pub fn file(self) -> usize {
         (self.0 >> OFFSET_BITS) as usize
     }
 
@@ -74,12 +77,23 @@ pub struct RawRow<'a> {
 }
 
 impl<'a> RawRow<'a> {
-    /// Returns a cell as it stands in the file: perhaps in quotes, perhaps escaped; empty if the
-    /// file has no such column.
+    /// Returns a cell as it stands in the file without the quotes around it: perhaps escaped; empty
+    /// if the file has no such column.
     #[must_use]
     pub fn raw(&self, column: Column) -> &'a [u8] {
         let Some(position) = self.source.positions[column as usize] else { return &[] };
-        cells::nth(self.line, position).unwrap_or(&[])
+        let cell = cells::nth(self.line, position).unwrap_or(&[]);
+        match cell {
+            // Other programs put them around any cell (RFC 4180).
+            [b'"', inside @ .., b'"'] => inside,
+            _ => cell,
+        }
+    }
+
+    /// Returns who alone, besides root, can write to the file that it is in; `None` if others can.
+    #[must_use]
+    pub fn only_writer(&self) -> Option<u32> {
+        self.source.only_writer
     }
 
     /// Returns whether a cell holds that text.
@@ -143,15 +157,18 @@ impl Record {
         let (sources, foreign) = (Vec::new(), Vec::new());
         let mut record = Record { files: files.to_vec(), sources, foreign };
         for file in files {
-            let spooled = spooled(file);
-            match Source::open(file) {
+            let spooled = spooled(file).unwrap_or_else(|source| {
+                record.foreign.push(ReadError { path: folder_beside(file), source });
+                Vec::new()
+            });
+            match Source::open(file, true) {
                 Ok(source) => record.sources.extend(source),
                 // Nobody could merge yet: all there is waits.
                 Err(error) if error.kind() == ErrorKind::NotFound && !spooled.is_empty() => {}
                 Err(source) => return Err(ReadError { path: file.clone(), source }),
             }
             for path in spooled {
-                match Source::open(&path) {
+                match Source::open(&path, false) {
                     Ok(source) => record.sources.extend(source),
                     // Merged since we looked; the rows are in the shared file, or will be next time.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -300,12 +317,24 @@ impl Record {
     }
 }
 
+/// Returns the name of the folder beside a record.
+#[must_use]
+pub fn folder_beside(file: &Path) -> PathBuf {
+    let mut folder = file.as_os_str().to_owned();
+    folder.push(".d");
+    folder.into()
+}
+
 /// The files of rows that wait beside a record, in the order of their names.
-fn spooled(file: &Path) -> Vec<PathBuf> {
-    let mut directory = file.as_os_str().to_owned();
-    directory.push(".d");
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let paths = entries.flatten().map(|entry| entry.path());
+fn spooled(file: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = folder_beside(file);
+    let Ok(meta) = fs::symlink_metadata(&folder) else { return Ok(Vec::new()) };
+    let above = fs::metadata(directory_of(file))?;
+    if !meta.is_dir() || !is_trusted(&meta, &above) {
+        let why = "it is no directory, or another user's where all may make one";
+        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
+    }
+    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let is_rows = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // `.merging`: its rows may be in the record already, which a reader must allow for anyway.
@@ -313,7 +342,7 @@ fn spooled(file: &Path) -> Vec<PathBuf> {
     };
     let mut found: Vec<PathBuf> = paths.filter(is_rows).take(SPOOLED_MAX).collect();
     found.sort();
-    found
+    Ok(found)
 }
 
 #[cfg(test)]

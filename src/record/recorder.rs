@@ -36,7 +36,7 @@ pub struct Recorder {
 pub struct Account {
     /// Rows that are nowhere but here, and why.
     pub lost: Vec<(Row, String)>,
-    /// Where rows went that are not in the shared file, and why.
+    /// Where rows went that are not in the shared file, or why they have no seal.
     pub apart: Vec<String>,
 }
 
@@ -157,6 +157,12 @@ impl Shared {
 
 fn record(shared: &Shared, mut writer: Writer) {
     while let Some(rows) = shared.take() {
-        shared.kept(writer.keep(&rows));
+        let kept = writer.keep(&rows);
+        if let Some(why) = writer.take_no_key() {
+            let text =
+                format!("central log: rows have no seal, so nanny rerun may refuse them: {why}");
+            shared.lock().account.apart.push(text);
+        }
+        shared.kept(kept);
     }
 }

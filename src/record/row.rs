@@ -4,16 +4,20 @@
 //! escaped; so a torn row damages no other. childminder-record(5) documents all columns.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::LazyLock;
 
 use crate::record::row::csv::{LINE_END, RowError, cells, escaped, push_cell, unescaped};
 
 pub mod csv;
+mod event;
 mod positions;
 
+pub use event::RowEvent;
+
 /// The version of the columns below: it grows when a column is added or changes its meaning.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// How a cell is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +167,14 @@ columns! {
     LogFile "log_file" Text,
     /// The trace that the run belongs to (W3C, 32 digits).
     TraceId "trace_id" Plain,
+    /// The file mode creation mask that the job was given, octal as umask(1) shows it.
+    Umask "umask" Plain,
+    /// The inode of childminder's pid namespace: pids of another one mean nothing here.
+    PidNamespace "pid_namespace" Plain,
+    /// `true` if the row was first kept in a file of its own: its place among others says nothing.
+    Apart "apart" Plain,
+    /// HMAC-SHA-256 over all other cells with the user's own key, in hexadecimal (`record::seal`).
+    Seal "seal" Plain,
 }
 
 impl Column {
@@ -170,37 +182,6 @@ impl Column {
     #[must_use]
     pub fn named(name: &str) -> Option<Column> {
         Column::ALL.iter().copied().find(|column| column.name() == name)
-    }
-}
-
-/// What a row is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowEvent {
-    /// The run began.
-    Start,
-    /// An attempt ended.
-    Attempt,
-    /// The run ended.
-    End,
-}
-
-impl RowEvent {
-    /// Returns the word in the column `event`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            RowEvent::Start => "start",
-            RowEvent::Attempt => "attempt",
-            RowEvent::End => "end",
-        }
-    }
-
-    /// Returns what that word means.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<RowEvent> {
-        [RowEvent::Start, RowEvent::Attempt, RowEvent::End]
-            .into_iter()
-            .find(|one| one.word() == word)
     }
 }
 
@@ -243,7 +224,9 @@ impl Header {
         let is_record = [Column::RunId, Column::Event, Column::Time]
             .iter()
             .all(|needed| columns.contains(&Some(*needed)));
-        is_record.then_some(Header { names, columns })
+        // Of two columns of one name each reader would take another one.
+        let is_unique = names.iter().collect::<HashSet<_>>().len() == names.len();
+        (is_record && is_unique).then_some(Header { names, columns })
     }
 
     /// Returns whether every column of ours is there, so that no row loses anything.

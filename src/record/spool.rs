@@ -5,14 +5,23 @@
 //! says so first, by renaming it to `NAME.INODE.OFFSET.merging`: to be appended to that file at that
 //! offset. If he is killed before he has removed it, the next one looks whether the rows are in that
 //! file from that offset on, and appends those that are not.
+//!
+//! Others may be able to make files there. A file is merged only if all its rows are of the user that it
+//! belongs to.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::record::row::{Header, Row, SCHEMA};
+use nix::fcntl::renameat;
+use nix::sys::stat::{Mode, fchmod};
+
+use crate::files::{self, Directory, Links, Owner};
+use crate::record::row::csv::RowError;
+use crate::record::row::{Column, Header, Row, SCHEMA};
 use crate::record::table::{Table, directory_of, is_trusted};
 
 /// So many files are merged at a time at most: others wait for the lock.
@@ -64,117 +73,142 @@ impl Spool {
     }
 
     fn put(&self, name: &str, ending: &str, text: &[u8], sync: bool) -> io::Result<PathBuf> {
-        let target = self.directory.join(format!("{name}.{ending}"));
-        let temporary = self.directory.join(format!(".{name}.{ending}.tmp"));
-        let mut file = self.create(&temporary)?;
-        let written = file
-            .write_all(text)
-            .and_then(|()| if sync { file.sync_data() } else { Ok(()) })
-            .and_then(|()| fs::rename(&temporary, &target));
-        if let Err(error) = written {
-            // It is ours, and nobody was told of it.
-            fs::remove_file(&temporary).ok();
-            return Err(error);
-        }
-        Ok(target)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o666);
-        self.make()?;
-        match options.open(path) {
+        let name = format!("{name}.{ending}");
+        let put = || {
+            let directory = self.make()?;
+            let mut file = directory.begin(0o666)?;
+            file.write_all(text)?;
+            if sync {
+                file.file().sync_data()?;
+            }
+            file.replace(OsStr::new(&name))
+        };
+        match put() {
             // A merger removed the empty folder just then.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.make()?;
-                options.open(path)
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => put(),
             other => other,
-        }
+        }?;
+        Ok(self.directory.join(name))
     }
 
-    /// Makes the folder, for the same people as the one that it is in.
-    fn make(&self) -> io::Result<()> {
+    /// Makes the folder, for the same people as the one that it is in, and opens it.
+    pub(super) fn make(&self) -> io::Result<Directory> {
+        let is_new = match DirBuilder::new().mode(0o777).create(&self.directory) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error),
+        };
+        let directory = self.open()?;
+        // By its descriptor: under the name there may be something else by now.
+        if is_new && directory.metadata()?.uid() == nix::unistd::geteuid().as_raw() {
+            let above = fs::metadata(directory_of(&self.directory))?;
+            // Where it cannot be, those of the umask will have to do.
+            fchmod(&directory, Mode::from_bits_truncate(above.mode() & 0o3777)).ok();
+        }
+        Ok(directory)
+    }
+
+    /// Opens the folder; one that somebody else forced into being is none.
+    fn open(&self) -> io::Result<Directory> {
+        let directory = Directory::open(&self.directory, Links::Refused)?;
         let above = fs::metadata(directory_of(&self.directory))?;
-        match DirBuilder::new().mode(0o777).create(&self.directory) {
-            Ok(()) => {
-                let mode = Permissions::from_mode(above.mode() & 0o3777);
-                // Where it cannot be, those of the umask will have to do.
-                fs::set_permissions(&self.directory, mode).ok();
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let meta = fs::symlink_metadata(&self.directory)?;
-                let is_ours = meta.is_dir() && is_trusted(&meta, &above);
-                if is_ours { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
-            }
-            Err(error) => Err(error),
+        match is_trusted(&directory.metadata()?, &above) {
+            true => Ok(directory),
+            false => Err(ErrorKind::NotADirectory.into()),
         }
     }
 
     /// Merges some of what is there into the table; returns whether there may be more. What cannot be
     /// merged stays for `nanny collect`.
     pub(super) fn merge_into(&self, table: &mut Table, sync: bool) -> io::Result<bool> {
-        // What was begun comes first, while its rows are near the end.
-        let mut entries = match fs::read_dir(&self.directory) {
+        let directory = match self.open() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            other => other?.take(ENTRIES_MAX).flatten().collect::<Vec<_>>(),
+            other => other?,
         };
-        entries.sort_by_key(fs::DirEntry::file_name);
-        let names: Vec<String> =
-            entries.iter().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names = self.names()?;
+        // What was begun comes first, while its rows are near the end.
         let begun = names.iter().filter_map(|name| Some((name, begun_at(name)?)));
         for (name, begun) in begun.take(MERGED_MAX) {
-            self.finish(&self.directory.join(name), begun, table, sync)?;
+            finish((&directory, name), begun, table, sync)?;
         }
         let whole: Vec<&String> = names.iter().filter(|name| is_whole(name)).collect();
         for name in whole.iter().take(MERGED_MAX) {
-            self.merge(&self.directory.join(name), table, sync)?;
+            merge(&directory, name, table, sync)?;
         }
         // It stays as long as anything is in it.
         fs::remove_dir(&self.directory).ok();
         Ok(whole.len() > MERGED_MAX)
     }
 
-    fn merge(&self, path: &Path, table: &mut Table, sync: bool) -> io::Result<()> {
-        let Some(lines) = lines_for(path, table) else { return Ok(()) };
-        let (inode, offset) = table.end();
-        let begun = path.with_extension(format!("{inode}.{offset}.merging"));
-        // Another user's in a sticky folder is his to merge.
-        if fs::rename(path, &begun).is_err() {
-            return Ok(());
-        }
-        if let Err(error) = table.append(&lines.concat()) {
-            fs::rename(&begun, path)?;
-            return Err(error);
-        }
+    /// Returns the names in it, sorted.
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(&self.directory)?.take(ENTRIES_MAX).flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns the files that cannot be merged as they are, and why.
+    pub(super) fn unfit(&self) -> io::Result<Vec<(PathBuf, String)>> {
+        let directory = match self.open() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let names = self.names()?.into_iter();
+        let names = names.filter(|name| is_whole(name) || begun_at(name).is_some());
+        let why = |name: String| {
+            let why = read(&directory, &name).err()?;
+            Some((self.directory.join(name), why))
+        };
+        Ok(names.filter_map(why).collect())
+    }
+}
+
+fn merge(directory: &Directory, name: &str, table: &mut Table, sync: bool) -> io::Result<()> {
+    let Some(lines) = lines_for(directory, name, table) else { return Ok(()) };
+    let (inode, offset) = table.end();
+    let stem = name.strip_suffix(".csv").unwrap_or(name);
+    let begun = format!("{stem}.{inode}.{offset}.merging");
+    // Another user's in a sticky folder is his to merge.
+    if renameat(directory, name, directory, begun.as_str()).is_err() {
+        return Ok(());
+    }
+    if let Err(error) = table.append(&lines.concat()) {
+        renameat(directory, begun.as_str(), directory, name)?;
+        return Err(error);
+    }
+    if sync {
+        table.sync()?;
+    }
+    directory.remove(OsStr::new(&begun))
+}
+
+/// Finishes what a merger began who was killed.
+fn finish(
+    (directory, name): (&Directory, &str),
+    begun: Begun,
+    table: &mut Table,
+    sync: bool,
+) -> io::Result<()> {
+    let (inode, end) = table.end();
+    let is_findable =
+        begun.inode == inode && begun.offset <= end && end - begun.offset <= SEARCHED_BYTES_MAX;
+    // The file was rotated since: nobody can say what became of the rows.
+    let Some(lines) = is_findable.then(|| lines_for(directory, name, table)).flatten() else {
+        return Ok(());
+    };
+    let since = table.since(begun.offset)?;
+    let there: HashSet<&[u8]> = since.split_inclusive(|byte| *byte == b'\n').collect();
+    let missing: Vec<Vec<u8>> =
+        lines.into_iter().filter(|line| !there.contains(line.as_slice())).collect();
+    if !missing.is_empty() {
+        table.append(&missing.concat())?;
         if sync {
             table.sync()?;
         }
-        fs::remove_file(&begun)
     }
-
-    /// Finishes what a merger began who was killed.
-    fn finish(&self, path: &Path, begun: Begun, table: &mut Table, sync: bool) -> io::Result<()> {
-        let (inode, end) = table.end();
-        let is_findable =
-            begun.inode == inode && begun.offset <= end && end - begun.offset <= SEARCHED_BYTES_MAX;
-        // The file was rotated since: nobody can say what became of the rows.
-        let Some(lines) = is_findable.then(|| lines_for(path, table)).flatten() else {
-            return Ok(());
-        };
-        let since = table.since(begun.offset)?;
-        let there: HashSet<&[u8]> = since.split_inclusive(|byte| *byte == b'\n').collect();
-        let missing: Vec<Vec<u8>> =
-            lines.into_iter().filter(|line| !there.contains(line.as_slice())).collect();
-        if !missing.is_empty() {
-            table.append(&missing.concat())?;
-            if sync {
-                table.sync()?;
-            }
-        }
-        fs::remove_file(path)
-    }
+    directory.remove(OsStr::new(name))
 }
 
 /// Where a merger was about to append.
@@ -195,22 +229,34 @@ fn is_whole(name: &str) -> bool {
     name.ends_with(".csv") && !name.starts_with('.') && !name.starts_with("schema-")
 }
 
-/// Returns the rows of a file as lines of the table; `None` if not all can be, without loss.
-fn lines_for(path: &Path, table: &Table) -> Option<Vec<Vec<u8>>> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let meta = file.metadata().ok()?;
-    if !meta.is_file() || meta.len() > BYTES_MAX {
-        return None;
-    }
-    let mut text = Vec::new();
-    file.take(BYTES_MAX).read_to_end(&mut text).ok()?;
+/// Reads a file of rows, each of which must be of the file's owner, or says why it is none.
+fn read(directory: &Directory, name: &str) -> Result<(Header, Vec<Row>), String> {
+    let failed = |error: io::Error| error.to_string();
+    let file = directory.file(OsStr::new(name), Owner::Anybody).map_err(failed)?;
+    let owner = file.metadata().map_err(failed)?.uid();
+    let text = files::read_whole(&file, BYTES_MAX).map_err(failed)?;
     let mut lines = text.split_inclusive(|byte| *byte == b'\n');
-    let header = Header::parse(lines.next()?)?;
-    if !table.header().covers(&header) {
-        return None;
+    let header = lines.next().and_then(Header::parse).ok_or("it is no record of childminder")?;
+    let rows: Result<Vec<Row>, RowError> = lines.map(|line| Row::parse(&header, line)).collect();
+    let rows = rows.map_err(|error| error.to_string())?;
+    let is_ours = owner == nix::unistd::geteuid().as_raw();
+    let stranger = rows.iter().find(|row| match row.text(Column::Uid) {
+        uid if uid.is_empty() => !is_ours,
+        uid => uid.parse() != Ok(owner),
+    });
+    match stranger {
+        None => Ok((header, rows)),
+        Some(row) => {
+            let uid = row.text(Column::Uid);
+            Err(format!("it belongs to uid {owner} and has a row of uid '{uid}'"))
+        }
     }
-    let line =
-        |line: &[u8]| Some(Row::parse(&header, line).ok()?.to_csv_line_under(table.header()));
-    lines.map(line).collect()
+}
+
+/// Returns the rows of a file as lines of the table; `None` if not all can be, without loss.
+fn lines_for(directory: &Directory, name: &str, table: &Table) -> Option<Vec<Vec<u8>>> {
+    let (header, rows) = read(directory, name).ok()?;
+    let is_lossless = table.header().covers(&header);
+    let line = |row: &Row| row.to_csv_line_under(table.header());
+    is_lossless.then(|| rows.iter().map(line).collect())
 }

@@ -5,12 +5,10 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::model::time::Moment;
+use crate::record::lock::{Lock, Patience};
 use crate::record::row::Header;
 
 /// So often a file is opened again that was replaced just then.
@@ -22,16 +20,6 @@ const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A last line that is longer is none of ours.
 const TORN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Between two tries for the lock at the most: who holds it has done in a fraction of this.
-const PAUSE_MAX: Duration = Duration::from_millis(5);
-
-/// So many tries are made at once, with a pause of about a microsecond: the lock is held for a few.
-const SPINS: u32 = 4;
-const SPIN: u32 = 30;
-
-/// So many tries only let others run before they wait longer and longer.
-const YIELDS: u32 = 16;
-
 /// Why rows cannot be written there.
 #[derive(Debug)]
 pub(super) enum Unfit {
@@ -41,15 +29,6 @@ pub(super) enum Unfit {
     Narrow,
     /// It is not ours to write to, nor is what is beside it.
     Refused(&'static str),
-}
-
-/// What the lock is waited for with.
-#[derive(Clone, Copy)]
-pub(super) struct Patience {
-    /// CLOCK_MONOTONIC.
-    pub(super) now: fn() -> Moment,
-    /// How long.
-    pub(super) until: Moment,
 }
 
 /// The file between two times: open, and not locked.
@@ -63,6 +42,7 @@ pub(super) struct Unlocked {
 /// See the module's documentation. To be given back by [`Table::unlock`].
 pub(super) struct Table {
     file: File,
+    lock: Lock,
     identity: (u64, u64),
     header: Cow<'static, Header>,
     length: u64,
@@ -87,14 +67,15 @@ impl Table {
             let meta = file.metadata().map_err(|error| Unfit::Hindered("look at it", error))?;
             check(&meta, path)?;
             let identity = (meta.dev(), meta.ino());
-            lock(&file, patience)?;
+            let lock = Lock::take(&file, path, patience)?;
             if let Some(length) = length_if_still(path, identity) {
                 let header = Cow::Borrowed(Header::ours_shared());
-                let table = Table { file, identity, header, length, is_empty: length == 0 };
+                let is_empty = length == 0;
+                let table = Table { file, lock, identity, header, length, is_empty };
                 return table.with_header();
             }
             // It was rotated or replaced between open and lock: rows would go where nobody looks.
-            unlock(&file);
+            lock.release(&file);
         }
         Err(Unfit::Hindered("it is replaced again and again", ErrorKind::ResourceBusy.into()))
     }
@@ -102,13 +83,13 @@ impl Table {
     /// Returns `None` if the file is another one by now, or may begin in another way.
     fn open_again(path: &Path, last: Unlocked, patience: Patience) -> Result<Option<Table>, Unfit> {
         let Unlocked { file, identity, length: before, header } = last;
-        lock(&file, patience)?;
+        let lock = Lock::take(&file, path, patience)?;
         match length_if_still(path, identity) {
             Some(length) if 0 < before && before <= length => {
-                Ok(Some(Table { file, identity, header, length, is_empty: false }))
+                Ok(Some(Table { file, lock, identity, header, length, is_empty: false }))
             }
             _ => {
-                unlock(&file);
+                lock.release(&file);
                 Ok(None)
             }
         }
@@ -117,8 +98,8 @@ impl Table {
     /// Lets others write. Only to close the file would not do: a process that is being started may
     /// have a copy of the descriptor until it is executed, and so would have the lock.
     pub(super) fn unlock(self) -> Unlocked {
-        unlock(&self.file);
-        let Table { file, identity, header, length, .. } = self;
+        let Table { file, lock, identity, header, length, .. } = self;
+        lock.release(&file);
         Unlocked { file, identity, length, header }
     }
 
@@ -300,48 +281,6 @@ pub(super) fn directory_of(path: &Path) -> &Path {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     }
-}
-
-fn set_lock(file: &File, kind: libc::c_int) -> Result<(), Errno> {
-    let lock = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        // To the end, wherever that will be.
-        l_len: 0,
-        l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| ())
-}
-
-/// Waits for the lock. fcntl(2) can wait by itself, but not until a deadline.
-fn lock(file: &File, patience: Patience) -> Result<(), Unfit> {
-    let mut tries = 0;
-    let mut pause = Duration::from_micros(50);
-    loop {
-        match set_lock(file, libc::F_WRLCK) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => {}
-            Err(error) => return Err(Unfit::Hindered("lock it", error.into())),
-        }
-        if (patience.now)() >= patience.until {
-            return Err(Unfit::Hindered("lock it", ErrorKind::TimedOut.into()));
-        }
-        tries += 1;
-        if tries < SPINS {
-            (0..SPIN).for_each(|_| std::hint::spin_loop());
-        } else if tries < YIELDS {
-            std::thread::yield_now();
-        } else {
-            std::thread::park_timeout(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-}
-
-fn unlock(file: &File) {
-    // To close it would do as well, but for copies of the descriptor.
-    set_lock(file, libc::F_UNLCK).ok();
 }
 
 /// Returns the length of the file if it is still the one of that name.

@@ -5,12 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::files::Directory;
 use crate::model::text::Escaped;
 use crate::model::time::Moment;
+use crate::record::key::NoKey;
+use crate::record::lock::Patience;
 use crate::record::network::network_filesystem;
-use crate::record::row::{Header, Row};
+use crate::record::row::{Column, Header, Row};
+use crate::record::seal::Key;
 use crate::record::spool::Spool;
-use crate::record::table::{Patience, Table, Unfit, Unlocked};
+use crate::record::table::{Table, Unfit, Unlocked};
 
 /// So long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -30,7 +34,14 @@ pub struct Writer {
     sync: bool,
     now: fn() -> Moment,
     patience: Duration,
+    /// Where the key comes from, until it was asked for.
+    find_key: Option<FindKey>,
+    key: Option<Key>,
+    no_key: Option<NoKey>,
 }
+
+/// Reads the key that rows are sealed with, or makes it.
+pub type FindKey = Box<dyn FnOnce() -> Result<Key, NoKey> + Send>;
 
 /// Where rows are now.
 #[derive(Debug)]
@@ -95,7 +106,21 @@ impl Writer {
             sync: false,
             now,
             patience: LOCK_PATIENCE,
+            find_key: None,
+            key: None,
+            no_key: None,
         }
+    }
+
+    /// Seals rows that have our own uid; the key is looked for when the first row is kept.
+    #[must_use]
+    pub fn sealed(self, find_key: FindKey) -> Writer {
+        Writer { find_key: Some(find_key), ..self }
+    }
+
+    /// Returns, once, why rows were kept without a seal.
+    pub fn take_no_key(&mut self) -> Option<NoKey> {
+        self.no_key.take()
     }
 
     /// With `--central-sync` rows are on the disk when they are said to be kept.
@@ -116,6 +141,13 @@ impl Writer {
     ///
     /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
     pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, Trouble> {
+        match self.find_key.take().map(|find| find()) {
+            Some(Ok(key)) => self.key = Some(key),
+            Some(Err(why)) => self.no_key = Some(why),
+            None => {}
+        }
+        let mut rows = rows.to_vec();
+        self.seal(&mut rows);
         let network = match self.last {
             // Of the file that is open that is known.
             Some(_) => None,
@@ -123,7 +155,7 @@ impl Writer {
         };
         let kind = match network {
             Some(name) => TroubleKind::Network(name),
-            None => match self.share(rows) {
+            None => match self.share(&rows) {
                 Ok(()) => return Ok(Kept::Shared),
                 Err(Unfit::Refused(reason)) => {
                     return Err(self.trouble(TroubleKind::Refused(reason)));
@@ -134,10 +166,16 @@ impl Writer {
         };
         let name = self.next_name();
         self.shall_merge = true;
-        match self.spool.keep(&name, rows, self.sync) {
+        rows.iter_mut().for_each(|row| row.set(Column::Apart, "true"));
+        self.seal(&mut rows);
+        match self.spool.keep(&name, &rows, self.sync) {
             Ok(path) => Ok(Kept::Apart(path, self.trouble(kind))),
             Err(error) => Err(self.trouble(TroubleKind::Both(Box::new(kind), error))),
         }
+    }
+
+    fn seal(&self, rows: &mut [Row]) {
+        self.key.iter().for_each(|key| rows.iter_mut().for_each(|row| key.seal(row)));
     }
 
     fn trouble(&self, kind: TroubleKind) -> Trouble {
@@ -210,6 +248,24 @@ impl Writer {
         self.spool.keep_torn(&name, &torn, self.sync).map_err(failed)?;
         table.cut_to(table.length() - torn.len() as u64).map_err(failed)
     }
+}
+
+/// Makes the folder beside a record, for the same people as the one that it is in, and opens it.
+///
+/// # Errors
+///
+/// It cannot be made, or is none that can be trusted.
+pub fn make_folder(file: &Path) -> io::Result<Directory> {
+    Spool::beside(file).make()
+}
+
+/// Returns the files beside a record that cannot be merged as they are, and why.
+///
+/// # Errors
+///
+/// The folder cannot be read, or is none that can be trusted.
+pub fn unfit(file: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    Spool::beside(file).unfit()
 }
 
 fn lines_under(header: &Header, rows: &[Row]) -> Vec<u8> {

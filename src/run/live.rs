@@ -233,6 +233,8 @@ impl World for Live {
             new_session: self.new_session,
             given: &self.given,
             cgroup: self.cgroup.as_ref().map(AttemptCgroup::procs),
+            umask: None,
+            user: None,
         };
         match spawn::spawn(&self.program, &setting) {
             Ok(child) => {

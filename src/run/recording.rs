@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
@@ -13,12 +14,14 @@ use crate::model::redact::Redactor;
 use crate::model::{shell, trace_context};
 use crate::observe::cgroup::MemoryCgroup;
 use crate::plan::{RunPlan, Work};
+use crate::record::key::{self, NoKey};
 use crate::record::options;
 use crate::record::row::{Column, Row};
+use crate::record::seal::Key;
 use crate::record::write::Writer;
 use crate::run::senders;
 use crate::sink::record::Record;
-use crate::sys::{clock, environment};
+use crate::sys::{account, clock, environment};
 
 /// A longer command line is cut: all three rows of a run have it.
 const WORDS_BYTES_MAX: usize = 128 * 1024;
@@ -46,7 +49,14 @@ pub(super) fn sink(
         redactor: redactor.clone(),
     };
     let base = Box::new(move || known.base());
-    Some(Record::new(writer.synced(record.sync), base, redactor))
+    let writer = writer.synced(record.sync).sealed(Box::new(own_key));
+    Some(Record::new(writer, base, redactor))
+}
+
+/// The key of the effective user: its uid is in the rows.
+fn own_key() -> Result<Key, NoKey> {
+    let uid = geteuid().as_raw();
+    key::read_or_make(&key::directory(&account::state_directories(), uid)?, uid)
 }
 
 struct Known {
@@ -158,10 +168,20 @@ fn show_place(row: &mut Row) {
     let uid = geteuid().as_raw();
     row.show(Column::Uid, uid);
     row.set(Column::User, senders::user_name(uid).unwrap_or_default());
+    row.set(Column::Umask, umask().unwrap_or_default());
+    let namespace = fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino());
+    namespace.iter().for_each(|inode| row.show(Column::PidNamespace, inode));
     let groups = fs::read("/proc/self/cgroup").unwrap_or_default();
     row.set(Column::Cgroup, cgroup_path(&groups).unwrap_or_default());
     let limit = MemoryCgroup::find(Path::new("/")).and_then(|cgroup| cgroup.limit_bytes());
     limit.iter().for_each(|limit| row.show(Column::CgroupMemoryBytes, limit));
+}
+
+/// The umask as proc(5) shows it: umask(2) can only be asked by changing it.
+fn umask() -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    Some(mask.trim().to_owned())
 }
 
 /// The path in the unified hierarchy or, before there was one, in that of the memory controller

@@ -6,6 +6,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
+pub mod account;
 pub mod activation;
 pub mod cgroup;
 pub mod children;

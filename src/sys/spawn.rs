@@ -14,6 +14,7 @@ use nix::errno::Errno;
 
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
+use crate::sys::account::{Account, Identity};
 use crate::sys::entry::Given;
 use crate::sys::environment::{self, PidVariable};
 use crate::sys::exec::{self, Search};
@@ -106,6 +107,10 @@ pub struct Setting<'a> {
     pub given: &'a Given,
     /// `cgroup.procs` of the cgroup to be born into.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Its file mode creation mask, if not ours.
+    pub umask: Option<u32>,
+    /// The user that it becomes for good, if not ours: only root can do that.
+    pub user: Option<&'a Account>,
 }
 
 /// A child that was started and not yet reaped.
@@ -127,6 +132,8 @@ struct Shared {
     directory: *const c_char,
     new_session: bool,
     cgroup: c_int,
+    umask: Option<libc::mode_t>,
+    user: Option<Identity>,
     mask: *const libc::sigset_t,
     ignore_sigchld: bool,
     inherited: *const Inherited,
@@ -140,6 +147,7 @@ struct Shared {
 #[derive(Clone, Copy)]
 enum Step {
     Redirect,
+    User,
     Directory,
     /// Of that file, or null if there was none.
     Execute(*const c_char),
@@ -164,6 +172,8 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         directory: setting.directory.map_or(ptr::null(), CStr::as_ptr),
         new_session: setting.new_session,
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
+        umask: setting.umask,
+        user: setting.user.map(Identity::of),
         mask: setting.given.mask.as_ptr(),
         ignore_sigchld: setting.given.is_sigchld_ignored,
         inherited: &raw const setting.given.inherited,
@@ -196,6 +206,7 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
 fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) -> SpawnFailure {
     let (step, file) = match step {
         Step::Redirect => ("redirect a standard descriptor".to_owned(), None),
+        Step::User => ("become the user".to_owned(), None),
         Step::Directory => {
             let directory = setting.directory.unwrap_or_default().to_string_lossy();
             (format!("change directory to {directory}"), None)
@@ -309,9 +320,9 @@ fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
 }
 
 /// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
-/// it calls only setsid, write, dup2, close, chdir, signal, sigprocmask, getpid, prctl,
-/// sched_setattr, what `exec` lists, and _exit, all
-/// async-signal-safe (signal-safety(7)).
+/// it calls only setsid, write, dup2, close, umask, chdir, signal, sigprocmask, getpid, prctl,
+/// sched_setattr, what `exec` lists, and _exit, all async-signal-safe (signal-safety(7)), and the bare
+/// system calls setgroups, setresgid and setresuid.
 extern "C" fn child_main(shared: *mut c_void) -> c_int {
     // SAFETY: the parent passes its own `Shared` and is suspended while we use it.
     let shared = unsafe { &mut *shared.cast::<Shared>() };
@@ -344,6 +355,15 @@ fn prepare_child(shared: &mut Shared) -> Result<(), Step> {
             // SAFETY: plain integer; what is open there is our /dev/null.
             unsafe { libc::close(fd) };
         }
+    }
+    if let Some(user) = shared.user
+        && !user.assume()
+    {
+        return Err(Step::User);
+    }
+    if let Some(mask) = shared.umask {
+        // SAFETY: plain integer; the mask is the child's own, for CLONE_FS is not set.
+        unsafe { libc::umask(mask) };
     }
     // SAFETY: null or a string that ends with NUL.
     if !shared.directory.is_null() && unsafe { libc::chdir(shared.directory) } < 0 {

@@ -54,6 +54,11 @@ pub fn nanny() -> PathBuf {
     program().with_file_name("nanny")
 }
 
+/// Where programs under test keep their state, if we may write there.
+pub fn state_home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("state")
+}
+
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -117,6 +122,8 @@ impl Place {
             }
         }
         command.current_dir(self.path()).env(MARK, &self.mark).stdin(Stdio::null());
+        // The key that rows are sealed with: not that of whoever runs the tests.
+        command.env("XDG_STATE_HOME", state_home());
         command
     }
 

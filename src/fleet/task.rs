@@ -1,0 +1,147 @@
+//! One job to be run again, made of a row of the record.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::fleet::words;
+use crate::model::shell;
+use crate::record::row::{Column, Row};
+use crate::sys::account::Account;
+
+/// One job to be run again.
+pub struct Task {
+    /// Where childminder is started.
+    pub directory: PathBuf,
+    /// Its options and the command.
+    pub words: Vec<OsString>,
+    /// The file mode creation mask, if the record has it.
+    pub umask: Option<u32>,
+    /// The user that it is started as, if not our own.
+    pub user: Option<Account>,
+    /// The same for a shell.
+    pub line: String,
+}
+
+/// Says that a job is not run again, and why.
+#[must_use]
+pub fn refusal(row: &Row, why: &str) -> String {
+    let (run, command) = (words::short_id(row), row.text(Column::Command));
+    format!("not run again: {run} ({command}): {why}")
+}
+
+impl Task {
+    /// Makes one of a row, or says why that cannot be. `file` is the record.
+    ///
+    /// # Errors
+    ///
+    /// Why the job cannot be run again.
+    pub fn new(row: &Row, file: &Path, user: Option<Account>) -> Result<Task, String> {
+        let refused = |why: &str| Err(refusal(row, why));
+        if row.text(Column::Redacted) == "true" {
+            return refused("a secret in its command line or options was hidden in the record");
+        }
+        let (Some(command), Some(options)) =
+            (row.words(Column::Command), row.words(Column::Options))
+        else {
+            return refused("its command line was too long for the record");
+        };
+        if command.is_empty() {
+            return refused("the record does not have its command line");
+        }
+        let directory =
+            PathBuf::from(OsString::from_vec(row.get(Column::WorkingDirectory).to_vec()));
+        if !directory.is_dir() {
+            return refused(&format!("its directory {} is not there", directory.display()));
+        }
+        let umask = match &*row.text(Column::Umask) {
+            "" => None,
+            text => match u32::from_str_radix(text, 8).ok().filter(|umask| *umask <= 0o777) {
+                Some(umask) => Some(umask),
+                None => return refused("its umask cannot be read"),
+            },
+        };
+        // Relative to wherever -w leads; ours is absolute.
+        let is_record = |word: &OsString| word.as_bytes().starts_with(b"--central-log=");
+        let mut words: Vec<OsString> =
+            options.into_iter().filter(|word| !is_record(word)).collect();
+        let mut record = OsString::from("--central-log=");
+        record.push(file);
+        words.extend([record, "--".into()]);
+        words.extend(command);
+        let line = line(&directory, umask, &words, user.as_ref());
+        Ok(Task { directory, words, umask, user, line })
+    }
+}
+
+/// What a shell would need.
+fn line(
+    directory: &Path,
+    umask: Option<u32>,
+    words: &[OsString],
+    user: Option<&Account>,
+) -> String {
+    let childminder = [&["childminder".into()], words].concat();
+    let directory = shell::words(&[directory.as_os_str().to_owned()]);
+    let umask = umask.map(|umask| format!("umask {umask:04o} && ")).unwrap_or_default();
+    let line = format!("cd {directory} && {umask}{}", shell::command(&childminder));
+    match user {
+        Some(user) => {
+            let words = ["runuser", "-u", &user.name, "--", "sh", "-c", &line];
+            shell::command(&words.map(OsString::from))
+        }
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(directory: &str) -> Row {
+        let mut row = Row::default();
+        row.set(Column::RunId, "01900000-0000-7000-8000-0123456789ab");
+        row.set(Column::WorkingDirectory, directory);
+        row.set(Column::Command, "sh -c 'exit 3'");
+        row.set(Column::Options, "--output='a b' --central-log=r.csv --batch=b1");
+        row
+    }
+
+    fn task(row: &Row, file: &str) -> Result<Task, String> {
+        Task::new(row, Path::new(file), None)
+    }
+
+    #[test]
+    fn a_row_becomes_the_line_that_made_it() {
+        let task = task(&row("/tmp"), "/var/log/r.csv").map_err(|_| ()).expect("a task");
+        let words = ["--output=a b", "--batch=b1", "--central-log=/var/log/r.csv", "--", "sh"];
+        assert_eq!(task.words[..5], words.map(OsString::from));
+        let options = "'--output=a b' '--batch=b1' --central-log=/var/log/r.csv -- sh -c 'exit 3'";
+        let expected =
+            format!("cd /tmp && childminder {}", options.replace("'--batch=b1'", "--batch=b1"));
+        assert_eq!(task.line, expected);
+    }
+
+    #[test]
+    fn the_umask_of_the_run_is_that_of_the_next() {
+        let mut masked = row("/tmp");
+        masked.set(Column::Umask, "0027");
+        let masked_task = task(&masked, "/r.csv").map_err(|_| ()).expect("a task");
+        assert_eq!(masked_task.umask, Some(0o27));
+        assert!(masked_task.line.starts_with("cd /tmp && umask 0027 && childminder "));
+        masked.set(Column::Umask, "99");
+        assert!(task(&masked, "/r.csv").err().expect("refused").contains("umask"));
+    }
+
+    #[test]
+    fn what_cannot_be_repeated_is_refused_and_says_why() {
+        let refused = |row: &Row| task(row, "/r.csv").err().expect("refused");
+        assert!(refused(&row("/nowhere/at/all")).ends_with("/nowhere/at/all is not there"));
+        let mut hidden = row("/tmp");
+        hidden.set(Column::Redacted, "true");
+        assert!(refused(&hidden).contains("0123456789ab (sh -c 'exit 3'): a secret"));
+        let mut cut = row("/tmp");
+        cut.set(Column::Command, "sh -c 'exit ...(cut)");
+        assert!(refused(&cut).contains("too long"));
+    }
+}
