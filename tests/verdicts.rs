@@ -298,6 +298,8 @@ fn a_request_to_stop_is_weighed_by_what_the_job_did_with_it() {
     assert!(verdict.starts_with(begin), "{verdict}");
     let verdict = asked(&format!("trap 'exit 4' TERM; {wait}"));
     assert!(verdict.starts_with("stop_requested (likely): exit status 4; signal 15"), "{verdict}");
+    let verdict = asked("echo up > up; exec sleep 600");
+    assert!(verdict.starts_with("stop_requested (certain): SIGTERM; signal 15"), "{verdict}");
     let verdict = asked(&format!("trap '' TERM; {wait}; exit 4"));
     assert!(verdict.starts_with("exit_nonzero (certain): exit status 4; a stop was"), "{verdict}");
     assert!(verdict.ends_with(", which the job ignored or blocked"), "{verdict}");

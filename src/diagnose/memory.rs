@@ -22,8 +22,10 @@ const NEAR_OF_HOST: f64 = 0.5;
 const LARGE: f64 = 0.25;
 /// A share of time in which all tasks waited for memory, in percent, that is much.
 const MUCH_PRESSURE: f64 = 20.0;
-/// A victim with much memory takes this time at most to end, after the counter rose.
-const DYING: Duration = Duration::from_secs(3);
+/// A victim takes this time at most to end after the counter rose, on a busy machine too, and ...
+const DYING: Duration = Duration::from_secs(1);
+/// ... gives back at least this much memory in a second meanwhile.
+const GIVEN_BACK_PER_SECOND: f64 = (1 << 30) as f64;
 
 /// Judges whether a SIGKILL of the job came from the OOM killer.
 pub(super) fn judge(facts: &Facts) -> Option<(Confidence, Vec<Evidence>)> {
@@ -139,13 +141,18 @@ fn killer(facts: &Facts, pid: Pid, at: Moment) -> Killer<'_> {
         return Killer::Excluded(inferred(fact, "proc(5)"));
     }
     match memory.own_rose_at {
-        Some(rose_at) if at - rose_at > DYING => {
+        Some(rose_at) if at - rose_at > dying(memory) => {
             let before = (facts.ended_at - rose_at).as_secs_f64();
             let fact = format!("{} rose {before:.1} s before and not again", counter.name);
             Killer::Excluded(Evidence { fact, source: "proc(5)", quality: Quality::Sampled })
         }
         _ => Killer::Counted(counter),
     }
+}
+
+fn dying(memory: &Memory) -> Duration {
+    let size = memory.peak_bytes().unwrap_or(0) as f64;
+    DYING + Duration::from_secs_f64(size / GIVEN_BACK_PER_SECOND)
 }
 
 /// Returns whether every kill that was counted has a name. The host's counter has all of them, those in

@@ -98,15 +98,23 @@ pub(super) fn had_come(facts: &Facts, at: Moment) -> bool {
     is_ending || requests.any(|heard| heard.at <= at && at - heard.at <= CLEANING_UP)
 }
 
-/// What only the job got, and ignored or blocked, had no effect.
+/// What only the job got, and ignored or blocked, had no effect; what it died of had.
 fn had_no_effect(facts: &Facts, heard: &Heard) -> bool {
+    let signal = heard.info.signal;
+    let died_of_it = matches!(
+        facts.end,
+        AttemptEnd::Ended(Termination::Signaled { signal: killer, .. }) if killer == signal
+    );
     heard.reach == Reach::OnlyUs
-        && facts.scene.dispositions.is_some_and(|known| known.had_no_effect(heard.info.signal))
+        && !died_of_it
+        && facts.scene.dispositions.is_some_and(|known| known.had_no_effect(signal))
 }
 
-/// SIGHUP may also mean "read your files again", and SIGQUIT asks for a dump.
+/// SIGHUP may also mean "read your files again", SIGQUIT asks for a dump, and what the job sends to
+/// its own process group asks nobody.
 fn is_plain_request(heard: &Heard) -> bool {
     matches!(heard.info.signal, Signal::TERM | Signal::INT)
+        && !matches!(heard.reach, Reach::FromJob { .. })
 }
 
 fn all(facts: &Facts) -> impl Iterator<Item = &Heard> {

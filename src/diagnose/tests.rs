@@ -569,6 +569,16 @@ fn sigkill_in_a_shared_cgroup_is_weighed_by_names_size_and_time() {
     let verdict = judge(&with(killed(KILLED), memory(early.clone())));
     assert_eq!((verdict.kind, verdict.confidence), by_a_process);
     assert!(verdict.to_string().contains("rose 5.0 s before and not again"), "{verdict}");
+    let sooner = Memory { own_rose_at: Some(before_end(1.2)), ..private.clone() };
+    assert_eq!(judged_with(sooner), by_a_process);
+    // To give back many gigabytes takes a while.
+    let large = Memory {
+        own_rose_at: Some(before_end(1.2)),
+        limit_bytes: Some(4 << 30),
+        tree_peak_bytes: Some(4 << 30),
+        ..private.clone()
+    };
+    assert_eq!(judged_with(large), oom(Confidence::Certain));
     let just_now = Memory { own_rose_at: Some(before_end(0.5)), ..private };
     assert_eq!(judged_with(just_now), oom(Confidence::Certain));
 }
@@ -675,6 +685,11 @@ fn a_request_that_the_job_ignored_does_not_explain_its_end() {
         let text = verdict.to_string();
         assert!(text.ends_with("passed on, which the job ignored or blocked"), "{text}");
     }
+    // What it died of had an effect, whatever is read of it afterwards.
+    let mut died = facts(killed(Signal::TERM));
+    died.stop_request = request(Signal::TERM, Reach::OnlyUs);
+    died.scene.dispositions = Some(ignored);
+    assert_eq!(judged(&died), (VerdictKind::StopRequested, Confidence::Certain));
 }
 
 #[test]

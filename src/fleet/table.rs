@@ -117,7 +117,8 @@ impl Table {
         }
         let line = line.trim_end();
         match colour.filter(|_| self.screen.is_coloured) {
-            Some(code) => writeln!(out, "\x1b[{code}m{line}\x1b[0m"),
+            // In one piece: only whole sequences pass the guard of standard output.
+            Some(code) => out.write_all(format!("\x1b[{code}m{line}\x1b[0m\n").as_bytes()),
             None => writeln!(out, "{line}"),
         }
     }

@@ -116,7 +116,7 @@ impl Memory {
     }
 }
 
-/// What a process did with signals (`SigIgn`, `SigCgt`, `SigPnd`, `ShdPnd` and `Seccomp` of /proc/PID/status
+/// What a process did with signals (`SigIgn`, `SigCgt`, `SigBlk`, `SigPnd`, `ShdPnd` and `Seccomp` of /proc/PID/status
 /// in proc(5)): bit N - 1 stands for signal N.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dispositions {
@@ -125,7 +125,7 @@ pub struct Dispositions {
     /// Caught by a handler.
     pub caught: u64,
     /// Blocked, and waiting to be delivered.
-    pub pending: u64,
+    pub blocked_pending: u64,
     /// Whether it was in the strict mode of seccomp(2), in which the kernel answers most system calls by SIGKILL.
     pub is_seccomp_strict: bool,
 }
@@ -134,7 +134,7 @@ impl Dispositions {
     /// Returns whether that signal had no effect on the process.
     #[must_use]
     pub fn had_no_effect(self, signal: Signal) -> bool {
-        (self.ignored | self.pending) & 1 << (signal.number() - 1) != 0
+        (self.ignored | self.blocked_pending) & 1 << (signal.number() - 1) != 0
     }
 }
 
@@ -369,7 +369,7 @@ mod tests {
         assert!(!caught.had_no_effect(Signal::TERM));
         let ignored = Dispositions { ignored: term, ..Dispositions::default() };
         assert!(ignored.had_no_effect(Signal::TERM) && !ignored.had_no_effect(Signal::INT));
-        assert!(Dispositions { pending: term, ..caught }.had_no_effect(Signal::TERM));
+        assert!(Dispositions { blocked_pending: term, ..caught }.had_no_effect(Signal::TERM));
     }
 
     #[test]

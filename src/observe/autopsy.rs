@@ -71,7 +71,8 @@ pub fn dispositions(root: &Path, pid: Pid) -> Option<Dispositions> {
     Some(Dispositions {
         ignored: mask("SigIgn:")?,
         caught: mask("SigCgt:")?,
-        pending: mask("SigPnd:")? | mask("ShdPnd:")?,
+        // A signal that ended the process is often still among those that wait.
+        blocked_pending: (mask("SigPnd:")? | mask("ShdPnd:")?) & mask("SigBlk:")?,
         is_seccomp_strict: mask("Seccomp:") == Some(1),
     })
 }
@@ -225,13 +226,13 @@ Max realtime timeout      200000               unlimited            us
     fn the_masks_of_signals_are_read() {
         let root = root("core\n");
         let status = "Name:\tx\nSigPnd:\t0000000000000001\nShdPnd:\t0000000000000002\n\
-                      SigBlk:\t0000000000000003\nSigIgn:\t0000000001001000\nSigCgt:\t0000000000004002\n\
+                      SigBlk:\t0000000000000006\nSigIgn:\t0000000001001000\nSigCgt:\t0000000000004002\n\
                       Seccomp:\t1\n";
         fs::write(root.path().join("proc/77/status"), status).expect("written");
         let expected = Dispositions {
             ignored: 0x100_1000,
             caught: 0x4002,
-            pending: 3,
+            blocked_pending: 2,
             is_seccomp_strict: true,
         };
         assert_eq!(dispositions(root.path(), Pid(77)), Some(expected));

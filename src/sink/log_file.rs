@@ -42,7 +42,7 @@ pub struct LogName {
 /// An open log.
 pub struct LogFile {
     out: Out,
-    /// The directory of the file, if it is one.
+    /// The directory of a file that may have to be deleted (`-d`).
     directory: Option<Directory>,
     /// What was made for it, in order: directories, then the file.
     created: Vec<PathBuf>,
@@ -93,7 +93,9 @@ impl LogFile {
             }
             LogTarget::Directory(directory) => {
                 let Opened { file, directory, created, path } = open_in(directory, name)?;
-                (Out::Fresh(file), Some(directory), created, path)
+                // A descriptor less for a job that has few.
+                let directory = plan.delete_on_success.then_some(directory);
+                (Out::Fresh(file), directory, created, path)
             }
         };
         Ok(LogFile {
