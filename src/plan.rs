@@ -200,7 +200,8 @@ pub enum Choice {
 pub struct Pipeline {
     /// The transport.
     pub protocol: Protocol,
-    /// Where it goes; the default of the specification if nothing was said.
+    /// Where it goes, with the path of the signal for HTTP; the default of the specification if nothing
+    /// was said.
     pub endpoint: Option<String>,
     /// For TLS.
     pub credentials: Credentials,
@@ -241,6 +242,8 @@ pub struct WebPlan {
     pub config: Option<PathBuf>,
     /// `--web.file-sd`.
     pub file_sd: Option<PathBuf>,
+    /// `--web.linger`: how long after the end one more scrape is waited for; zero is not at all.
+    pub linger: Duration,
 }
 
 impl WebPlan {
@@ -259,6 +262,7 @@ impl Default for WebPlan {
             metrics_path: "/metrics".to_owned(),
             config: None,
             file_sd: None,
+            linger: Duration::ZERO,
         }
     }
 }
