@@ -13,6 +13,7 @@ pub mod instruments;
 pub mod logs;
 pub mod metrics;
 pub mod otlp;
+mod partial;
 pub mod pushgateway;
 pub mod readings;
 mod served;

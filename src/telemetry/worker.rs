@@ -18,7 +18,7 @@ use crate::telemetry::served::Served;
 use crate::telemetry::site::Site;
 use crate::telemetry::textfile::TextFile;
 use crate::telemetry::warn::Warnings;
-use crate::telemetry::{Begin, Farewell, Finish, Inbox, News, Note, Until, pushgateway};
+use crate::telemetry::{Begin, Farewell, Finish, Inbox, News, Note, Until, partial, pushgateway};
 
 /// How often the text file is brought up to date; node_exporter is scraped about as often.
 const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
@@ -33,6 +33,7 @@ const LOGS: usize = 2;
 pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
     let warnings = Arc::new(Warnings::new(begin.say));
     let Begin { plan, site, spans, began: (stamp, context), .. } = begin;
+    let _guard = plan.otlp.as_ref().map(|_| partial::report(&site, &warnings));
     if let Some(otlp) = &plan.otlp {
         otlp.warnings.iter().for_each(|text| warnings.always(text));
     }
