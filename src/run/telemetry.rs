@@ -93,6 +93,12 @@ fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Insid
         let words = redactor.command(&job.command).words;
         traces.set_arguments(words.iter().map(|w| w.to_string_lossy().into_owned()).collect());
     }
+    if let Some(traces) = &mut traces {
+        let hidden = |text: &String| redactor.text(text);
+        let tags = plan.naming.tags.iter().map(|(key, value)| (key.clone(), hidden(value)));
+        let batch = plan.naming.batch.as_ref().map(hidden);
+        traces.set_naming(batch.as_deref(), &tags.collect::<Vec<_>>());
+    }
     let stats = Arc::new(Mutex::new(Stats::new(stamp.wall.0)));
     let begun = clock::now();
     let ourselves = Pid(getpid().as_raw());

@@ -4,6 +4,7 @@
 //! knows comes from the one snapshot (`site`) and from a bounded queue; it may fall behind, be
 //! dropped and be counted, and is waited for at the very end only, for a bounded time.
 
+mod attempt_span;
 pub mod catalogue;
 pub mod client;
 pub mod exposition;

@@ -122,7 +122,8 @@ impl Exports {
             .zip(plan)
             .map(|(mut exporter, plan)| {
                 exporter.set_resource(&resource);
-                (exporter, Logs::new(resource.clone(), plan.log_queue, plan.record_limits))
+                let (resource, run_id) = (resource.clone(), site.identity.run_id.clone());
+                (exporter, Logs::new(resource, plan.log_queue, plan.record_limits, run_id))
             });
         let (records, logs) = match records {
             Some((exporter, logs)) => (Some(Mutex::new((exporter, logs.queue()))), Some(logs)),
