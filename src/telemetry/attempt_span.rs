@@ -66,10 +66,11 @@ pub(super) fn usage_attributes(usage: &ResourceUsage) -> impl Iterator<Item = Ke
     seconds.into_iter().chain(counts.map(|(name, value)| KeyValue::new(name, value)))
 }
 
+/// Names and values.
+type Numbers<T> = [(&'static str, T); 2];
+
 /// What an attempt used, by the names of attributes of spans and log records.
-pub(super) fn usage_values(
-    usage: &ResourceUsage,
-) -> ([(&'static str, f64); 2], [(&'static str, i64); 2]) {
+pub(super) fn usage_values(usage: &ResourceUsage) -> (Numbers<f64>, Numbers<i64>) {
     let kib = i64::try_from(usage.max_rss_kib).unwrap_or(i64::MAX);
     let faults = i64::try_from(usage.major_faults).unwrap_or(i64::MAX);
     (
