@@ -227,6 +227,14 @@ impl Directory {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
+    /// Returns the permissions of a file that other users read, whatever the umask: those of the file
+    /// that is replaced, if it is ours (another user's could be setuid); 0644 for a new one.
+    #[must_use]
+    pub fn mode_for_others(&self, name: &OsStr) -> u32 {
+        let meta = self.file(name, Owner::Us).and_then(|file| file.metadata());
+        meta.map_or(0o644, |meta| meta.mode() & 0o666)
+    }
+
     /// Removes a file of that name in it.
     ///
     /// # Errors

@@ -213,14 +213,25 @@ fn telemetry_plan(typed: &Telemetry) -> Result<TelemetryPlan, UsageError> {
         let message = format!("--metric-label may be given {LABELS_MAX} times at most");
         return Err(UsageError(message));
     }
+    for (number, (key, _)) in typed.metric_label.iter().enumerate() {
+        if typed.metric_label[..number].iter().any(|(before, _)| before == key) {
+            return Err(UsageError(format!("--metric-label: the label '{key}' is given twice")));
+        }
+    }
+    let mut web = WebPlan {
+        listen: typed.listen_address.clone(),
+        systemd_socket: typed.systemd_socket,
+        metrics_path: typed.telemetry_path.clone(),
+        config: typed.web_config.clone(),
+        file_sd: typed.file_sd.clone(),
+        linger: typed.linger,
+    };
+    // A site may set it for all jobs; those that serve nothing have no use for it.
+    if !web.is_asked() {
+        web.linger = Duration::ZERO;
+    }
     Ok(TelemetryPlan {
-        web: WebPlan {
-            listen: typed.listen_address.clone(),
-            systemd_socket: typed.systemd_socket,
-            metrics_path: typed.telemetry_path.clone(),
-            config: typed.web_config.clone(),
-            file_sd: typed.file_sd.clone(),
-        },
+        web,
         textfile_directory: typed.textfile_directory.clone(),
         pushgateway: typed.pushgateway.clone(),
         labels: typed.metric_label.clone(),

@@ -255,6 +255,10 @@ pub(super) struct Telemetry {
         hide_env = true
     )]
     pub(super) file_sd: Option<PathBuf>,
+    /// After the job's end, serve until one scrape was answered or DURATION has passed. SIGTERM,
+    /// SIGINT, SIGHUP or SIGQUIT ends it at once; the exit status is the job's [default: 0, off]
+    #[arg(long = "web.linger", value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, default_value = "0", hide_default_value = true, env = "CHILDMINDER_WEB_LINGER", hide_env = true)]
+    pub(super) linger: Duration,
     /// Write metrics to a file in DIR, for the textfile collector of node_exporter
     #[arg(long, value_name = "DIR", env = "CHILDMINDER_TEXTFILE_DIRECTORY", hide_env = true)]
     pub(super) textfile_directory: Option<PathBuf>,

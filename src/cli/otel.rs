@@ -138,7 +138,15 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         if signal == "METRICS" {
             self.check_temporality();
         }
-        Some(Pipeline { protocol: self.protocol(signal), endpoint, credentials, timeout })
+        let protocol = self.protocol(signal);
+        let is_of_all = self.name(signal, "ENDPOINT") == "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let endpoint = match endpoint {
+            Some(base) if is_of_all && protocol == Protocol::HttpProtobuf => {
+                Some(of_the_signal(&base, &signal.to_ascii_lowercase()))
+            }
+            other => other,
+        };
+        Some(Pipeline { protocol, endpoint, credentials, timeout })
     }
 
     /// The value for one signal, or else the one for all.
@@ -336,6 +344,12 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 
 /// The specification's default for all counts.
 const COUNT_DEFAULT: u32 = 128;
+
+/// Appends the path of a signal to the endpoint of all; a query stays behind the path.
+fn of_the_signal(base: &str, signal: &str) -> String {
+    let (path, query) = base.split_at(base.find('?').unwrap_or(base.len()));
+    format!("{}/v1/{signal}{query}", path.strip_suffix('/').unwrap_or(path))
+}
 
 #[cfg(test)]
 mod tests {

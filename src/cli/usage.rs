@@ -54,7 +54,7 @@ fn known(error: &clap::Error) -> Option<String> {
         ErrorKind::ValueValidation => {
             let (value, name) = (text(error, ContextKind::InvalidValue)?, argument()?);
             let why = std::error::Error::source(error)?.to_string();
-            let value = without_user(&value);
+            let value = without_secrets(&value);
             // Our own parsers name the value where that makes the better sentence.
             match why.starts_with(&format!("'{value}'")) {
                 true => format!("invalid value for '{name}': {why}"),
@@ -73,11 +73,15 @@ fn known(error: &clap::Error) -> Option<String> {
     })
 }
 
-/// A password may stand in front of the last `@`.
-fn without_user(value: &str) -> String {
-    match value.rsplit_once('@') {
+/// A password may stand in front of the last `@` of an address, a key behind its `?`.
+fn without_secrets(value: &str) -> String {
+    let value = match value.rsplit_once('@') {
         Some((_, rest)) => format!("...@{rest}"),
         None => value.to_owned(),
+    };
+    match value.split_once('?') {
+        Some((address, query)) if query.contains('=') => format!("{address}?..."),
+        _ => value,
     }
 }
 

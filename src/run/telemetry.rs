@@ -28,11 +28,14 @@ use crate::sys::{activation, clock, environment, poll};
 use crate::telemetry::identity::{Facts, Identity};
 use crate::telemetry::site::Site;
 use crate::telemetry::traces::Traces;
-use crate::telemetry::{Begin, Telemetry, otlp};
+use crate::telemetry::{Begin, Telemetry, Until, otlp};
 
 /// How much longer than the flush itself the thread is waited for: it must be scheduled to say that it
 /// is done.
 const SLACK: Duration = Duration::from_millis(50);
+
+/// How long the thread may take, once a signal asked for the end, to withdraw its announcement.
+const GOODBYE: Duration = Duration::from_millis(250);
 
 /// The world starts attempts and the sinks see events: both are here, on one thread.
 pub(super) type Shared = Rc<RefCell<Told>>;
@@ -52,7 +55,8 @@ struct Inside {
     thread: Option<Telemetry>,
     redactor: Redactor,
     has_failed: bool,
-    flush_until: Moment,
+    /// How long the end of the run is held up at most.
+    until: Until,
 }
 
 /// Prepares what was asked for; no thread is started before the job.
@@ -89,6 +93,12 @@ fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Insid
         let words = redactor.command(&job.command).words;
         traces.set_arguments(words.iter().map(|w| w.to_string_lossy().into_owned()).collect());
     }
+    if let Some(traces) = &mut traces {
+        let hidden = |text: &String| redactor.text(text);
+        let tags = plan.naming.tags.iter().map(|(key, value)| (key.clone(), hidden(value)));
+        let batch = plan.naming.batch.as_ref().map(hidden);
+        traces.set_naming(batch.as_deref(), &tags.collect::<Vec<_>>());
+    }
     let stats = Arc::new(Mutex::new(Stats::new(stamp.wall.0)));
     let begun = clock::now();
     let ourselves = Pid(getpid().as_raw());
@@ -102,7 +112,7 @@ fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Insid
         thread: None,
         redactor,
         has_failed: false,
-        flush_until: begun,
+        until: Until { flush: begun, linger: None },
     }
 }
 
@@ -256,24 +266,32 @@ impl Inside {
 
     fn finish(&mut self, exit_status: u8) {
         let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
-        let ended = {
+        let (ended, was_asked_to_stop) = {
             let mut stats = lock(&self.stats);
             stats.finish(stamp, exit_status);
-            stats.ended
+            (stats.ended, stats.received.keys().any(|signal| signal.asks_to_stop()))
         };
         let Some(ended) = ended else { return };
         if let Some(traces) = &mut self.traces {
             traces.finish(&ended);
         }
         if let Some(thread) = &self.thread {
-            self.flush_until = clock::now() + self.plan.flush_timeout;
-            thread.finish(ended, self.traces.as_ref().map(Traces::context), self.flush_until);
+            let (now, linger) = (clock::now(), self.plan.web.linger);
+            // Whoever asked for an end may kill us if we stay.
+            let is_lingering = !linger.is_zero() && !was_asked_to_stop;
+            self.until = Until {
+                flush: now + self.plan.flush_timeout,
+                linger: is_lingering.then(|| now + linger),
+            };
+            thread.finish(ended, self.traces.as_ref().map(Traces::context), self.until);
         }
     }
 
     fn await_flush(&mut self, signals: &SignalFd) -> Option<String> {
         let thread = self.thread.take()?;
-        let deadline = self.flush_until + SLACK;
+        let Until { flush, linger } = self.until;
+        let mut deadline = linger.map_or(flush, |linger| linger.max(flush)) + SLACK;
+        let (mut has_left, mut cut_short) = (false, None);
         loop {
             let fds = [Some(thread.done().as_fd()), Some(signals.as_fd())];
             let [is_done, has_signals] = poll::wait(fds, Some(deadline)).unwrap_or_else(|_| {
@@ -281,13 +299,20 @@ impl Inside {
                 [false; 2]
             });
             if is_done || thread.is_done() {
-                return thread.losses();
+                return cut_short.or_else(|| thread.losses());
             }
             if has_signals && signals.ask_to_stop() {
-                return Some("telemetry was cut short by a signal".to_owned());
+                if has_left {
+                    return cut_short;
+                }
+                has_left = true;
+                let text = || "telemetry was cut short by a signal".to_owned();
+                cut_short = (!thread.leave()).then(text);
+                deadline = deadline.min(clock::now() + GOODBYE);
             }
             if clock::now() >= deadline {
-                return Some("telemetry did not end in time".to_owned());
+                let text = || Some("telemetry did not end in time".to_owned());
+                return if has_left { cut_short } else { text() };
             }
         }
     }

@@ -103,12 +103,13 @@ impl Origin {
     }
 }
 
-/// Bounds for the wall time of attempts, in seconds: from a moment to a day.
+/// Bounds for the wall time of attempts, in seconds: from a millisecond to a day.
 pub const ATTEMPT_BOUNDS: &[f64] =
-    &[0.1, 1.0, 10.0, 60.0, 300.0, 1_800.0, 3_600.0, 14_400.0, 86_400.0];
+    &[0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1_800.0, 3_600.0, 14_400.0, 86_400.0];
 
 /// Bounds for one call of a built-in function, in seconds, evenly spread on a logarithmic scale.
-pub const CALL_BOUNDS: &[f64] = &[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+pub const CALL_BOUNDS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 /// More different exit statuses than these are counted together.
 pub const EXIT_CODES_MAX: usize = 32;

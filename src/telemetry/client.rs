@@ -1,8 +1,9 @@
 //! The HTTP client of telemetry: for OTLP over HTTP, and for the Pushgateway.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -17,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::files::{self, Links, Owner};
+use crate::model::shared::lock;
 use crate::plan::Credentials;
 
 /// No answer of a collector is longer.
@@ -25,24 +27,36 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// The authorities of a whole system take 250 KiB.
 const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Why the last request had no answer.
+pub type Trouble = Arc<Mutex<Option<String>>>;
+
 /// See the module's documentation.
 #[derive(Clone, Debug)]
-pub struct Client(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct Client {
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    trouble: Trouble,
+}
 
 impl Client {
-    /// Makes one. The system's authorities are read only if TLS is wanted: they cost a megabyte.
+    /// Makes one, which keeps in `trouble` why a request had no answer: the exporters of OTLP call all of
+    /// that a network error. The system's authorities are read only if TLS is wanted: they cost a megabyte.
     ///
     /// # Errors
     ///
     /// A file of the credentials cannot be read or is none; the text names it.
-    pub fn new(credentials: &Credentials, wants_tls: bool) -> Result<Client, String> {
+    pub fn new(
+        credentials: &Credentials,
+        wants_tls: bool,
+        trouble: &Trouble,
+    ) -> Result<Client, String> {
         let config = tls(credentials, wants_tls)?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
             .build();
-        Ok(Client(Pool::builder(TokioExecutor::new()).build(connector)))
+        let pool = Pool::builder(TokioExecutor::new()).build(connector);
+        Ok(Client { pool, trouble: Arc::clone(trouble) })
     }
 }
 
@@ -92,11 +106,27 @@ pub fn pem(path: &Path) -> io::Result<Vec<u8>> {
     files::read(path, Owner::Anybody, Links::Trusted, PEM_BYTES_MAX)
 }
 
+/// Says why a server could not be reached: the causes below the error itself, each once.
+#[must_use]
+pub fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(below) = next {
+        let text = below.to_string();
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        next = below.source();
+    }
+    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+}
+
 #[async_trait::async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (head, body) = request.into_parts();
-        let answer = self.0.request(Request::from_parts(head, Full::new(body))).await?;
+        let answer = self.pool.request(Request::from_parts(head, Full::new(body))).await;
+        let answer = answer.inspect_err(|error| *lock(&self.trouble) = Some(cause(error)))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
         Ok(Response::from_parts(head, body))

@@ -237,19 +237,12 @@ impl Shared {
 
     /// Prometheus sees the file before or after, and never half of it.
     fn write(&self, list: &[Value]) -> io::Result<()> {
-        // Prometheus is another user: it must be able to read a new one.
-        let mode = self.mode().unwrap_or(0o644);
+        let mode = self.directory.mode_for_others(&self.name);
         let mut file = self.directory.begin(0o600)?;
         file.write_all(serde_json::to_string_pretty(list)?.as_bytes())?;
         file.write_all(b"\n")?;
         file.file().set_permissions(Permissions::from_mode(mode))?;
         file.replace(&self.name)
-    }
-
-    /// The permissions of the file that is replaced, if it is ours: another user's could be setuid.
-    fn mode(&self) -> Option<u32> {
-        let meta = self.directory.file(&self.name, Owner::Us).ok()?.metadata().ok()?;
-        Some(meta.mode() & 0o666)
     }
 }
 

@@ -115,7 +115,9 @@ impl Instruments {
 /// The two histograms are told value by value, not observed.
 fn histograms(meter: &Meter) -> (Histogram<f64>, Histogram<f64>) {
     let make = |name: &'static str, bounds: &[f64]| {
-        let builder = meter.f64_histogram(name).with_unit("s");
+        let is_it = |family: &&Family| family.otlp.is_some_and(|otlp| otlp.name == name);
+        let help = FAMILIES.iter().find(is_it).map_or("", |family| family.help);
+        let builder = meter.f64_histogram(name).with_unit("s").with_description(help);
         builder.with_boundaries(bounds.to_vec()).build()
     };
     (

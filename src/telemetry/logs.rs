@@ -12,10 +12,12 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider};
 
 use crate::model::event::Event;
+use crate::model::outcome::Termination;
 use crate::model::process::Sender;
 use crate::model::shared::lock;
 use crate::plan::AttributeLimits;
 use crate::sink::Stamp;
+use crate::telemetry::attempt_span::usage_values;
 use crate::telemetry::traces;
 
 /// Returns the name and the severity of an event that is worth a record.
@@ -102,19 +104,29 @@ pub struct Logs {
     _provider: SdkLoggerProvider,
     queue: Arc<LogQueue>,
     limits: AttributeLimits,
+    run_id: String,
+    /// What is known of the end of the attempt, for the record of its verdict.
+    end: Mutex<Attributes>,
 }
+
+type Attributes = Vec<(&'static str, AnyValue)>;
 
 impl Logs {
     /// Makes it; `capacity` records may wait.
     #[must_use]
-    pub fn new(resource: Resource, capacity: usize, limits: AttributeLimits) -> Logs {
+    pub fn new(
+        resource: Resource,
+        capacity: usize,
+        limits: AttributeLimits,
+        run_id: String,
+    ) -> Logs {
         let queue = Arc::new(LogQueue { records: Mutex::default(), capacity, dropped: 0.into() });
         let provider = SdkLoggerProvider::builder()
             .with_resource(resource)
             .with_log_processor(Collector(Arc::clone(&queue)))
             .build();
         let logger = provider.logger_with_scope(traces::scope());
-        Logs { logger, _provider: provider, queue, limits }
+        Logs { logger, _provider: provider, queue, limits, run_id, end: Mutex::default() }
     }
 
     /// Returns where records wait.
@@ -125,9 +137,38 @@ impl Logs {
 
     /// Makes a record of an event, if it is worth one.
     pub fn event(&self, stamp: Stamp, event: &Event, context: Option<&SpanContext>) {
+        self.note_end(event);
         let Some((name, severity)) = name_and_severity(event) else { return };
-        let attributes = attributes(event);
+        let mut attributes = attributes(event);
+        if matches!(event, Event::Judged(_)) {
+            attributes.append(&mut lock(&self.end));
+        }
         self.record((name, severity), (stamp, context), event.to_string(), attributes);
+    }
+
+    /// Keeps what an event says of the end of the attempt.
+    fn note_end(&self, event: &Event) {
+        let code =
+            |end: Termination| ("process.exit.code", AnyValue::Int(i64::from(end.exit_status())));
+        let mut end = lock(&self.end);
+        match event {
+            Event::Started { .. } => end.clear(),
+            Event::Exited { status, .. } => end.push(code(Termination::Exited(*status))),
+            Event::Signaled { signal, .. } => {
+                end.push(code(Termination::Signaled { signal: *signal, core_dumped: false }));
+                end.push(("childminder.exit.signal", signal.to_string().into()));
+            }
+            Event::StartFailed { failure, .. } => {
+                let status = AnyValue::Int(i64::from(failure.exit_status()));
+                end.push(("process.exit.code", status));
+            }
+            Event::Usage { usage, .. } => {
+                let (seconds, counts) = usage_values(usage);
+                end.extend(seconds.map(|(name, value)| (name, AnyValue::Double(value))));
+                end.extend(counts.map(|(name, value)| (name, AnyValue::Int(value))));
+            }
+            _ => {}
+        }
     }
 
     /// Makes a record.
@@ -136,7 +177,7 @@ impl Logs {
         (name, severity): (&'static str, Severity),
         (stamp, context): (Stamp, Option<&SpanContext>),
         body: String,
-        attributes: Vec<(&'static str, AnyValue)>,
+        attributes: Attributes,
     ) {
         let at = SystemTime::UNIX_EPOCH + stamp.wall.0;
         let mut record = self.logger.create_log_record();
@@ -148,7 +189,8 @@ impl Logs {
         record.set_body(body.into());
         let count = usize::try_from(self.limits.count).unwrap_or(usize::MAX);
         let length = self.limits.length.unwrap_or(usize::MAX);
-        let attributes = attributes.into_iter().take(count);
+        let run_id = ("childminder.run.id", self.run_id.clone().into());
+        let attributes = attributes.into_iter().chain([run_id]).take(count);
         record.add_attributes(attributes.map(|(name, value)| (name, cut(value, length))));
         if let Some(context) = context.filter(|context| context.is_valid()) {
             let flags = Some(context.trace_flags());
@@ -168,7 +210,7 @@ fn cut(value: AnyValue, length: usize) -> AnyValue {
     }
 }
 
-fn attributes(event: &Event) -> Vec<(&'static str, AnyValue)> {
+fn attributes(event: &Event) -> Attributes {
     let number = |number: i32| AnyValue::Int(number.into());
     match event {
         Event::Started { attempt, pid, .. } => vec![

@@ -4,6 +4,7 @@
 //! knows comes from the one snapshot (`site`) and from a bounded queue; it may fall behind, be
 //! dropped and be counted, and is waited for at the very end only, for a bounded time.
 
+mod attempt_span;
 pub mod catalogue;
 pub mod client;
 pub mod exposition;
@@ -13,6 +14,7 @@ pub mod instruments;
 pub mod logs;
 pub mod metrics;
 pub mod otlp;
+mod partial;
 pub mod pushgateway;
 pub mod readings;
 mod served;
@@ -24,13 +26,14 @@ pub mod web;
 mod worker;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use opentelemetry::trace::SpanContext;
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::watch;
 
 use crate::model::event::Event;
 use crate::model::shared::lock;
@@ -59,8 +62,27 @@ struct Note(Stamp, Box<Event>, Option<SpanContext>);
 struct Finish {
     ended: Ended,
     context: Option<SpanContext>,
-    /// When the program stops waiting.
-    flush_until: Moment,
+    until: Until,
+}
+
+/// How long the program waits after the end of the run.
+#[derive(Clone, Copy, Debug)]
+pub struct Until {
+    /// For what is still to be sent.
+    pub flush: Moment,
+    /// For one scrape of the last numbers (`--web.linger`).
+    pub linger: Option<Moment>,
+}
+
+/// What the two threads say to each other after the end of the run.
+#[derive(Default)]
+struct Farewell {
+    /// Asks the telemetry thread to end at once.
+    leave: watch::Sender<bool>,
+    /// All was sent, or given up.
+    is_flushed: AtomicBool,
+    /// The time for a scrape of the last numbers is over, and nobody came.
+    is_unscraped: AtomicBool,
 }
 
 /// The telemetry thread, as the supervising thread sees it.
@@ -69,6 +91,7 @@ pub struct Telemetry {
     /// Apart from the events: these may fill their queue.
     finish: Sender<Finish>,
     dropped: Arc<AtomicU64>,
+    farewell: Arc<Farewell>,
     done: Arc<EventFd>,
     thread: JoinHandle<()>,
     site: Arc<Site>,
@@ -82,6 +105,7 @@ type News = Arc<Mutex<Vec<String>>>;
 struct Inbox {
     notes: Receiver<Note>,
     finish: Receiver<Finish>,
+    farewell: Arc<Farewell>,
     /// Notes that found no room.
     dropped: Arc<AtomicU64>,
 }
@@ -112,7 +136,7 @@ impl Telemetry {
         let (notes, received) = mpsc::channel(EVENTS_MAX);
         let (finish, finished) = mpsc::channel(1);
         let (dropped, site) = (Arc::new(AtomicU64::new(0)), Arc::clone(&begin.site));
-        let news = News::default();
+        let (news, farewell) = (News::default(), Arc::new(Farewell::default()));
         let told = Arc::clone(&news);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -120,17 +144,22 @@ impl Telemetry {
             .thread_stack_size(STACK_BYTES)
             .build()?;
         let (theirs, signal) = (Arc::clone(&dropped), Arc::clone(&done));
+        let inbox = Inbox {
+            notes: received,
+            finish: finished,
+            farewell: Arc::clone(&farewell),
+            dropped: theirs,
+        };
         threads::check_room(STACK_BYTES as u64 + HEAP_BYTES)?;
         let builder = thread::Builder::new().name("telemetry".to_owned()).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || {
             // A panic in here ends this thread and not the program; then, too, nobody waits for it.
             let _announce = Announce(signal);
-            let inbox = Inbox { notes: received, finish: finished, dropped: theirs };
             runtime.block_on(worker::run(begin, inbox, &told));
             // A name that is still looked up must not hold us up.
             runtime.shutdown_background();
         })?;
-        Ok(Telemetry { notes, finish, dropped, done, thread, site, news })
+        Ok(Telemetry { notes, finish, dropped, farewell, done, thread, site, news })
     }
 
     /// Passes an event on; if the queue is full it is dropped and counted.
@@ -148,9 +177,16 @@ impl Telemetry {
     }
 
     /// Asks for the final flush, which is not waited for longer than until then.
-    pub fn finish(&self, ended: Ended, context: Option<SpanContext>, flush_until: Moment) {
+    pub fn finish(&self, ended: Ended, context: Option<SpanContext>, until: Until) {
         // It has room for one, and there is one.
-        self.finish.try_send(Finish { ended, context, flush_until }).ok();
+        self.finish.try_send(Finish { ended, context, until }).ok();
+    }
+
+    /// Asks it to end at once, and not to wait for anybody. Returns whether all was sent by then.
+    pub fn leave(&self) -> bool {
+        let is_flushed = self.farewell.is_flushed.load(Ordering::SeqCst);
+        self.farewell.leave.send_replace(true);
+        is_flushed
     }
 
     /// Becomes readable when the thread is done.
@@ -170,7 +206,7 @@ impl Telemetry {
     pub fn losses(&self) -> Option<String> {
         let health = self.site.health();
         let lost = |index: usize| health.failures[index] > 0 || health.dropped[index] > 0;
-        let parts: Vec<String> = (0..PIPELINES.len())
+        let mut parts: Vec<String> = (0..PIPELINES.len())
             .filter(|index| lost(*index))
             .map(|index| {
                 let (failed, dropped) = (health.failures[index], health.dropped[index]);
@@ -180,6 +216,9 @@ impl Telemetry {
                 )
             })
             .collect();
+        if self.farewell.is_unscraped.load(Ordering::SeqCst) {
+            parts.push("nobody scraped the last metrics".to_owned());
+        }
         (!parts.is_empty()).then(|| format!("telemetry was lost: {}", parts.join(", ")))
     }
 }

@@ -11,8 +11,8 @@ use opentelemetry_otlp::tonic_types::transport::{
     Certificate, ClientTlsConfig, Identity as TlsIdentity,
 };
 use opentelemetry_otlp::{
-    ExporterBuildError, LogExporter, MetricExporter, RetryPolicy, SpanExporter, WithHttpConfig,
-    WithTonicConfig,
+    ExporterBuildError, LogExporter, MetricExporter, RetryPolicy, SpanExporter, WithExportConfig,
+    WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
@@ -23,8 +23,9 @@ use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
+use crate::model::shared::lock;
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
-use crate::telemetry::client::{self, Client};
+use crate::telemetry::client::{self, Client, Trouble};
 use crate::telemetry::identity::Identity;
 use crate::telemetry::instruments::Instruments;
 use crate::telemetry::logs::{LogQueue, Logs};
@@ -79,6 +80,10 @@ pub struct Exports {
     timeouts: [Duration; 3],
     /// How many items go into one export of each; metrics go as a whole.
     batches: [usize; 3],
+    /// Where each goes.
+    addresses: [String; 3],
+    /// Why the last export of each by HTTP had no answer.
+    troubles: [Trouble; 3],
     site: Arc<Site>,
     warnings: Arc<Warnings>,
 }
@@ -97,22 +102,28 @@ impl Exports {
             plan.map(|plan| plan.pipelines.each_ref().map(Option::as_ref)).unwrap_or_default();
         let timeouts = [traces, metrics, logs]
             .map(|pipeline| pipeline.map(|pipeline| pipeline.timeout).unwrap_or_default());
+        let addresses =
+            [traces, metrics, logs].map(|pipeline| pipeline.map(address).unwrap_or_default());
+        let troubles: [Trouble; 3] = Default::default();
         let spans = traces.zip(span_queue).and_then(|(pipeline, queue)| {
-            let mut exporter = warnings.build(TRACES, span_exporter(pipeline))?;
+            let mut exporter =
+                warnings.build(TRACES, span_exporter(pipeline, &troubles[TRACES]))?;
             exporter.set_resource(&resource);
             Some(Mutex::new((exporter, queue)))
         });
-        let metrics =
-            metrics.and_then(|pipeline| warnings.build(METRICS, metric_exporter(pipeline)));
+        let metrics = metrics.and_then(|pipeline| {
+            warnings.build(METRICS, metric_exporter(pipeline, &troubles[METRICS]))
+        });
         let instruments = metrics.as_ref().map(|exporter| {
             Instruments::new(resource.clone(), exporter.temporality(), &site.identity.labels)
         });
         let records = logs
-            .and_then(|pipeline| warnings.build(LOGS, log_exporter(pipeline)))
+            .and_then(|pipeline| warnings.build(LOGS, log_exporter(pipeline, &troubles[LOGS])))
             .zip(plan)
             .map(|(mut exporter, plan)| {
                 exporter.set_resource(&resource);
-                (exporter, Logs::new(resource.clone(), plan.log_queue, plan.record_limits))
+                let (resource, run_id) = (resource.clone(), site.identity.run_id.clone());
+                (exporter, Logs::new(resource, plan.log_queue, plan.record_limits, run_id))
             });
         let (records, logs) = match records {
             Some((exporter, logs)) => (Some(Mutex::new((exporter, logs.queue()))), Some(logs)),
@@ -126,6 +137,8 @@ impl Exports {
             logs,
             timeouts,
             batches: plan.map_or([1; 3], |plan| [plan.span_batch, 1, plan.log_batch]),
+            addresses,
+            troubles,
             site: Arc::clone(site),
             warnings: Arc::clone(warnings),
         }
@@ -236,12 +249,17 @@ impl Exports {
             health.failures[pipeline] += u64::from(result.is_err());
         });
         if let Err(error) = &result {
+            let cause = lock(&self.troubles[pipeline]).take();
             let reason = match error {
-                OTelSdkError::InternalFailure(text) => text.clone(),
+                // Without an answer the exporter does not know more than that.
+                OTelSdkError::InternalFailure(text) => cause.unwrap_or_else(|| text.clone()),
                 OTelSdkError::Timeout(_) => "no answer within the limit of time".to_owned(),
                 other => other.to_string(),
             };
-            let text = format!("OTLP {} could not be sent: {reason}", PIPELINES[pipeline]);
+            let text = format!(
+                "OTLP {} could not be sent to {}: {reason}",
+                PIPELINES[pipeline], self.addresses[pipeline]
+            );
             self.warnings.once(PIPELINES[pipeline], &text);
         }
         result.is_ok()
@@ -264,9 +282,24 @@ fn no_retry() -> RetryPolicy {
     RetryPolicy::disabled()
 }
 
-fn http_client(pipeline: &Pipeline) -> Result<Client, String> {
+fn http_client(pipeline: &Pipeline, trouble: &Trouble) -> Result<Client, String> {
     let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
-    Client::new(&pipeline.credentials, endpoint.starts_with("https:"))
+    Client::new(&pipeline.credentials, endpoint.starts_with("https:"), trouble)
+}
+
+/// Returns scheme, host and port of where it goes, without a password.
+fn address(pipeline: &Pipeline) -> String {
+    let default = match pipeline.protocol {
+        Protocol::HttpProtobuf => "http://localhost:4318",
+        Protocol::Grpc => "http://localhost:4317",
+    };
+    let endpoint = pipeline.endpoint.as_deref().unwrap_or(default);
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
+    // A password may have a slash in it.
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    let host = rest.split('/').next().unwrap_or_default();
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
 /// `None` without files and where no TLS is wanted.
@@ -292,14 +325,17 @@ fn grpc_tls(pipeline: &Pipeline) -> Result<Option<ClientTlsConfig>, String> {
 macro_rules! exporter {
     ($(#[$doc:meta])* $name:ident, $kind:ty) => {
         $(#[$doc])*
-        fn $name(pipeline: &Pipeline) -> Result<$kind, String> {
+        fn $name(pipeline: &Pipeline, trouble: &Trouble) -> Result<$kind, String> {
             match pipeline.protocol {
-                Protocol::HttpProtobuf => <$kind>::builder()
-                    .with_http()
-                    .with_http_client(http_client(pipeline)?)
-                    .with_retry_policy(no_retry())
-                    .build()
-                    .map_err(reason),
+                Protocol::HttpProtobuf => {
+                    let client = http_client(pipeline, trouble)?;
+                    let builder = <$kind>::builder().with_http().with_http_client(client);
+                    let builder = match &pipeline.endpoint {
+                        Some(endpoint) => builder.with_endpoint(endpoint),
+                        None => builder,
+                    };
+                    builder.with_retry_policy(no_retry()).build().map_err(reason)
+                }
                 Protocol::Grpc => {
                     let builder = <$kind>::builder().with_tonic().with_retry_policy(no_retry());
                     let builder = match grpc_tls(pipeline)? {

@@ -11,7 +11,7 @@ use opentelemetry_http::HttpClient;
 
 use crate::model::percent::decoded;
 use crate::plan::Credentials;
-use crate::telemetry::client::Client;
+use crate::telemetry::client::{Client, Trouble};
 use crate::telemetry::exposition;
 use crate::telemetry::identity::Identity;
 use crate::telemetry::site::Site;
@@ -30,7 +30,8 @@ pub async fn push(url: &str, site: &Site) -> Result<(), String> {
         request = request.header("authorization", authorization);
     }
     let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
-    let client = Client::new(&Credentials::default(), uri.scheme_str() == Some("https"))?;
+    let (credentials, wants_tls) = (Credentials::default(), uri.scheme_str() == Some("https"));
+    let client = Client::new(&credentials, wants_tls, &Trouble::default())?;
     let answer = client.send_bytes(request).await.map_err(|error| chain(&*error))?;
     if answer.status().is_success() {
         return Ok(());

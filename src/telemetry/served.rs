@@ -12,6 +12,7 @@ use crate::telemetry::{News, web};
 /// The server of the metrics, if there is one, and what leads Prometheus to it.
 pub(super) struct Served {
     announcement: Option<Announcement>,
+    is_open: bool,
 }
 
 impl Served {
@@ -19,7 +20,7 @@ impl Served {
     pub(super) async fn begin(worker: &Worker, news: &News) -> Served {
         let plan = &worker.plan.web;
         if !plan.is_asked() {
-            return Served { announcement: None };
+            return Served { announcement: None, is_open: false };
         }
         let (mut web, troubles) = web::bind(plan).await;
         troubles
@@ -50,9 +51,15 @@ impl Served {
                 Err(error) => tell_file_sd(&worker.warnings, &error),
             }
         }
+        let is_open = !addresses.is_empty();
         // It ends with the runtime.
         drop(tokio::spawn(web.serve(Arc::clone(&worker.site))));
-        Served { announcement }
+        Served { announcement, is_open }
+    }
+
+    /// Whether anybody can scrape.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Takes back what leads to us.

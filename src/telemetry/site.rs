@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::model::process::Pid;
 use crate::model::shared::lock;
@@ -41,6 +42,8 @@ pub struct Site {
     pub begun: Moment,
     stats: Arc<Mutex<Stats>>,
     state: Mutex<State>,
+    /// Holds a permit once a client has the metrics of the run's end.
+    end_scraped: Notify,
 }
 
 #[derive(Default)]
@@ -66,13 +69,30 @@ impl Site {
         (now, begun): (fn() -> Moment, Moment),
         stats: Arc<Mutex<Stats>>,
     ) -> Site {
-        Site { identity, ourselves, now, begun, stats, state: Mutex::default() }
+        let (state, end_scraped) = (Mutex::default(), Notify::new());
+        Site { identity, ourselves, now, begun, stats, state, end_scraped }
     }
 
     /// Returns a copy of the run's numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         lock(&self.stats).clone()
+    }
+
+    /// Returns whether the run is over: what is read afterwards has its last numbers.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        lock(&self.stats).ended.is_some()
+    }
+
+    /// Notes that a client has received the metrics of the run's end.
+    pub fn note_end_scraped(&self) {
+        self.end_scraped.notify_one();
+    }
+
+    /// Waits for [`Site::note_end_scraped`]; returns at once if it was called before.
+    pub async fn end_scraped(&self) {
+        self.end_scraped.notified().await;
     }
 
     /// Returns the numbers of all metrics now.

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,8 +79,9 @@ impl TextFile {
         };
         let (text, written) = merged(&before, ours, &self.written);
         // A temporary name must not end in .prom, or node_exporter reads it before it is whole.
-        let mut file = directory.begin(0o644)?;
+        let mut file = directory.begin(0o600)?;
         file.write_all(text.as_bytes())?;
+        file.file().set_permissions(Permissions::from_mode(directory.mode_for_others(name)))?;
         file.replace(name)?;
         self.written = written;
         Ok(())

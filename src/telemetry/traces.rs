@@ -22,15 +22,14 @@ use opentelemetry_sdk::trace::{
 };
 
 use crate::model::event::Event;
-use crate::model::outcome::{SpawnFailure, Termination};
+use crate::model::outcome::Termination;
 use crate::model::shared::lock;
-use crate::model::signal::Signal;
 use crate::model::trace_context;
-use crate::model::usage::ResourceUsage;
 use crate::model::verdict::VerdictKind;
 use crate::plan::{Choice, OtlpPlan, Sampler as SamplerPlan, TelemetryPlan};
 use crate::sink::Stamp;
 use crate::sink::stats::{Ended, Outcome};
+use crate::telemetry::attempt_span::{Attempt, usage_attributes};
 use crate::telemetry::exposition::Exemplar;
 use crate::telemetry::identity::Identity;
 
@@ -148,14 +147,11 @@ pub struct Traces {
     adds_events: bool,
     executable: String,
     owner: String,
+    run_id: String,
+    /// Of the last attempt that was judged.
+    verdict: Option<VerdictKind>,
     /// The arguments, if they are to be told.
     arguments: Option<Vec<String>>,
-}
-
-struct Attempt {
-    span: Span,
-    events: usize,
-    end: Option<(Stamp, Option<Termination>)>,
 }
 
 /// The instrumentation scope of all that we send.
@@ -220,6 +216,8 @@ impl Traces {
             adds_events: otlp.pipelines[2].is_none(),
             executable: identity.executable.clone(),
             owner: identity.user.clone(),
+            run_id: identity.run_id.clone(),
+            verdict: None,
             arguments: None,
         };
         let pid = i64::from(std::process::id());
@@ -234,6 +232,15 @@ impl Traces {
     /// Puts the job's arguments onto its spans; secrets must be hidden in them.
     pub fn set_arguments(&mut self, arguments: Vec<String>) {
         self.arguments = Some(arguments);
+    }
+
+    /// Puts batch and tags onto the run's span; secrets must be hidden in them.
+    pub fn set_naming(&mut self, batch: Option<&str>, tags: &[(String, String)]) {
+        let batch = batch.map(|batch| KeyValue::new("childminder.batch", batch.to_owned()));
+        let tags = tags
+            .iter()
+            .map(|(key, value)| KeyValue::new(format!("childminder.tag.{key}"), value.clone()));
+        self.run.set_attributes(batch.into_iter().chain(tags));
     }
 
     /// Returns where ended spans wait.
@@ -257,7 +264,7 @@ impl Traces {
             .with_kind(SpanKind::Client)
             .with_start_time(system_time(stamp))
             .with_attributes([
-                KeyValue::new("process.executable.name", self.executable.clone()),
+                KeyValue::new("childminder.run.id", self.run_id.clone()),
                 KeyValue::new("process.owner", self.owner.clone()),
                 KeyValue::new("process.creation.time", stamp.wall.rfc3339()),
                 KeyValue::new("childminder.attempt", i64::from(attempt)),
@@ -323,12 +330,13 @@ impl Traces {
         match event {
             Event::Started { pid, .. } => {
                 attempt.span.set_attribute(KeyValue::new("process.pid", i64::from(pid.0)));
-                if let Ok(path) = std::fs::read_link(format!("/proc/{pid}/exe")) {
-                    let path = path.to_string_lossy().into_owned();
-                    attempt.span.set_attribute(KeyValue::new("process.executable.path", path));
-                }
+                let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+                attempt.executed(path.as_deref(), &self.executable);
             }
-            Event::StartFailed { failure, .. } => attempt.not_started(stamp, failure),
+            Event::StartFailed { failure, .. } => {
+                attempt.executed(None, &self.executable);
+                attempt.not_started(stamp, failure);
+            }
             Event::Exited { status, .. } => {
                 attempt.end = Some((stamp, Some(Termination::Exited(*status))));
             }
@@ -341,7 +349,8 @@ impl Traces {
             }
             Event::Usage { usage, .. } => attempt.span.set_attributes(usage_attributes(usage)),
             Event::Judged(verdict) => {
-                attempt.judged(verdict.kind, &verdict.to_string());
+                attempt.judged(verdict.kind);
+                self.verdict = Some(verdict.kind);
                 let (end, _) = attempt.end.unwrap_or((stamp, None));
                 attempt.span.end_with_timestamp(system_time(end));
                 self.attempt = None;
@@ -361,7 +370,8 @@ impl Traces {
             KeyValue::new("childminder.outcome", ended.outcome.word()),
         ]);
         if ended.outcome != Outcome::Success {
-            self.run.set_attribute(KeyValue::new("error.type", ended.outcome.word()));
+            let word = self.verdict.map_or(ended.outcome.word(), VerdictKind::word);
+            self.run.set_attribute(KeyValue::new("error.type", word));
             self.run.set_status(Status::error("the job failed"));
         }
         self.run.end_with_timestamp(system_time(ended.stamp));
@@ -384,56 +394,4 @@ fn begin_run(tracer: &SdkTracer, otlp: &OtlpPlan, is_new: bool, stamp: Stamp) ->
         None => Context::new(),
     };
     tracer.build_with_context(builder, &parent)
-}
-
-impl Attempt {
-    fn not_started(&mut self, stamp: Stamp, failure: &SpawnFailure) {
-        self.end = Some((stamp, None));
-        let code = i64::from(failure.exit_status());
-        self.span.set_attribute(KeyValue::new("process.exit.code", code));
-        let errno = nix::errno::Errno::from_raw(failure.errno);
-        self.span.set_attribute(KeyValue::new("error.type", format!("{errno:?}")));
-    }
-
-    fn judged(&mut self, kind: VerdictKind, text: &str) {
-        let end = self.end.and_then(|(_, end)| end);
-        if let Some(end) = end {
-            let code = i64::from(end.exit_status());
-            self.span.set_attribute(KeyValue::new("process.exit.code", code));
-        }
-        if let Some(Termination::Signaled { signal, .. }) = end {
-            let name = signal.to_string();
-            self.span.set_attribute(KeyValue::new("childminder.exit.signal", name));
-        }
-        self.span.set_attribute(KeyValue::new("childminder.verdict", kind.word()));
-        if kind.is_success() {
-            return;
-        }
-        if kind != VerdictKind::ExecFailed {
-            self.span.set_attribute(KeyValue::new("error.type", error_type(kind, end)));
-        }
-        self.span.set_status(Status::error(text.to_owned()));
-    }
-}
-
-/// The documented list: what happened in a word, or the exit status, or the signal.
-fn error_type(kind: VerdictKind, end: Option<Termination>) -> String {
-    match (kind, end) {
-        (VerdictKind::TimedOut, _) => "timeout".to_owned(),
-        (VerdictKind::OomKilled, _) => "oom_killed".to_owned(),
-        (_, Some(Termination::Exited(status))) => status.to_string(),
-        (_, Some(Termination::Signaled { signal, .. })) => Signal::to_string(&signal),
-        (_, None) => "_OTHER".to_owned(),
-    }
-}
-
-fn usage_attributes(usage: &ResourceUsage) -> [KeyValue; 4] {
-    let kib = i64::try_from(usage.max_rss_kib).unwrap_or(i64::MAX);
-    let faults = i64::try_from(usage.major_faults).unwrap_or(i64::MAX);
-    [
-        KeyValue::new("childminder.child.cpu_user_seconds", usage.user.as_secs_f64()),
-        KeyValue::new("childminder.child.cpu_system_seconds", usage.system.as_secs_f64()),
-        KeyValue::new("childminder.child.max_rss_bytes", kib.saturating_mul(1024)),
-        KeyValue::new("childminder.child.major_faults", faults),
-    ]
 }

@@ -18,7 +18,7 @@ use crate::telemetry::served::Served;
 use crate::telemetry::site::Site;
 use crate::telemetry::textfile::TextFile;
 use crate::telemetry::warn::Warnings;
-use crate::telemetry::{Begin, Finish, Inbox, News, Note, pushgateway};
+use crate::telemetry::{Begin, Farewell, Finish, Inbox, News, Note, Until, partial, pushgateway};
 
 /// How often the text file is brought up to date; node_exporter is scraped about as often.
 const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
@@ -33,6 +33,7 @@ const LOGS: usize = 2;
 pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
     let warnings = Arc::new(Warnings::new(begin.say));
     let Begin { plan, site, spans, began: (stamp, context), .. } = begin;
+    let _guard = plan.otlp.as_ref().map(|_| partial::report(&site, &warnings));
     if let Some(otlp) = &plan.otlp {
         otlp.warnings.iter().for_each(|text| warnings.always(text));
     }
@@ -54,9 +55,8 @@ pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
         plan,
     };
     let served = Served::begin(&worker, news).await;
-    let flush_until = worker.work(&mut inbox).await;
-    served.end(&worker.warnings).await;
-    worker.flush(flush_until).await;
+    let until = worker.work(&mut inbox).await;
+    worker.part(served, until, &inbox.farewell).await;
 }
 
 /// What the thread does between the first event and the last.
@@ -70,8 +70,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Works until the run is over; returns until when the final flush is waited for.
-    async fn work(&mut self, inbox: &mut Inbox) -> Moment {
+    /// Works until the run is over; returns how long it is waited for then.
+    async fn work(&mut self, inbox: &mut Inbox) -> Until {
         let every = |span: Option<Duration>| {
             let mut ticks = interval(span.unwrap_or(NEVER));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,14 +114,16 @@ impl Worker {
     }
 
     /// Takes in what is left, and writes the last records.
-    fn finish(&mut self, finish: Option<Finish>, inbox: &mut Inbox) -> Moment {
+    fn finish(&mut self, finish: Option<Finish>, inbox: &mut Inbox) -> Until {
         while let Ok(note) = inbox.notes.try_recv() {
             self.take(note);
         }
         // Without one, the program has given up telemetry.
-        let Some(Finish { ended, context, flush_until }) = finish else { return clock::now() };
+        let Some(Finish { ended, context, until }) = finish else {
+            return Until { flush: clock::now(), linger: None };
+        };
         self.ended(&ended, context.as_ref());
-        flush_until
+        until
     }
 
     fn take(&mut self, Note(stamp, event, context): Note) {
@@ -168,9 +170,39 @@ impl Worker {
         }
     }
 
+    /// Sends what is left while the last numbers wait for a scrape; both end at once when the program
+    /// asks for it.
+    async fn part(&mut self, served: Served, until: Until, farewell: &Farewell) {
+        let is_asked_to_leave = || async {
+            // An error would mean that nobody can ask any more.
+            farewell.leave.subscribe().wait_for(|is_asked| *is_asked).await.map(drop).ok();
+        };
+        let (site, warnings) = (Arc::clone(&self.site), Arc::clone(&self.warnings));
+        let linger = async {
+            let until = until.linger.filter(|_| served.is_open());
+            if let Some(until) = until {
+                let scraped = timeout_at(instant(until), site.end_scraped());
+                tokio::select! {
+                    scraped = scraped => {
+                        farewell.is_unscraped.store(scraped.is_err(), Ordering::SeqCst);
+                    }
+                    () = is_asked_to_leave() => {}
+                }
+            }
+            served.end(&warnings).await;
+        };
+        let flush = async {
+            tokio::select! {
+                () = self.flush(until.flush) => farewell.is_flushed.store(true, Ordering::SeqCst),
+                () = is_asked_to_leave() => {}
+            }
+        };
+        tokio::join!(linger, flush);
+    }
+
     /// All that is left to do, at once and within one limit of time.
     async fn flush(&mut self, until: Moment) {
-        let deadline = Instant::now() + (until - clock::now());
+        let deadline = instant(until);
         let (exports, site) = (Arc::clone(&self.exports), Arc::clone(&self.site));
         let (url, warnings) = (self.plan.pushgateway.clone(), Arc::clone(&self.warnings));
         let push = async {
@@ -184,6 +216,11 @@ impl Worker {
         // A file is written to its end, once it is begun: the lock is waited for a second at most.
         tokio::join!(exports.flush(deadline), push, self.write_file());
     }
+}
+
+/// Returns the moment in the runtime's own time.
+fn instant(moment: Moment) -> Instant {
+    Instant::now() + (moment - clock::now())
 }
 
 /// Longer than any run.

@@ -24,7 +24,9 @@ use hyper::{Request, Response, server};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
@@ -80,6 +82,8 @@ pub struct Seen {
     pub scopes: Vec<InstrumentationScope>,
     /// What could not be decoded.
     pub broken: Vec<String>,
+    /// What it answers: how many items it rejects, and why; the same message for all signals.
+    pub answer: ExportTraceServiceResponse,
 }
 
 /// The receiver. What is connected when it is dropped is cut off.
@@ -202,12 +206,14 @@ async fn answer(
     seen: Arc<Mutex<Seen>>,
 ) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
     let (head, body) = request.into_parts();
-    let path = head.uri.path().to_owned();
+    let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: BTreeMap<String, String> =
         head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let mut message = Vec::new();
     if let Ok(body) = body.collect().await {
         let mut seen = seen.lock().expect("no test panics with it");
+        message = seen.answer.encode_to_vec();
         if let Err(error) = take(wire, &mut seen, (&path, &headers), &body.to_bytes()) {
             seen.broken.push(format!("{path}: {error}"));
         }
@@ -215,10 +221,14 @@ async fn answer(
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let (kind, body, trailers) = match wire {
-        Wire::Http => ("application/x-protobuf", &b""[..], None),
-        Wire::Grpc => ("application/grpc", &b"\0\0\0\0\0"[..], Some(Ok(trailers))),
+        Wire::Http => ("application/x-protobuf", message, None),
+        Wire::Grpc => {
+            let length = u32::try_from(message.len()).expect("a short message");
+            let prefix = [&[0][..], &length.to_be_bytes()].concat();
+            ("application/grpc", [prefix, message].concat(), Some(Ok(trailers)))
+        }
     };
-    let body = Full::new(Bytes::from_static(body)).with_trailers(std::future::ready(trailers));
+    let body = Full::new(Bytes::from(body)).with_trailers(std::future::ready(trailers));
     Ok(Response::builder().header("content-type", kind).body(body).expect("a response"))
 }
 

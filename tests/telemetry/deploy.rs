@@ -58,6 +58,9 @@ fn every_metric_that_rules_speak_of_exists() {
         if family.kind == Kind::Histogram {
             all.extend(["bucket", "sum", "count"].map(|end| format!("{}_{end}", family.name)));
         }
+        // Prometheus makes labels of the attributes of OTLP.
+        let attributes = family.otlp.into_iter().flat_map(|otlp| otlp.attributes);
+        all.extend(attributes.map(|name| name.replace('.', "_")));
     }
     let rules = yaml(&deploy.join("prometheus/rules/childminder.yml"));
     let groups = rules["groups"].as_array().expect("groups").iter();
@@ -79,11 +82,32 @@ fn every_metric_that_rules_speak_of_exists() {
     }
 }
 
-/// No Collector is to be had here: this is what can be said without one.
+/// What can be said of the configurations without a Collector.
 #[test]
-fn the_pipelines_of_the_collector_are_made_of_what_is_defined() {
+fn the_pipelines_of_the_collectors_are_made_of_what_is_defined() {
     let Some(deploy) = deploy() else { return };
-    let config = yaml(&deploy.join("otel-collector/config.yaml"));
+    let directory = deploy.join("otel-collector");
+    for (file, wanted) in [
+        ("config.yaml", &["logs", "metrics", "traces"][..]),
+        ("clickhouse.yaml", &["logs", "traces"]),
+    ] {
+        let config = yaml(&directory.join(file));
+        assert_eq!(signals(&config), wanted.iter().copied().collect(), "{file}");
+    }
+    // Metrics do not depend on ClickHouse, and no name is a deprecated one.
+    let config = yaml(&directory.join("config.yaml"));
+    let exporters = config["exporters"].as_object().expect("a table");
+    for (name, exporter) in exporters {
+        let kind = name.split('/').next().unwrap_or_default();
+        assert!(!["clickhouse", "otlp", "otlphttp"].contains(&kind), "{name}");
+        assert!(exporter.get("resource_to_telemetry_conversion").is_none(), "{name}");
+    }
+    let protocols = &config["receivers"]["otlp"]["protocols"];
+    assert!(protocols.get("grpc").is_some() && protocols.get("http").is_some());
+}
+
+/// The signals that have a pipeline; all that these name is defined, and all that is defined is used.
+fn signals(config: &Value) -> BTreeSet<&str> {
     let defined = |kind: &str, name: &Value| {
         let name = name.as_str().expect("a name");
         assert!(config[kind].get(name).is_some(), "{kind}: {name} is not defined");
@@ -92,11 +116,6 @@ fn the_pipelines_of_the_collector_are_made_of_what_is_defined() {
     let list = |value: &Value| value.as_array().expect("a list").clone();
     let mut used = BTreeSet::new();
     let pipelines = config["service"]["pipelines"].as_object().expect("pipelines");
-    let signals: Vec<&str> = pipelines.keys().map(String::as_str).collect();
-    assert_eq!(
-        signals.iter().copied().collect::<BTreeSet<_>>(),
-        ["logs", "metrics", "traces"].into()
-    );
     for pipeline in pipelines.values() {
         for kind in ["receivers", "processors", "exporters"] {
             used.extend(list(&pipeline[kind]).iter().map(|name| defined(kind, name)));
@@ -110,6 +129,5 @@ fn the_pipelines_of_the_collector_are_made_of_what_is_defined() {
             assert!(used.contains(&format!("{kind}/{name}")), "{kind}: {name} is not used");
         }
     }
-    let protocols = &config["receivers"]["otlp"]["protocols"];
-    assert!(protocols.get("grpc").is_some() && protocols.get("http").is_some());
+    pipelines.keys().map(String::as_str).collect()
 }

@@ -64,7 +64,7 @@ fn a_run_is_a_span_and_so_is_each_attempt() {
         let links: Vec<_> = second.links.iter().map(|link| &link.span_id).collect();
         assert_eq!(links, [&first.span_id]);
         let code = |span| (attribute(span, "process.exit.code"), attribute(span, "error.type"));
-        assert_eq!(code(&first.attributes), (Some("3".into()), Some("3".into())));
+        assert_eq!(code(&first.attributes), (Some("3".into()), Some("exit_nonzero".into())));
         assert_eq!(code(&second.attributes), (Some("0".into()), None));
         // A failure that was retried and made good is none of the run.
         assert_eq!(code(&run.attributes), (Some("0".into()), None));
@@ -92,12 +92,18 @@ fn a_death_by_a_signal_and_a_failed_start_are_told() {
     let told = |name: &str| attribute(&attempt.attributes, name).unwrap_or_default();
     assert_eq!(told("process.exit.code"), "137");
     assert_eq!(told("childminder.exit.signal"), "SIGKILL");
-    assert_eq!(told("error.type"), "SIGKILL");
-    assert_eq!(told("process.executable.name"), "sh");
+    let verdict = told("childminder.verdict");
+    assert_eq!(told("error.type"), verdict);
+    // As the kernel has it: sh may be a link to another shell.
+    let path = told("process.executable.path");
+    let name = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("sh");
+    assert_eq!(told("process.executable.name"), name);
+    let text = attempt.status.clone().map(|status| status.message).unwrap_or_default();
+    assert_eq!(text, verdict, "no text that is another one for each run");
     assert!(told("process.creation.time").contains('T'), "{attempt:#?}");
     let run = seen.run();
     assert_eq!(attribute(&run.attributes, "process.exit.code").as_deref(), Some("137"));
-    assert_eq!(attribute(&run.attributes, "error.type").as_deref(), Some("signal"));
+    assert_eq!(attribute(&run.attributes, "error.type"), Some(verdict));
     assert_eq!(run.status.clone().map(|s| s.code()), Some(StatusCode::Error));
 
     let (place, collector) = (Place::new(), Collector::start(Wire::Http));
@@ -108,8 +114,36 @@ fn a_death_by_a_signal_and_a_failed_start_are_told() {
     let seen = collector.seen();
     let attempts = seen.spans("missing");
     let [attempt] = attempts[..] else { panic!("one attempt: {:#?}", seen.spans) };
-    assert_eq!(attribute(&attempt.attributes, "error.type").as_deref(), Some("ENOENT"));
+    assert_eq!(attribute(&attempt.attributes, "error.type").as_deref(), Some("exec_failed"));
+    let errno = attribute(&attempt.attributes, "childminder.exec.errno");
+    assert_eq!(errno.as_deref(), Some("ENOENT"));
     assert_eq!(attribute(&attempt.attributes, "process.exit.code").as_deref(), Some("127"));
+}
+
+/// A record of the end says by itself what its verdict is about, and all of a run have its id.
+#[test]
+fn records_and_spans_name_the_run_and_how_the_attempt_ended() {
+    let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+    let options = ["--batch", "night", "--tag", "team=red", "--tag", "url=http://u:hush@h/"];
+    let (_, seen) = seen(&place, &collector, &options, "kill -KILL $$");
+    let end = seen.record("childminder.attempt.end");
+    let of_end = |name: &str| attribute(&end.attributes, name).unwrap_or_default();
+    assert_eq!(of_end("process.exit.code"), "137");
+    assert_eq!(of_end("childminder.exit.signal"), "SIGKILL");
+    let memory = of_end("childminder.child.max_rss_bytes").parse::<u64>();
+    assert!(memory.is_ok_and(|bytes| bytes > 0), "{end:#?}");
+    assert!(!of_end("childminder.child.cpu_user_seconds").is_empty(), "{end:#?}");
+    let run = seen.run();
+    let of_run = |name: &str| attribute(&run.attributes, name).unwrap_or_default();
+    assert_eq!(of_run("childminder.batch"), "night");
+    assert_eq!(of_run("childminder.tag.team"), "red");
+    assert!(!of_run("childminder.tag.url").contains("hush"), "{run:#?}");
+    let id = of_run("childminder.run.id");
+    assert!(!id.is_empty());
+    let records = seen.records.iter().map(|record| &record.attributes);
+    for attributes in seen.spans.iter().map(|span| &span.attributes).chain(records) {
+        assert_eq!(attribute(attributes, "childminder.run.id").as_deref(), Some(id.as_str()));
+    }
 }
 
 /// "TRACEPARENT in the environment of childminder is the parent of the run."
@@ -464,11 +498,15 @@ fn secrets_of_an_endpoint_are_not_shown() {
         "http://127.0.0.1:1/?api_key=hunter2",
         "127.0.0.1:1?api_key=hunter2",
     ] {
-        for protocol in ["http/protobuf", "grpc"] {
+        for protocol in ["http/protobuf", "grpc", "pushgateway"] {
             let place = Place::new();
-            let mut command = place.childminder(["--pushgateway", endpoint, "true"]);
-            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
-            command.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+            let mut command = place.childminder(["true"]);
+            if protocol == "pushgateway" {
+                command = place.childminder(["--pushgateway", endpoint, "true"]);
+            } else {
+                command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+                command.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+            }
             let done = place.run_command(command);
             assert!(!done.stderr.is_empty(), "{endpoint} {protocol}");
             assert!(!done.stderr.contains("ter2"), "{endpoint} {protocol}: {}", done.stderr);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::collector::{Collector, Wire, hex};
 use crate::hostile::Hostile;
-use crate::peers::{Daemon, get, get_as, promtool, tool, value};
+use crate::peers::{Daemon, ask, get, get_as, promtool, tool, value};
 use crate::support::{Place, Running, skip, wait_until};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0";
@@ -101,6 +101,7 @@ scrape_configs:
   - job_name: fixed
     static_configs: [{{ targets: ['{address}'] }}]
   - job_name: found
+    honor_labels: true
     file_sd_configs: [{{ files: [jobs.json], refresh_interval: 1s }}]
     relabel_configs:
       - {{ source_labels: [__meta_childminder_host, job_name], separator: /, target_label: instance }}
@@ -159,6 +160,96 @@ fn a_client_that_hangs_does_not_hold_up_the_end() {
     let began = std::time::Instant::now();
     assert_eq!(running.end().code(), 0);
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+/// A job that ends at once, whose endpoint stays; returns its address.
+fn lingering<'a>(place: &'a Place, span: &str, job: &str) -> (Running<'a>, String) {
+    let mut command =
+        place.childminder(["--web.listen-address", "127.0.0.1:0", "--web.linger", span]);
+    command.args(["--web.file-sd", "jobs.json", "--name", "short", "sh", "-c", job]);
+    let running = place.start_command(command);
+    place.await_log("verdict: ");
+    let mut address = None;
+    wait_until("the job is announced", || {
+        address = announced(place).first().cloned();
+        address.is_some()
+    });
+    (running, address.expect("found"))
+}
+
+#[test]
+fn the_endpoint_stays_until_the_end_was_scraped_once() {
+    let place = Place::new();
+    let (mut running, address) = lingering(&place, "600", "exit 3");
+    // Anything but a scrape changes nothing.
+    assert_eq!(get(&address, "/healthz"), "ok\n");
+    ask(&address, "HEAD /metrics", "");
+    let (head, text) = ask(&address, "GET /metrics", "");
+    assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
+    assert_eq!(value(&text, "childminder_run_last_exit_code", &["short"]), Some(3.0), "{text}");
+    assert_eq!(value(&text, "childminder_runs_total", &["failure"]), Some(1.0), "{text}");
+    assert_eq!(value(&text, "childminder_child_running", &[]), Some(0.0), "{text}");
+    wait_until("it ends", || running.has_ended());
+    let done = running.end();
+    assert_eq!(done.code(), 3, "{done:?}");
+    assert_eq!(done.count("telemetry was"), 0, "{done:?}");
+    assert_eq!(announced(&place), Vec::<String>::new());
+}
+
+#[test]
+fn a_signal_that_asks_to_stop_ends_the_wait_for_a_scrape() {
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        let place = Place::new();
+        let (running, _) = lingering(&place, "600", "exit 3");
+        running.signal(signal);
+        let done = running.end();
+        assert_eq!(done.code(), 3, "{signal}: {done:?}");
+        assert_eq!(done.count("telemetry was"), 0, "{signal}: {done:?}");
+        assert_eq!(announced(&place), Vec::<String>::new(), "{signal}");
+    }
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_asked_or_without_an_endpoint() {
+    let place = Place::new();
+    let (running, _) = lingering(&place, "300ms", "exit 3");
+    let done = running.end();
+    assert_eq!(done.code(), 3);
+    done.message("telemetry was lost: nobody scraped the last metrics");
+    // A port that cannot be had, none at all, and a run that was asked to stop.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    for words in [&["--web.listen-address", taken.as_str()][..], &[]] {
+        let place = Place::new();
+        let mut command = place.childminder(["--web.linger", "600"]);
+        command.args(words).args(["sh", "-c", "exit 3"]);
+        assert_eq!(place.run_command(command).code(), 3);
+    }
+    let place = Place::new();
+    let mut command = place.childminder(["--web.linger", "600", "--web.listen-address", "0"]);
+    command.args(["sh", "-c", ": > ready; exec sleep 600"]);
+    let running = place.start_command(command);
+    wait_until("the job runs", || place.file("ready").exists());
+    running.signal("TERM");
+    assert_eq!(running.end().code(), 143);
+}
+
+/// A job that is shorter than the interval between two scrapes: Prometheus has its end.
+#[test]
+fn prometheus_sees_how_a_short_job_ended() {
+    let Some(program) = tool("prometheus") else { return };
+    let place = Place::new();
+    place.write("jobs.json", "[]");
+    let mut daemon = prometheus(&place, &program, "127.0.0.1:1");
+    let server = daemon.address();
+    let (running, _) = lingering(&place, "600", "exit 3");
+    assert_eq!(running.end().code(), 3);
+    let ended = query(&server, "last_over_time(childminder_run_last_exit_code[5m])");
+    assert_eq!(ended.first().map(|(_, value)| *value), Some(3.0), "{}", daemon.says());
+    let runs =
+        query(&server, "last_over_time(childminder_runs_total%7Boutcome=%22failure%22%7D[5m])");
+    assert_eq!(runs.first().map(|(_, value)| *value), Some(1.0));
+    assert!(runs[0].0.get("exported_job_name").is_none(), "{runs:?}");
 }
 
 /// OTEL_EXPORTER_OTLP_TIMEOUT, and the form for one signal: an export that hangs makes room for the

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::peers::{Daemon, get, promtool, tool, value};
-use crate::support::{Place, is_root, troubles};
+use crate::support::{Place, is_root, program, troubles};
 
 fn writing(place: &Place, options: &[&str], job: &str) -> Command {
     let mut command = place.childminder(["--textfile-directory", "prom", "--name", "nightly"]);
@@ -42,6 +42,38 @@ fn runs_add_up_in_the_file() {
     assert_eq!(mode & 0o444, 0o444, "node_exporter is another user");
     let names: Vec<_> = fs::read_dir(place.file("prom")).expect("ours").collect();
     assert_eq!(names.len(), 1, "nothing else is left: {names:?}");
+}
+
+/// node_exporter is another user: the umask of the job's owner does not matter, chmod(1) does.
+#[test]
+fn others_may_read_the_file_whatever_the_umask() {
+    let place = Place::new();
+    directory(&place);
+    let run = |log: &str| {
+        let mut command = place.command("sh");
+        command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(program());
+        command.args(["--textfile-directory", "prom", "--name", "nightly", "-l", log, "true"]);
+        let done = place.run_command(command);
+        assert!(done.status.success() && troubles(&done).is_empty(), "{done:?}");
+        fs::metadata(place.file(FILE)).expect("a file").permissions().mode() & 0o7777
+    };
+    assert_eq!(run("log1"), 0o644);
+    fs::set_permissions(place.file(FILE), fs::Permissions::from_mode(0o640)).expect("ours");
+    assert_eq!(run("log2"), 0o640);
+}
+
+#[test]
+fn a_label_that_is_given_twice_is_refused() {
+    let place = Place::new();
+    directory(&place);
+    let labels = ["--metric-label", "a=1", "--metric-label", "a=2"];
+    let done = place.run_command(writing(&place, &labels, ": > ran"));
+    assert_eq!(done.status.code(), Some(125), "{done:?}");
+    assert!(done.stderr.contains("--metric-label: the label 'a' is given twice"), "{done:?}");
+    assert!(!place.file("ran").exists() && !place.file(FILE).exists());
+    let mut command = writing(&place, &[], ": > ran");
+    command.env("CHILDMINDER_METRIC_LABEL", "a=1,a=2");
+    assert_eq!(place.run_command(command).status.code(), Some(125));
 }
 
 /// "Concurrent runs of one job lose nothing."

@@ -65,11 +65,18 @@ struct Heard {
     at: Instant,
     has_asked: bool,
     is_answering: bool,
+    /// Whether the answer has the metrics of the run's end.
+    is_of_the_end: bool,
 }
 
 impl Pulse {
     fn new() -> Pulse {
-        let heard = Heard { at: Instant::now(), has_asked: false, is_answering: false };
+        let heard = Heard {
+            at: Instant::now(),
+            has_asked: false,
+            is_answering: false,
+            is_of_the_end: false,
+        };
         Pulse { heard: Mutex::new(heard), leave: Notify::new() }
     }
 
@@ -78,11 +85,15 @@ impl Pulse {
     }
 
     fn begin(&self) {
-        *lock(&self.heard) = Heard { at: Instant::now(), has_asked: true, is_answering: true };
+        let heard =
+            Heard { at: Instant::now(), has_asked: true, is_answering: true, ..self.heard() };
+        *lock(&self.heard) = heard;
     }
 
-    fn end(&self) {
-        lock(&self.heard).is_answering = false;
+    fn end(&self, answer: &Answer) {
+        let mut heard = lock(&self.heard);
+        heard.is_answering = false;
+        heard.is_of_the_end = Routes::is_of_the_end(answer);
     }
 
     async fn is_asked_to_go(&self) {
@@ -214,9 +225,10 @@ impl Desk {
             async move {
                 pulse.begin();
                 let answer = timeout(limits.answer, desk.answer(&request, door)).await;
-                pulse.end();
                 let late = |_| plain(StatusCode::SERVICE_UNAVAILABLE, "503: it took too long\n");
-                Ok::<_, Infallible>(answer.unwrap_or_else(late))
+                let answer = answer.unwrap_or_else(late);
+                pulse.end(&answer);
+                Ok::<_, Infallible>(answer)
             }
         });
         // The time for headers is our own affair: hyper's is one for first and later requests.
@@ -228,8 +240,13 @@ impl Desk {
         let mut connection = pin!(connection);
         loop {
             tokio::select! {
-                // How it ended is the client's affair.
-                _ = connection.as_mut() => return,
+                ended = connection.as_mut() => {
+                    // Without an error, all of the last answer was sent.
+                    if ended.is_ok() && pulse.heard().is_of_the_end {
+                        self.routes.note_end_scraped();
+                    }
+                    return;
+                }
                 () = sleep_until(deadline(pulse.heard(), &limits)) => {
                     if deadline(pulse.heard(), &limits) <= Instant::now() {
                         return;

@@ -8,8 +8,8 @@ use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-    HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -66,6 +66,8 @@ impl Routes {
 
     fn metrics<B>(&self, request: &Request<B>) -> Answer {
         let form = negotiation::form(request.headers());
+        // Read before the numbers: these are then the last ones.
+        let is_of_the_end = request.method() == Method::GET && self.site.has_ended();
         let text = self.site.text(form);
         let kind = match form {
             Form::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -77,7 +79,21 @@ impl Routes {
             whole(kind, text)
         };
         answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if is_of_the_end {
+            // There is nothing more to ask for, and the end of the connection shows that it was read.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer
+    }
+
+    /// Whether an answer has the metrics of the run's end.
+    pub(super) fn is_of_the_end(answer: &Answer) -> bool {
+        answer.headers().contains_key(CONNECTION)
+    }
+
+    /// A client has received the metrics of the run's end.
+    pub(super) fn note_end_scraped(&self) {
+        self.site.note_end_scraped();
     }
 
     /// The same text is packed once, however many ask. It is the same if it is in the same place:

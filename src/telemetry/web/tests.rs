@@ -190,7 +190,7 @@ fn a_connection_serves_request_after_request() {
     let mut stream = server.connect();
     assert!(answers(&mut stream) && answers(&mut stream));
     let two = server.ask(
-        b"GET /metrics HTTP/1.1\r\n\r\nGET /status.json HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"GET /status.json HTTP/1.1\r\n\r\nGET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(two.matches("HTTP/1.1 200 OK").count(), 2, "{two}");
     assert!(two.contains("\nchildminder_build_info{") && two.contains("\"attempt\":2"));
