@@ -437,7 +437,16 @@ fn the_flight_recorder_and_the_last_words_are_told_of_a_failure_only() {
     };
     let done = place.run(words("3"));
     assert!(done.count("recorder -") >= 3, "{:#?}", done.log);
-    assert!(done.message("recorder -0.0").contains("processes"));
+    let samples: Vec<(f64, &str)> = done
+        .log
+        .iter()
+        .filter_map(|line| line.strip_prefix("recorder -")?.split_once(" s: "))
+        .map(|(before, sample)| (before.parse().expect("seconds"), sample))
+        .collect();
+    assert!(samples.is_sorted_by(|a, b| a.0 >= b.0), "oldest first: {samples:?}");
+    assert!(samples.iter().all(|(_, sample)| sample.contains("processes")), "{samples:?}");
+    // The job slept for half a second, and the samples reach into it.
+    assert!(samples.last().is_some_and(|last| last.0 < 0.5), "{samples:?}");
     let told: Vec<&str> =
         done.log.iter().filter_map(|line| line.strip_prefix("stderr: ")).collect();
     let expected: Vec<String> = (11..=30).map(|number| number.to_string()).collect();

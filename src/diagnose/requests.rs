@@ -98,10 +98,14 @@ pub(super) fn had_come(facts: &Facts, at: Moment) -> bool {
     is_ending || requests.any(|heard| heard.at <= at && at - heard.at <= CLEANING_UP)
 }
 
-/// What only the job got, and ignored or blocked, had no effect.
+/// What only the job got, and ignored or blocked, had no effect. A signal that ended it is still pending in the
+/// zombie, for the kernel ends a process that sleeps by a SIGKILL of its own.
 fn had_no_effect(facts: &Facts, heard: &Heard) -> bool {
+    let signal = heard.info.signal;
+    let is_of_it = matches!(facts.end, AttemptEnd::Ended(Termination::Signaled { signal: end, .. }) if end == signal);
     heard.reach == Reach::OnlyUs
-        && facts.scene.dispositions.is_some_and(|known| known.had_no_effect(heard.info.signal))
+        && !is_of_it
+        && facts.scene.dispositions.is_some_and(|known| known.had_no_effect(signal))
 }
 
 /// SIGHUP may also mean "read your files again", and SIGQUIT asks for a dump.

@@ -211,7 +211,7 @@ impl Supervisor {
                 if self.is_stop_requested {
                     let reason = "childminder was asked to stop";
                     self.publish(Event::RestartRefused { reason });
-                    self.finish(last);
+                    self.conclude(last);
                 } else {
                     self.suspend_without_job(&info, reach, can_suspend);
                     self.state = State::Waiting { until, last };
