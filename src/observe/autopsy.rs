@@ -255,6 +255,7 @@ Max realtime timeout      200000               unlimited            us
             caught: 0x4002,
             pending: 3,
             is_seccomp_strict: true,
+            is_seccomp_dead: false,
         };
         assert_eq!(dispositions(root.path(), Pid(77)), Some(expected));
         assert_eq!(dispositions(root.path(), Pid(78)), None);

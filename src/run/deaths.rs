@@ -151,8 +151,14 @@ impl DeathWatch {
                 // From before the filter was attached.
                 continue;
             }
-            let known = known.get_or_insert_with(|| seen.take().map(|seen| seen()));
-            let kin = kin(&notice, tree, known.as_ref());
+            // First what /proc says: it is gone in a moment.
+            let kin = match kin(&notice, tree) {
+                kin @ Kin::Ours(Some(_)) => kin,
+                kin => {
+                    let known = known.get_or_insert_with(|| seen.take().map(|seen| seen()));
+                    name_in(known.as_ref(), notice.pid).map_or(kin, |name| Kin::Ours(Some(name)))
+                }
+            };
             let DeathNotice { pid, end, at, .. } = notice;
             let death = |name| Death { pid, name, end, source: "proc connector", at };
             let death = match kin {
@@ -233,13 +239,9 @@ enum Kin {
 
 /// Decides whether a dead process was one of ours: it is mostly a zombie whose parent has not waited yet,
 /// or its parent still leads to us.
-fn kin(notice: &DeathNotice, tree: &Tree, seen: Option<&Seen>) -> Kin {
+fn kin(notice: &DeathNotice, tree: &Tree) -> Kin {
     if let Some(name) = tree.name_of_own(notice.pid) {
         return Kin::Ours(Some(name));
-    }
-    let mut processes = seen.into_iter().flat_map(|seen| &seen.processes);
-    if let Some(known) = processes.find(|known| known.key.pid == notice.pid) {
-        return Kin::Ours(Some(known.name.clone()));
     }
     let has_gone = |pid: Pid| reaper::key(pid).is_none();
     match notice.parent {
@@ -247,4 +249,10 @@ fn kin(notice: &DeathNotice, tree: &Tree, seen: Option<&Seen>) -> Kin {
         parent if parent.is_none_or(has_gone) && has_gone(notice.pid) => Kin::Unclear,
         _ => Kin::Strange,
     }
+}
+
+/// Returns the name of a process of the job that a sample has seen.
+fn name_in(seen: Option<&Seen>, pid: Pid) -> Option<String> {
+    let mut processes = seen?.processes.iter();
+    processes.find(|known| known.key.pid == pid).map(|known| known.name.clone())
 }
