@@ -83,8 +83,9 @@ pub(super) fn kernel_words(facts: &Facts, death: &Death) -> Option<Evidence> {
 }
 
 pub(super) fn line_words(line: &KernelLine) -> Evidence {
-    let what = if line.text.contains("type=1326 ") { " of a seccomp kill" } else { "" };
-    exact(format!("the kernel's log{what}: {}", line.text), "/dev/kmsg")
+    let is_audit = line.text.contains("type=1326 ");
+    let what = if is_audit { " (a system call that seccomp(2) forbids)" } else { "" };
+    exact(format!("the kernel's log: {}{what}", line.text), "/dev/kmsg")
 }
 
 fn latest_by(facts: &Facts, signal: Signal) -> Option<&Death> {

@@ -108,9 +108,11 @@ fn had_no_effect(facts: &Facts, heard: &Heard) -> bool {
         && facts.scene.dispositions.is_some_and(|known| known.had_no_effect(signal))
 }
 
-/// SIGHUP may also mean "read your files again", and SIGQUIT asks for a dump.
+/// SIGHUP may also mean "read your files again", and SIGQUIT asks for a dump. What the job sends to itself asks for
+/// nothing.
 fn is_plain_request(heard: &Heard) -> bool {
     matches!(heard.info.signal, Signal::TERM | Signal::INT)
+        && !matches!(heard.reach, Reach::FromJob { .. })
 }
 
 fn all(facts: &Facts) -> impl Iterator<Item = &Heard> {

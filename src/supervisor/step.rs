@@ -45,13 +45,7 @@ impl Supervisor {
                 self.attempt_over(now, job, AttemptEnd::NotStarted(failure), Scene::default());
             }
             (State::Running(job), Input::JobEnded(end, usage, scene)) => {
-                let mut scene = *scene;
-                let shown = scene.memory.without_floor(usage, scene.peaks);
-                self.job_ended(job.pid, end, (shown, scene.peaks));
-                scene.memory.job_peak_bytes = Some(usage.max_rss_kib * 1024);
-                scene.output_bytes = usage.output_blocks * 512;
-                std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
-                self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
+                self.job_over(now, job, (end, usage, *scene));
             }
             (State::Running(mut job), Input::AlsoReceived(signal)) => {
                 self.also_received(now, &mut job, signal);
@@ -143,6 +137,20 @@ impl Supervisor {
             }
         }
         self.publish(Event::Usage { pid: Some(pid), usage, peaks });
+    }
+
+    fn job_over(
+        &mut self,
+        now: Moment,
+        job: Box<Job>,
+        (end, usage, mut scene): (Termination, ResourceUsage, Scene),
+    ) {
+        let shown = scene.memory.without_floor(usage, scene.peaks);
+        self.job_ended(job.pid, end, (shown, scene.peaks));
+        scene.memory.job_peak_bytes = Some(usage.max_rss_kib * 1024);
+        scene.output_bytes = usage.output_blocks * 512;
+        std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
+        self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
     }
 
     fn attempt_over(&mut self, now: Moment, mut job: Box<Job>, end: AttemptEnd, mut scene: Scene) {
