@@ -51,10 +51,7 @@ impl Supervisor {
                 self.also_received(now, &mut job, signal);
                 self.state = State::Running(job);
             }
-            (State::Running(job), Input::JobLost) => {
-                self.publish(Event::StatusLost { pid: job.pid });
-                self.attempt_over(now, job, AttemptEnd::StatusLost, Scene::default());
-            }
+            (State::Running(job), Input::JobLost) => self.job_lost(now, job),
             (State::Running(job), Input::JobStopped(signal)) => self.stopped(now, job, signal),
             (State::Running(job), Input::JobContinued) => self.continued(now, job),
             (State::Running(job), Input::Woken) => self.job_deadlines(now, job),
@@ -137,6 +134,11 @@ impl Supervisor {
             }
         }
         self.publish(Event::Usage { pid: Some(pid), usage, peaks });
+    }
+
+    fn job_lost(&mut self, now: Moment, job: Box<Job>) {
+        self.publish(Event::StatusLost { pid: job.pid });
+        self.attempt_over(now, job, AttemptEnd::StatusLost, Scene::default());
     }
 
     fn job_over(
