@@ -115,7 +115,8 @@ fn every_line_has_time_in_utc_span_host_and_message() {
 #[test]
 fn a_run_reads_as_the_original_wrote_it() {
     let place = Place::new();
-    let done = place.run(["sh", "-c", "exit 3"]);
+    // A run of more than 10 ms tells which evidence is in force, if it is sampled.
+    let done = place.run(["--sample", "0", "sh", "-c", "exit 3"]);
     let shown: Vec<String> = done.log.iter().map(|line| without_numbers(line)).collect();
     assert_eq!(shown[0], "child sh -c 'exit N' started in process N");
     assert!(shown[1].starts_with("trapped SIGHUP SIGINT "), "{shown:?}");
@@ -154,7 +155,8 @@ fn a_log_on_a_stream_makes_no_file() {
         [("stderr", &[][..]), ("stdout", &[]), ("stderr", &["-d"]), ("stdout", &["-d"])]
     {
         let place = Place::new();
-        let job = ["sh", "-c", "echo mine; exit 3"];
+        // A run of more than 10 ms tells which evidence is in force, if it is sampled.
+        let job = ["--sample", "0", "sh", "-c", "echo mine; exit 3"];
         let done = place.run(["-l", target].iter().chain(options).chain(&job));
         assert_eq!(done.code(), 3);
         assert_eq!(place.contents().len(), 0, "{target}");

@@ -212,6 +212,25 @@ fn fifty_runs_at_once_have_their_three_rows_each() {
 }
 
 #[test]
+fn an_attempt_has_one_row_also_if_the_wait_for_the_next_one_is_broken_off() {
+    let place = Place::new();
+    let options = ["--central-log", "r.csv", "-s", "--backoff", "60s..60s"];
+    let running = place.start(options.iter().chain(&["sh", "-c", "kill -KILL $$"]));
+    wait_until("the back-off", || {
+        place
+            .logs()
+            .iter()
+            .any(|log| fs::read_to_string(log).is_ok_and(|text| text.contains("restarting: ")))
+    });
+    running.signal("TERM");
+    let done = running.end();
+    assert_eq!(done.code(), 137, "{done:?}");
+    assert!(done.log.last().is_some_and(|line| line.starts_with("verdict: ")), "{done:?}");
+    assert_eq!(events(&rows_of(&place.file("r.csv"))), ["start", "attempt", "end"]);
+    assert_eq!(done.stderr.matches("verdict: ").count(), 1, "told once: {done:?}");
+}
+
+#[test]
 fn a_row_says_what_was_asked_for_and_what_became_of_it() {
     let place = Place::new();
     let options = ["--central-log", "r.csv", "--batch", "night", "--tag", "team=a b", "-o", "out"];

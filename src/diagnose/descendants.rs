@@ -43,10 +43,30 @@ pub(super) fn explain(facts: &Facts, status: u8) -> Option<Judgement> {
     Some((VerdictKind::DescendantKilled, confidence, evidence))
 }
 
-/// Says which descendant was lost where that is not what ended the job.
-pub(super) fn mention(facts: &Facts) -> Option<Evidence> {
+/// Says which descendant was lost, and to what, where that is not what ended the job.
+pub(super) fn mention(facts: &Facts) -> Vec<Evidence> {
     let (all, _) = losses(facts);
-    all.first().map(|death| words(facts, death))
+    let Some(death) = all.first() else { return Vec::new() };
+    let mut evidence = vec![words(facts, death)];
+    evidence.extend(kernel_words(facts, death));
+    let proof = memory::of_descendant(facts, death);
+    evidence.extend(proof.into_iter().flat_map(|(_, proof)| proof));
+    evidence
+}
+
+/// Says which processes died that may have been descendants.
+pub(super) fn unclear(facts: &Facts) -> Option<Evidence> {
+    let all = &facts.scene.deaths.unclear;
+    let death = all.iter().find(|death| is_unasked(facts, death))?;
+    let more = match all.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let fact = format!(
+        "{death}{more}, and it had gone with its parent before it was known whether it was a \
+         descendant"
+    );
+    Some(exact(fact, death.source))
 }
 
 pub(super) fn words(facts: &Facts, death: &Death) -> Evidence {
@@ -58,11 +78,14 @@ pub(super) fn words(facts: &Facts, death: &Death) -> Evidence {
 /// What the kernel logged about that descendant.
 pub(super) fn kernel_words(facts: &Facts, death: &Death) -> Option<Evidence> {
     let lines = &facts.scene.kernel_lines;
-    lines.iter().find(|line| line.thread == death.pid).map(line_words)
+    let signal = death.signal()?;
+    lines.iter().find(|line| line.explains(&[death.pid], signal)).map(line_words)
 }
 
 pub(super) fn line_words(line: &KernelLine) -> Evidence {
-    exact(format!("the kernel's log: {}", line.text), "/dev/kmsg")
+    let is_audit = line.text.contains("type=1326 ");
+    let what = if is_audit { " (a system call that seccomp(2) forbids)" } else { "" };
+    exact(format!("the kernel's log: {}{what}", line.text), "/dev/kmsg")
 }
 
 fn latest_by(facts: &Facts, signal: Signal) -> Option<&Death> {

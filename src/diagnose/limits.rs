@@ -81,7 +81,20 @@ pub(super) fn file_size(scene: &Scene) -> Answer {
             let evidence = vec![exact(fact, "/proc/PID/limits"), wrote];
             return (VerdictKind::FileSizeLimit, Confidence::Likely, evidence);
         }
-        return by_a_process(Signal::XFSZ, format!("{fact}, and no file of that size was found"));
+        if let Some(file) = &scene.file_just_touched {
+            let file = format!(
+                "{} is smaller and was written or made just before the end: a write or truncate(2) \
+                 beyond the limit leaves it so",
+                file.display()
+            );
+            let evidence = vec![exact(fact, "/proc/PID/limits"), inferred(file, "stat(2)")];
+            return (VerdictKind::FileSizeLimit, Confidence::Likely, evidence);
+        }
+        let fact = format!("{fact}, and no file of that size was found");
+        let who = "a process may have sent SIGXFSZ (its sender is not known), or the job wrote far \
+             beyond the end of a smaller file";
+        let evidence = vec![exact(fact, "/proc/PID/limits"), inferred(who, "signal(7)")];
+        return (VerdictKind::KilledByProcess, Confidence::Possible, evidence);
     };
     let file = format!("{} has just that size", file.display());
     let evidence = vec![exact(fact, "/proc/PID/limits"), exact(file, "stat(2)")];
@@ -89,7 +102,7 @@ pub(super) fn file_size(scene: &Scene) -> Answer {
 }
 
 fn by_a_process(signal: Signal, fact: impl Into<String>) -> Answer {
-    let who = format!("so a process sent {signal}, not the kernel");
+    let who = format!("so a process sent {signal}, not the kernel; its sender is not known");
     let evidence = vec![exact(fact, "/proc/PID/limits"), inferred(who, "signal(7)")];
     (VerdictKind::KilledByProcess, Confidence::Likely, evidence)
 }

@@ -18,10 +18,14 @@ use std::time::Duration;
 
 use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
+use crate::model::process::{Sender, SenderProcess};
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
 
 /// Within this time an end is taken for the effect of what happened before it.
 const PROMPT: Duration = Duration::from_secs(1);
+
+/// At most this number of characters of a sender's command line stands in a verdict; the log has more.
+const COMMAND_MAX: usize = 100;
 
 /// Judges one ended attempt.
 #[must_use]
@@ -32,7 +36,11 @@ pub fn judge(facts: &Facts) -> Verdict {
             (VerdictKind::ExecFailed, Confidence::Certain, vec![fact])
         }
         AttemptEnd::StatusLost => {
-            let fact = exact("no child to wait for", "waitid(2)");
+            let fact = exact(
+                "no child to wait for: another process took its status (a tracer or a debugger, or a \
+                 library that waits for every child)",
+                "waitid(2)",
+            );
             (VerdictKind::StatusLost, Confidence::Certain, vec![fact])
         }
         AttemptEnd::Ended(end) => ended(facts, *end),
@@ -127,6 +135,10 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
         evidence.push(memory::counter_words(counter));
         return (VerdictKind::SuccessWithLosses, Confidence::Possible, evidence);
     }
+    if let Some(unclear) = descendants::unclear(facts) {
+        evidence.push(unclear);
+        return (VerdictKind::Success, Confidence::Likely, evidence);
+    }
     (VerdictKind::Success, Confidence::Certain, evidence)
 }
 
@@ -153,7 +165,7 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     let lost = descendants::mention(facts);
     // Where not every death is known, one of them may be what 128+n stands for.
     let may_name_a_death = status > 128 && !facts.scene.deaths.is_complete;
-    let confidence = match lost.is_some() || may_name_a_death {
+    let confidence = match !lost.is_empty() || may_name_a_death {
         true => Confidence::Likely,
         false => Confidence::Certain,
     };
@@ -186,7 +198,14 @@ fn request_words(request: &Heard) -> Evidence {
         }
     };
     let asked = if request.info.sender.is_slurm() { "asked by Slurm: " } else { "" };
-    exact(format!("{asked}{}, {way}", request.info), "signalfd(2)")
+    let mut info = request.info.clone();
+    if let Sender::Process(SenderProcess { command: Some(command), .. }) = &mut info.sender
+        && let Some((end, _)) = command.char_indices().nth(COMMAND_MAX)
+    {
+        command.truncate(end);
+        command.push_str("...");
+    }
+    exact(format!("{asked}{info}, {way}"), "signalfd(2)")
 }
 
 fn end_words(end: Termination) -> String {

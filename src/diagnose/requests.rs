@@ -98,7 +98,8 @@ pub(super) fn had_come(facts: &Facts, at: Moment) -> bool {
     is_ending || requests.any(|heard| heard.at <= at && at - heard.at <= CLEANING_UP)
 }
 
-/// What only the job got, and ignored or blocked, had no effect; what it died of had.
+/// What only the job got, and ignored or blocked, had no effect; what it died of had: that signal is still
+/// pending in the zombie, for the kernel ends a process that sleeps by a SIGKILL of its own.
 fn had_no_effect(facts: &Facts, heard: &Heard) -> bool {
     let signal = heard.info.signal;
     let died_of_it = matches!(

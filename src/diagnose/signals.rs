@@ -1,7 +1,8 @@
 //! What a death by signal means when nobody asked the job to stop.
 
-use crate::diagnose::{Judgement, descendants, exit_words, inferred, limits, memory};
+use crate::diagnose::{Judgement, descendants, exact, exit_words, inferred, limits, memory};
 use crate::model::facts::Facts;
+use crate::model::process::Pid;
 use crate::model::scene::KernelLine;
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, Quality, VerdictKind};
@@ -30,7 +31,8 @@ pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement
             (VerdictKind::Unknown, Confidence::Likely, vec![inferred(why, "signal(7)")])
         }
         _ => {
-            let why = "not sent through childminder, and the kernel rarely sends it by itself";
+            let why = "not sent through childminder, and the kernel rarely sends it by itself: its sender \
+                 is not known";
             (VerdictKind::KilledByProcess, Confidence::Likely, vec![inferred(why, "signal(7)")])
         }
     };
@@ -43,7 +45,7 @@ pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement
 /// cannot be known.
 fn kill(facts: &Facts) -> Judgement {
     let scene = &facts.scene;
-    if let Some(line) = scene.kernel_lines.iter().find(|line| line.thread == facts.pid) {
+    if let Some(line) = kernel_line(facts, Signal::KILL) {
         // What the kernel logs of a process that ends by SIGKILL is about seccomp.
         let line = descendants::line_words(line);
         return (VerdictKind::Crashed, Confidence::Certain, vec![line]);
@@ -54,21 +56,30 @@ fn kill(facts: &Facts) -> Judgement {
     if let Some(reached) = limits::cpu_kill(scene) {
         return (VerdictKind::CpuLimit, Confidence::Likely, vec![reached]);
     }
-    let Some(proof) = memory::ruled_out(facts) else {
+    let proof = memory::ruled_out(facts);
+    if scene.dispositions.is_some_and(|known| known.is_seccomp_dead) {
+        let why = "the kernel marked it as ended by a system call that seccomp(2) forbids";
+        let evidence = vec![exact(why, "/proc/PID/status")];
+        return (VerdictKind::Crashed, Confidence::Likely, evidence);
+    }
+    if scene.dispositions.is_some_and(|known| known.is_seccomp_strict) {
+        let why = "in the strict mode of seccomp(2) the kernel sends it for a forbidden system call; \
+             a process could, too";
+        let confidence = proof.as_ref().map_or(Confidence::Possible, |_| Confidence::Likely);
+        let evidence = proof.into_iter().chain([inferred(why, "seccomp(2)")]).collect();
+        return (VerdictKind::Crashed, confidence, evidence);
+    }
+    let Some(proof) = proof else {
         if let Some(small) = memory::small_words(&scene.memory) {
-            let who =
-                inferred("so a process of this user or of root probably sent it", "signal(7)");
+            let who = inferred(
+                "so a process of this user or of root probably sent it; which one is not known",
+                "signal(7)",
+            );
             return (VerdictKind::KilledByProcess, Confidence::Possible, vec![small, who]);
         }
         let why = "its sender cannot be known, and the kernel also sends it when memory runs out";
         return (VerdictKind::Unknown, Confidence::Possible, vec![inferred(why, "signal(7)")]);
     };
-    if scene.dispositions.is_some_and(|known| known.is_seccomp_strict) {
-        let why = "in the strict mode of seccomp(2) the kernel sends it for a forbidden system call; \
-             a process could, too";
-        let evidence = vec![proof, inferred(why, "seccomp(2)")];
-        return (VerdictKind::Crashed, Confidence::Likely, evidence);
-    }
     // What is left is a process of the same user or of root.
     let who = "so a process of this user or of root sent it; which one the kernel does not report";
     let mut evidence = vec![proof];
@@ -77,26 +88,20 @@ fn kill(facts: &Facts) -> Judgement {
     (VerdictKind::KilledByProcess, Confidence::Likely, evidence)
 }
 
+/// What the kernel logged about the job, or a thread of it, that fits the signal.
+fn kernel_line(facts: &Facts, signal: Signal) -> Option<&KernelLine> {
+    let lines = &facts.scene.kernel_lines;
+    let of = |threads: &[Pid]| lines.iter().rfind(|line| line.explains(threads, signal));
+    of(&[facts.pid]).or_else(|| of(&facts.scene.threads))
+}
+
 fn fault(facts: &Facts, signal: Signal) -> Judgement {
     let scene = &facts.scene;
-    let own = |line: &&KernelLine| line.thread == facts.pid;
-    let mut evidence = Vec::new();
-    let confidence = if let Some(line) = scene.kernel_lines.iter().find(own) {
-        evidence.push(descendants::line_words(line));
-        Confidence::Certain
-    } else {
-        // A thread has an id of its own there.
-        let is_threads = |line: &&KernelLine| {
-            Some(&line.name) == scene.name.as_ref()
-                && scene.deaths.kept().all(|death| death.pid != line.thread)
-        };
-        let thread = scene.kernel_lines.iter().rfind(is_threads);
-        evidence.push(match thread {
-            Some(line) => descendants::line_words(line),
-            None => exit_words::fault(signal, scene),
-        });
-        Confidence::Likely
+    let (why, confidence) = match kernel_line(facts, signal) {
+        Some(line) => (descendants::line_words(line), Confidence::Certain),
+        None => (exit_words::fault(signal, scene), Confidence::Likely),
     };
+    let mut evidence = vec![why];
     if let Some(core) = &scene.core {
         evidence.push(Evidence {
             fact: core.to_string(),

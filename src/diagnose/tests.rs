@@ -181,6 +181,9 @@ fn a_job_that_signals_its_own_group_was_not_asked_to_stop() {
         let own = Facts { heard: heard.into_iter().collect(), ..facts(killed(Signal::TERM)) };
         assert_eq!(judged(&own), (VerdictKind::KilledByProcess, Confidence::Certain));
         assert!(judge(&own).to_string().contains("sent by the job itself"));
+        // It survived that, and then ended in its own way.
+        let survived = Facts { end: AttemptEnd::Ended(Termination::Exited(3)), ..own };
+        assert_eq!(judged(&survived), (VerdictKind::ExitNonzero, Confidence::Certain));
     }
 }
 
@@ -368,8 +371,16 @@ fn the_limit_of_a_files_size_is_sure_if_a_file_has_just_that_size() {
     let written = Scene { limits, output_bytes: 1 << 20, ..Scene::default() };
     let elsewhere = judged(&with(killed(Signal::XFSZ), written));
     assert_eq!(elsewhere, (VerdictKind::FileSizeLimit, Confidence::Likely));
+    let touched =
+        Scene { limits, file_just_touched: Some("/job/small".into()), ..Scene::default() };
+    let touched = judge(&with(killed(Signal::XFSZ), touched));
+    assert_eq!(
+        (touched.kind, touched.confidence),
+        (VerdictKind::FileSizeLimit, Confidence::Likely)
+    );
+    assert!(touched.to_string().contains("/job/small is smaller"), "{touched}");
     let nothing = judged(&with(killed(Signal::XFSZ), Scene { limits, ..Scene::default() }));
-    assert_eq!(nothing, (VerdictKind::KilledByProcess, Confidence::Likely));
+    assert_eq!(nothing, (VerdictKind::KilledByProcess, Confidence::Possible));
 }
 
 #[test]
@@ -396,7 +407,7 @@ fn the_limit_of_real_time_is_named_for_real_time_programs() {
 
 fn kernel_line(thread: i32, name: &str) -> KernelLine {
     let text = format!("{name}[{thread}]: segfault at 0");
-    KernelLine { thread: Pid(thread), name: name.to_owned(), text }
+    KernelLine { thread: Pid(thread), signal: Some(Signal::SEGV), text }
 }
 
 #[test]
@@ -426,9 +437,13 @@ fn a_kill_by_seccomp_is_no_kill_by_a_process() {
     let scene = Scene { dispositions: Some(strict), ..memory(flat.clone()) };
     let verdict = judged(&with(killed(KILLED), scene));
     assert_eq!(verdict, (VerdictKind::Crashed, Confidence::Likely));
+    let dead = Dispositions { is_seccomp_dead: true, ..Dispositions::default() };
+    let scene = Scene { dispositions: Some(dead), ..memory(flat.clone()) };
+    let verdict = judge(&with(killed(KILLED), scene));
+    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Likely));
     for signal in [KILLED, Signal::SYS] {
-        let text = "audit: type=1326 pid=812 sig=31".to_owned();
-        let line = KernelLine { thread: PID, name: "box".into(), text };
+        let text = format!("audit: type=1326 pid=812 sig={}", signal.number());
+        let line = KernelLine { thread: PID, signal: Some(signal), text };
         let scene = Scene { kernel_lines: vec![line], ..memory(flat.clone()) };
         let verdict = judge(&with(killed(signal), scene));
         assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Certain));
@@ -437,22 +452,76 @@ fn a_kill_by_seccomp_is_no_kill_by_a_process() {
 }
 
 #[test]
-fn a_fault_of_a_thread_is_found_by_its_name_and_that_of_a_descendant_by_its_pid() {
-    let scene = |name: &str| Scene {
-        name: Some("x".into()),
-        kernel_lines: vec![kernel_line(813, name)],
+fn a_fault_is_that_of_the_job_if_a_thread_of_it_has_the_line_and_the_signal_fits() {
+    let scene = |threads: &[i32]| Scene {
+        threads: threads.iter().copied().map(Pid).collect(),
+        kernel_lines: vec![kernel_line(813, "x")],
         ..Scene::default()
     };
-    let verdict = judge(&with(killed(Signal::SEGV), scene("x")));
-    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Likely));
+    let verdict = judge(&with(killed(Signal::SEGV), scene(&[812, 813])));
+    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Certain));
     assert!(verdict.to_string().contains("the kernel's log: x[813]: segfault"), "{verdict}");
-    let other = judge(&with(killed(Signal::SEGV), scene("y")));
-    assert!(!other.to_string().contains("the kernel's log"), "{other}");
-    let worker = Scene { deaths: deaths(&[(813, Signal::SEGV)]), ..scene("python3") };
+    for (signal, threads) in [(Signal::SEGV, &[][..]), (Signal::ABRT, &[813])] {
+        let other = judge(&with(killed(signal), scene(threads)));
+        assert_eq!((other.kind, other.confidence), (VerdictKind::Crashed, Confidence::Likely));
+        assert!(!other.to_string().contains("the kernel's log"), "{other}");
+    }
+    // A segfault that was handled did not end the job.
+    let own = Scene { kernel_lines: vec![kernel_line(PID.0, "x")], ..Scene::default() };
+    let aborted = judge(&with(killed(Signal::ABRT), own));
+    assert_eq!(aborted.confidence, Confidence::Likely, "{aborted}");
+    let worker = Scene { deaths: deaths(&[(813, Signal::SEGV)]), ..scene(&[]) };
     for status in [0, 1, 139] {
         let verdict = judge(&with(Termination::Exited(status), worker.clone())).to_string();
-        assert!(verdict.contains("the kernel's log: python3[813]: segfault"), "{verdict}");
+        assert!(verdict.contains("the kernel's log: x[813]: segfault"), "{verdict}");
     }
+}
+
+#[test]
+fn a_success_is_not_certain_if_a_death_may_have_been_that_of_a_descendant() {
+    let mut unclear = deaths(&[(900, Signal::KILL)]);
+    unclear.unclear = std::mem::take(&mut unclear.first);
+    let unclear = Deaths { is_complete: false, last: None, losses: 0, ..unclear };
+    let scene = Scene { deaths: unclear, ..Scene::default() };
+    let verdict = judge(&with(Termination::Exited(0), scene.clone()));
+    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Success, Confidence::Likely));
+    assert!(verdict.to_string().contains("was killed by SIGKILL, and it had gone"), "{verdict}");
+    let shell = judged(&with(Termination::Exited(137), scene));
+    assert_eq!(shell, (VerdictKind::ExitNonzero, Confidence::Likely));
+}
+
+#[test]
+fn the_signal_that_ended_the_job_is_pending_in_the_zombie_and_had_an_effect() {
+    let term = 1 << (15 - 1);
+    let dispositions = Some(Dispositions { pending: term, ..Dispositions::default() });
+    let stop_request = request(Signal::TERM, Reach::OnlyUs);
+    let scene = || Scene { dispositions, ..Scene::default() };
+    let died = Facts { stop_request: stop_request.clone(), ..with(killed(Signal::TERM), scene()) };
+    assert_eq!(judged(&died), (VerdictKind::StopRequested, Confidence::Certain));
+    let other = Facts { stop_request, ..with(Termination::Exited(1), scene()) };
+    assert_eq!(judged(&other), (VerdictKind::ExitNonzero, Confidence::Certain));
+}
+
+#[test]
+fn a_hung_pool_whose_worker_ran_out_of_memory_says_so() {
+    let mut scene = memory(Memory { victims: vec![Pid(813)], ..Memory::default() });
+    scene.deaths = deaths(&[(813, KILLED)]);
+    let limit = EndedByUs::TimedOut(Duration::from_secs(1));
+    let facts = Facts { ended_by_us: Some(limit), ..with(killed(Signal::TERM), scene) };
+    let verdict = judge(&facts);
+    assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::TimedOut, Confidence::Certain));
+    assert!(verdict.to_string().contains("out-of-memory"), "{verdict}");
+}
+
+#[test]
+fn the_command_of_a_sender_is_cut_in_the_verdict() {
+    let mut heard = request(Signal::TERM, Reach::OnlyUs).expect("one");
+    if let Sender::Process(process) = &mut heard.info.sender {
+        process.command = Some("\u{e9}".repeat(101));
+    }
+    let verdict = judge(&Facts { stop_request: Some(heard), ..facts(killed(Signal::TERM)) });
+    let shown = format!("({}...)", "\u{e9}".repeat(100));
+    assert!(verdict.to_string().contains(&shown), "{verdict}");
 }
 
 #[test]

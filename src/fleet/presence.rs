@@ -93,10 +93,21 @@ impl Here {
         }
     }
 
-    /// Returns whether a process of that run is there that we may ask.
+    /// Returns whether a process of that run is there that we may ask. Who asks as root may ask all, and
+    /// anybody can put the name of another user's run into an environment of his own: the process must be
+    /// of the user whom the row names.
     #[must_use]
-    pub fn is_minded(&self, run: &[u8]) -> bool {
-        self.minded.contains_key(run)
+    pub fn is_minded(&self, start: &Row) -> bool {
+        let pids = self.minded.get(start.get(Column::RunId));
+        let user = start.number::<u32>(Column::Uid);
+        pids.into_iter().flatten().any(|pid| user.is_none() || self.real_uid(*pid) == user)
+    }
+
+    /// Returns the real user id of a process: it stays that of the caller in a program with the set-user-ID bit.
+    fn real_uid(&self, pid: i32) -> Option<u32> {
+        let text = fs::read_to_string(self.proc.join(format!("{pid}/status"))).ok()?;
+        let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        ids.split_ascii_whitespace().next()?.parse().ok()
     }
 
     /// Returns the runs of which a process is there and whose first row may still be on its way to
@@ -158,7 +169,7 @@ impl Here {
     /// Returns what became of the run whose start this row is.
     #[must_use]
     pub fn fate(&self, start: &Row) -> Fate {
-        if self.is_minded(start.get(Column::RunId)) {
+        if self.is_minded(start) {
             // Read from the processes themselves: right whatever the clock and the boot id say.
             let is_there = self.seen(start, Column::Pid) == Seen::There;
             return if is_there { Fate::Running } else { Fate::Orphaned };
@@ -261,6 +272,7 @@ mod tests {
             let (before, behind) = ("0 ".repeat(18), "0 ".repeat(30));
             write(&format!("{pid}/stat"), &format!("{pid} ({name}) S {before}{ticks} {behind}"));
         }
+        write("41/status", "Name:\tsh\nUid:\t1000\t0\t0\t0\n");
         write("41/environ", "PATH=/bin\0CHILDMINDER_RUN_ID=minded\0");
         let here = Here::at(proc.path(), "node7".into(), 100, WallTime(Duration::from_secs(now)));
         (proc, here)
@@ -290,6 +302,19 @@ mod tests {
         assert!(matches!(fate(start("x", "node7", BOOT, ["50", "50"])), Fate::Lost(_, false)));
         // Another pid namespace or a job that was orphaned: its environment knows the run.
         assert_eq!(fate(start("minded", "node7", "bbbb", ["1", "2"])), Fate::Orphaned);
+    }
+
+    #[test]
+    fn the_environment_of_another_users_process_says_nothing() {
+        let (_proc, here) = host(5000);
+        let mut row = start("minded", "node7", BOOT, ["39", "38"]);
+        assert_eq!(here.fate(&row), Fate::Orphaned, "a row without a user");
+        row.set(Column::Uid, "1000");
+        assert_eq!(here.fate(&row), Fate::Orphaned);
+        row.set(Column::Uid, "0");
+        assert!(matches!(here.fate(&row), Fate::Lost(..)));
+        row.set(Column::Uid, "1001");
+        assert!(matches!(here.fate(&row), Fate::Lost(..)));
     }
 
     #[test]

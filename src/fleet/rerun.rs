@@ -291,7 +291,7 @@ impl Again {
 
 /// A start that somebody else wrote holds up nothing, unless a process that we may ask is of that run.
 fn may_go_on(here: &Here, start: Start, row: &Row) -> bool {
-    start.is_proven || here.is_minded(row.get(Column::RunId))
+    start.is_proven || here.is_minded(row)
 }
 
 /// Finds out about the runs of a job that have no end: the lost ones have failed. Returns why the job

@@ -131,6 +131,8 @@ pub enum Event {
         usage: ResourceUsage,
     },
     Judged(Verdict),
+    /// The verdict that was published already, as the line that ends the log.
+    Concluded(Verdict),
     Answer {
         function: &'static str,
         answer: String,
@@ -335,7 +337,9 @@ impl fmt::Display for Event {
             Event::OrphansSummary { count, usage } => {
                 write!(f, "{count} orphan(s) reaped, rusage info -- {usage}")
             }
-            Event::Judged(verdict) => write!(f, "verdict: {verdict}"),
+            Event::Judged(verdict) | Event::Concluded(verdict) => {
+                write!(f, "verdict: {verdict}")
+            }
             Event::Answer { function, answer } => write!(f, "({function}) answer is {answer}"),
             Event::SleepInterrupted { remaining } => write!(
                 f,

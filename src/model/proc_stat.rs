@@ -13,6 +13,8 @@ pub struct ProcStat<'a> {
     pub state: u8,
     /// Field 4; 0 if the parent has no pid here.
     pub parent: Pid,
+    /// Field 9: the flags of the kernel (`PF_*` of linux/sched.h).
+    pub flags: u64,
     /// Fields 14 and 15, `utime` and `stime`, in clock ticks.
     pub own_ticks: u64,
     /// Fields 16 and 17, `cutime` and `cstime`: of children that were waited for, in clock ticks.
@@ -38,7 +40,9 @@ pub fn parse(line: &[u8]) -> Option<ProcStat<'_>> {
     let mut fields = Fields(line.get(close + 1..)?);
     let state = *fields.word()?.first()?;
     let parent = Pid(i32::try_from(fields.number()?).ok()?);
-    fields.skip(9)?;
+    fields.skip(4)?;
+    let flags = fields.number()?;
+    fields.skip(4)?;
     let own_ticks = fields.number()?.saturating_add(fields.number()?);
     let children_ticks = fields.number()?.saturating_add(fields.number()?);
     fields.skip(2)?;
@@ -51,6 +55,7 @@ pub fn parse(line: &[u8]) -> Option<ProcStat<'_>> {
         name,
         state,
         parent,
+        flags,
         own_ticks,
         children_ticks,
         threads,

@@ -41,8 +41,6 @@ pub struct Scene {
     pub last_words: Vec<String>,
     /// Whether `timeout` stands in its command line.
     pub names_timeout: bool,
-    /// The job's name at its end (`comm` in proc(5)).
-    pub name: Option<String>,
     /// What the job did with signals at its end; only looked up if it failed or a stop was requested.
     pub dispositions: Option<Dispositions>,
     /// What it and the children that it waited for wrote to filesystems on block devices, in bytes.
@@ -52,8 +50,13 @@ pub struct Scene {
     /// A regular file of just the size RLIMIT_FSIZE that was written during the attempt; only looked
     /// for after SIGXFSZ.
     pub file_at_limit: Option<PathBuf>,
+    /// A smaller regular file that was written, cut or created just before the end; only looked for after
+    /// SIGXFSZ.
+    pub file_just_touched: Option<PathBuf>,
     /// Lines of the kernel's log about faults and seccomp kills during the attempt.
     pub kernel_lines: Vec<KernelLine>,
+    /// Threads of the job that ended with it, its first one apart, as far as the proc connector reported them.
+    pub threads: Vec<Pid>,
     /// Places it may have been writing to that have no room left.
     pub full: Vec<PathBuf>,
     /// The highest values that were sampled.
@@ -128,6 +131,8 @@ pub struct Dispositions {
     pub blocked_pending: u64,
     /// Whether it was in the strict mode of seccomp(2), in which the kernel answers most system calls by SIGKILL.
     pub is_seccomp_strict: bool,
+    /// Whether its first thread ended by a system call that seccomp(2) forbids (SECCOMP_MODE_DEAD, Linux 5.16).
+    pub is_seccomp_dead: bool,
 }
 
 impl Dispositions {
@@ -143,10 +148,18 @@ impl Dispositions {
 pub struct KernelLine {
     /// The id of the thread, which is the pid for the first thread of a process.
     pub thread: Pid,
-    /// Its name (`comm` in proc(5)).
-    pub name: String,
+    /// The signal that the kernel sent for it; `None` if the line does not tell.
+    pub signal: Option<Signal>,
     /// The line.
     pub text: String,
+}
+
+impl KernelLine {
+    /// Returns whether it explains the end of one of those threads by that signal.
+    #[must_use]
+    pub fn explains(&self, threads: &[Pid], signal: Signal) -> bool {
+        threads.contains(&self.thread) && self.signal.is_none_or(|known| known == signal)
+    }
 }
 
 /// A counter of OOM kills, before and after.
@@ -229,6 +242,9 @@ pub struct Deaths {
     pub losses: u64,
     /// Whether every death by signal of the attempt is known.
     pub is_complete: bool,
+    /// Processes of which it is not known whether they were descendants: each was killed or crashed, and
+    /// had gone, with its parent, before their parents could be read.
+    pub unclear: Vec<Death>,
 }
 
 impl Deaths {

@@ -74,6 +74,7 @@ pub fn dispositions(root: &Path, pid: Pid) -> Option<Dispositions> {
         // A signal that ended the process is often still among those that wait.
         blocked_pending: (mask("SigPnd:")? | mask("ShdPnd:")?) & mask("SigBlk:")?,
         is_seccomp_strict: mask("Seccomp:") == Some(1),
+        is_seccomp_dead: mask("Seccomp:") == Some(3),
     })
 }
 
@@ -83,15 +84,37 @@ const TEMPORARY: [&str; 3] = ["tmp", "var/tmp", "dev/shm"];
 /// At most this number of entries of a directory is looked at.
 const ENTRIES_MAX: usize = 4096;
 
-/// Finds a regular file of just `size` bytes that was written since `since`, in those directories or in one for
-/// temporary files: a write across RLIMIT_FSIZE is cut there (setrlimit(2)).
+/// A file that a write beyond RLIMIT_FSIZE may have left.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted {
+    /// A write across the limit is cut there (setrlimit(2)).
+    OfSize {
+        /// In bytes.
+        size: u64,
+        /// When it was written at the earliest.
+        since: SystemTime,
+    },
+    /// A write or a truncate(2) far beyond the end of a file leaves it as it is.
+    Smaller {
+        /// In bytes.
+        size: u64,
+        /// When it was written at the earliest.
+        since: SystemTime,
+    },
+}
+
+impl Wanted {
+    fn is_it(self, length: u64, modified: SystemTime) -> bool {
+        match self {
+            Wanted::OfSize { size, since } => length == size && modified + CLOCK_GRAIN >= since,
+            Wanted::Smaller { size, since } => length < size && modified >= since,
+        }
+    }
+}
+
+/// Finds such a regular file in those directories or in one for temporary files.
 #[must_use]
-pub fn file_of_size(
-    root: &Path,
-    directories: &[&Path],
-    size: u64,
-    since: SystemTime,
-) -> Option<PathBuf> {
+pub fn find_file(root: &Path, directories: &[&Path], wanted: Wanted) -> Option<PathBuf> {
     let temporary: Vec<PathBuf> = TEMPORARY.iter().map(|name| root.join(name)).collect();
     let all = directories.iter().copied().chain(temporary.iter().map(PathBuf::as_path));
     let entries = all.flat_map(|directory| {
@@ -99,8 +122,7 @@ pub fn file_of_size(
     });
     entries.map(|entry| entry.path()).find(|path| {
         fs::symlink_metadata(path).is_ok_and(|meta| {
-            let is_new = meta.modified().is_ok_and(|time| time + CLOCK_GRAIN >= since);
-            meta.is_file() && meta.len() == size && is_new
+            meta.is_file() && meta.modified().is_ok_and(|time| wanted.is_it(meta.len(), time))
         })
     })
 }
@@ -234,6 +256,7 @@ Max realtime timeout      200000               unlimited            us
             caught: 0x4002,
             blocked_pending: 2,
             is_seccomp_strict: true,
+            is_seccomp_dead: false,
         };
         assert_eq!(dispositions(root.path(), Pid(77)), Some(expected));
         assert_eq!(dispositions(root.path(), Pid(78)), None);
@@ -246,13 +269,18 @@ Max realtime timeout      200000               unlimited            us
         for directory in [&job, &root.path().join("tmp")] {
             fs::create_dir(directory).expect("made");
         }
-        let find = |size| file_of_size(root.path(), &[&job], size, SystemTime::UNIX_EPOCH);
+        let past = SystemTime::UNIX_EPOCH;
+        let wanted = |size, since| find_file(root.path(), &[&job], Wanted::OfSize { size, since });
+        let find = |size| wanted(size, past);
         fs::write(job.join("small"), [0; 511]).expect("written");
         assert_eq!(find(512), None);
         fs::write(root.path().join("tmp/x"), [0; 512]).expect("written");
         assert_eq!(find(512), Some(root.path().join("tmp/x")));
-        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 36);
-        assert_eq!(file_of_size(root.path(), &[&job], 512, later), None);
+        let later = past + Duration::from_secs(1 << 36);
+        assert_eq!(wanted(512, later), None);
+        let smaller = |since| find_file(root.path(), &[&job], Wanted::Smaller { size: 512, since });
+        assert_eq!(smaller(past), Some(job.join("small")));
+        assert_eq!(smaller(later), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::model::process::Pid;
 use crate::model::scene::KernelLine;
+use crate::model::signal::Signal;
 use crate::observe::cgroup::field;
 
 /// Returns the OOM kills on this host since it was booted (`oom_kill` of /proc/vmstat, Linux 4.13).
@@ -121,31 +122,39 @@ impl KernelLog {
             self.victims.extend(leading_pid(rest));
         }
         let about = fault(line).or_else(|| seccomp_kill(line));
-        if let Some((thread, name)) = about {
+        if let Some((thread, signal)) = about {
             if self.lines.len() == LINES_MAX {
                 self.lines.remove(0);
             }
-            self.lines.push(KernelLine { thread, name, text: line.to_owned() });
+            self.lines.push(KernelLine { thread, signal, text: line.to_owned() });
         }
     }
 }
 
 /// Reads `NAME[TID]: segfault at ...`, `traps: NAME[TID] trap divide error ...` and their like.
-fn fault(line: &str) -> Option<(Pid, String)> {
-    const MARKS: [&str; 4] = ["]: segfault", "] trap ", "] general protection", "]: unhandled "];
-    let before = MARKS.iter().find_map(|mark| line.split_once(mark))?.0;
-    let (name, thread) = before.rsplit_once('[')?;
-    let name = name.strip_prefix("traps: ").unwrap_or(name);
-    Some((leading_pid(thread)?, name.to_owned()))
+fn fault(line: &str) -> Option<(Pid, Option<Signal>)> {
+    const MARKS: [(&str, Option<Signal>); 8] = [
+        ("]: segfault", Some(Signal::SEGV)),
+        ("] general protection", Some(Signal::SEGV)),
+        ("] trap divide error", Some(Signal::FPE)),
+        ("] trap invalid opcode", Some(Signal::ILL)),
+        ("] trap int3", Some(Signal::TRAP)),
+        ("] trap stack segment", Some(Signal::BUS)),
+        ("] trap ", None),
+        ("]: unhandled ", None),
+    ];
+    let found = MARKS.iter().find_map(|(mark, signal)| Some((line.split_once(mark)?.0, *signal)));
+    let (before, signal) = found?;
+    let (_, thread) = before.rsplit_once('[')?;
+    Some((leading_pid(thread)?, signal))
 }
 
 /// Reads a record of type AUDIT_SECCOMP (linux/audit.h) about a kill: by SIGSYS, or by SIGKILL in the strict mode.
-fn seccomp_kill(line: &str) -> Option<(Pid, String)> {
+fn seccomp_kill(line: &str) -> Option<(Pid, Option<Signal>)> {
     let record = line.split_once("type=1326 ")?.1;
     let field = |name: &str| record.split(' ').find_map(|word| word.strip_prefix(name));
-    field("sig=").filter(|signal| matches!(*signal, "31" | "9"))?;
-    let name = field("comm=").unwrap_or_default().trim_matches('"').to_owned();
-    Some((leading_pid(field("pid=")?)?, name))
+    let signal = field("sig=").filter(|signal| matches!(*signal, "31" | "9"))?;
+    Some((leading_pid(field("pid=")?)?, signal.parse().ok()))
 }
 
 fn leading_pid(text: &str) -> Option<Pid> {
@@ -175,23 +184,34 @@ mod tests {
     #[test]
     fn a_fault_is_kept_with_its_line() {
         let mut log = KernelLog::default();
-        for (line, name) in [
-            ("crasher[77]: segfault at 0 ip 00007f error 4 in libcrash.so[112a,7f]", "crasher"),
-            ("traps: a[b[77] trap divide error ip:401106 sp:7f error:0 in a[1106,401000]", "a[b"),
-            ("traps: x[77] general protection fault ip:4 sp:7 error:0 in x[4,4]", "x"),
+        for (line, signal) in [
+            (
+                "crasher[77]: segfault at 0 ip 00007f error 4 in libcrash.so[112a,7f]",
+                Some(Signal::SEGV),
+            ),
+            (
+                "traps: a[b[77] trap divide error ip:401106 sp:7f error:0 in a[1106,401000]",
+                Some(Signal::FPE),
+            ),
+            (
+                "traps: x[77] general protection fault ip:4 sp:7 error:0 in x[4,4]",
+                Some(Signal::SEGV),
+            ),
+            ("traps: x[77] trap invalid opcode ip:4 sp:7 error:0 in x[4,4]", Some(Signal::ILL)),
+            ("traps: x[77] trap alignment check ip:4 sp:7 error:0 in x[4,4]", None),
             (
                 "audit: type=1326 audit(1764.1:4): auid=1 uid=0 gid=0 ses=1 pid=77 comm=\"box\" \
                  exe=\"/box\" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x80000000",
-                "box",
+                Some(Signal::SYS),
             ),
         ] {
             log.take(line);
             let last = log.lines.last().expect("a line");
-            assert_eq!((last.thread, &*last.name, &*last.text), (Pid(77), name, line));
+            assert_eq!((last.thread, last.signal, &*last.text), (Pid(77), signal, line));
         }
         log.take("eth0[1]: link up");
         log.take("audit: type=1326 audit(1764.1:5): pid=78 comm=\"box\" sig=0 code=0x7ffc0000");
-        assert_eq!(log.lines.len(), 4, "neither a fault nor a kill");
+        assert_eq!(log.lines.len(), 6, "neither a fault nor a kill");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::model::time::Moment;
 use crate::observe::watch::Onlooker;
 use crate::run::exits::Exits;
 use crate::sys::proc_events::{DeathNotice, ProcEvents};
-use crate::sys::reaper::Tree;
+use crate::sys::reaper::{self, Tree};
 use crate::sys::{SysError, clock, pidfd_info};
 
 /// At most this number of deaths is taken in before anything else is looked at again.
@@ -39,6 +39,8 @@ pub(super) struct DeathWatch {
     deaths: Deaths,
     /// When the first thread of the job ended.
     job_ended_at: Option<Moment>,
+    /// Threads of the job that ended of a signal, its first one apart; the last of them.
+    threads: Vec<Pid>,
     /// Deaths after that: parent-death signals, unless the job has threads that run on.
     later: Vec<Death>,
 }
@@ -52,6 +54,7 @@ impl DeathWatch {
             exits: None,
             deaths: Deaths::default(),
             job_ended_at: None,
+            threads: Vec::new(),
             later: Vec::new(),
         }
     }
@@ -61,6 +64,7 @@ impl DeathWatch {
         self.exits = None;
         self.deaths = Deaths::default();
         self.job_ended_at = None;
+        self.threads = Vec::new();
         self.later = Vec::new();
     }
 
@@ -133,6 +137,12 @@ impl DeathWatch {
         let mut seen = Some(seen);
         let mut known = None;
         for notice in notices {
+            if let Some(thread) = notice.thread {
+                if Some(notice.pid) == job && self.threads.len() < NOTICES_MAX {
+                    self.threads.push(thread);
+                }
+                continue;
+            }
             if Some(notice.pid) == job {
                 self.job_ended_at = self.job_ended_at.or(Some(notice.at));
                 continue;
@@ -141,10 +151,24 @@ impl DeathWatch {
                 // From before the filter was attached.
                 continue;
             }
-            let known = known.get_or_insert_with(|| seen.take().map(|seen| seen()));
-            let Some(name) = name_if_ours(&notice, tree, known.as_ref()) else { continue };
+            // First what /proc says: it is gone in a moment.
+            let kin = match kin(&notice, tree) {
+                kin @ Kin::Ours(Some(_)) => kin,
+                kin => {
+                    let known = known.get_or_insert_with(|| seen.take().map(|seen| seen()));
+                    name_in(known.as_ref(), notice.pid).map_or(kin, |name| Kin::Ours(Some(name)))
+                }
+            };
             let DeathNotice { pid, end, at, .. } = notice;
-            let death = Death { pid, name, end, source: "proc connector", at };
+            let death = |name| Death { pid, name, end, source: "proc connector", at };
+            let death = match kin {
+                Kin::Ours(name) => death(name),
+                Kin::Unclear => {
+                    self.note_unclear(death(None));
+                    continue;
+                }
+                Kin::Strange => continue,
+            };
             match self.job_ended_at {
                 Some(ended_at) if ended_at <= at && self.later.len() < NOTICES_MAX => {
                     self.later.push(death);
@@ -154,6 +178,23 @@ impl DeathWatch {
         }
     }
 
+    fn note_unclear(&mut self, death: Death) {
+        let is_later = self.job_ended_at.is_some_and(|ended_at| ended_at <= death.at);
+        if death.is_loss() && !is_later && self.deaths.unclear.len() < NOTICES_MAX {
+            self.deaths.unclear.push(death);
+        }
+    }
+
+    /// Returns the threads of the job that ended with it, the first one apart.
+    pub(super) fn threads(&self) -> Vec<Pid> {
+        self.threads.clone()
+    }
+
+    /// Returns how long ago the first thread of the job ended, as far as that was reported.
+    pub(super) fn time_since_end(&self) -> Duration {
+        self.job_ended_at.map_or(Duration::ZERO, |at| clock::now() - at)
+    }
+
     /// Returns the deaths of this attempt before the job ended, and forgets them.
     pub(super) fn take(&mut self) -> Deaths {
         let later = std::mem::take(&mut self.later);
@@ -161,7 +202,7 @@ impl DeathWatch {
         if self.job_ended_at.is_some_and(|at| clock::now() - at > REAPED_WITHIN) {
             later.into_iter().for_each(|death| self.deaths.add(death));
         }
-        let is_complete = self.events.is_ok() && !self.is_lossy;
+        let is_complete = self.events.is_ok() && !self.is_lossy && self.deaths.unclear.is_empty();
         Deaths { is_complete, ..std::mem::take(&mut self.deaths) }
     }
 
@@ -187,15 +228,31 @@ fn reason(error: &SysError) -> String {
     format!("{error}: {}", error.source.desc())
 }
 
-/// Decides whether a dead process was one of ours, and returns its name if it can still be read:
-/// it is mostly a zombie whose parent has not waited yet, or its parent still leads to us.
-fn name_if_ours(notice: &DeathNotice, tree: &Tree, seen: Option<&Seen>) -> Option<Option<String>> {
+/// Whose a dead process was.
+enum Kin {
+    /// The job's; with its name, if that could still be read.
+    Ours(Option<String>),
+    Strange,
+    /// It and its parent have gone.
+    Unclear,
+}
+
+/// Decides whether a dead process was one of ours: it is mostly a zombie whose parent has not waited yet,
+/// or its parent still leads to us.
+fn kin(notice: &DeathNotice, tree: &Tree) -> Kin {
     if let Some(name) = tree.name_of_own(notice.pid) {
-        return Some(Some(name));
+        return Kin::Ours(Some(name));
     }
-    let mut processes = seen.into_iter().flat_map(|seen| &seen.processes);
-    if let Some(known) = processes.find(|known| known.key.pid == notice.pid) {
-        return Some(Some(known.name.clone()));
+    let has_gone = |pid: Pid| reaper::key(pid).is_none();
+    match notice.parent {
+        Some(parent) if tree.contains(parent) => Kin::Ours(None),
+        parent if parent.is_none_or(has_gone) && has_gone(notice.pid) => Kin::Unclear,
+        _ => Kin::Strange,
     }
-    notice.parent.is_some_and(|parent| tree.contains(parent)).then_some(None)
+}
+
+/// Returns the name of a process of the job that a sample has seen.
+fn name_in(seen: Option<&Seen>, pid: Pid) -> Option<String> {
+    let mut processes = seen?.processes.iter();
+    processes.find(|known| known.key.pid == pid).map(|known| known.name.clone())
 }

@@ -7,6 +7,7 @@ mod environment;
 mod exits;
 mod live;
 mod oom_counters;
+mod place;
 mod prepare;
 mod probe;
 mod quarantine;

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +27,7 @@ use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
 use crate::run::oom_counters::OomCounters;
+use crate::run::place::Place;
 use crate::sys::reaper::Tree;
 use crate::sys::{clock, proc, proc_events, program, threads};
 
@@ -35,6 +36,9 @@ type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
 
 /// When the part of the watch begins that short jobs shall not pay for.
 const LATE: Duration = Duration::from_millis(10);
+
+/// What was written this time before the end of the job may be what it died of.
+const JUST_BEFORE: Duration = Duration::from_millis(10);
 
 /// The clock of the kernel's log may differ from ours by this, and by this part of the time since
 /// the machine was booted: NTP does not adjust it.
@@ -269,7 +273,7 @@ impl Witness {
         // In another pid namespace's /proc the number is that of another process.
         if proc::is_usable() {
             if let Some(remains) = autopsy::remains(&self.root, dead) {
-                (scene.name, scene.cpu) = (Some(remains.name), Some(remains.cpu));
+                scene.cpu = Some(remains.cpu);
                 scene.is_real_time = remains.is_real_time;
             }
             scene.dispositions = autopsy::dispositions(&self.root, dead);
@@ -278,14 +282,19 @@ impl Witness {
         if matches!(end, Termination::Signaled { signal: Signal::XFSZ, .. })
             && let Some(size) = scene.limits.and_then(|limits| limits.file_size_bytes)
         {
-            let mut places: Vec<&Path> = place.written.iter().map(PathBuf::as_path).collect();
-            places.push(place.directory);
-            scene.file_at_limit = autopsy::file_of_size(&self.root, &places, size, self.began_wall)
-                .map(|path| std::path::absolute(&path).unwrap_or(path));
+            let of_size = autopsy::Wanted::OfSize { size, since: self.began_wall };
+            scene.file_at_limit = place.find(&self.root, of_size);
+            let ended = clock::wall().0.saturating_sub(self.deaths.time_since_end());
+            let since = SystemTime::UNIX_EPOCH + ended.saturating_sub(JUST_BEFORE);
+            let smaller = autopsy::Wanted::Smaller { size, since };
+            scene.file_just_touched = place.find(&self.root, smaller);
         }
         scene.core = autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
-        scene.full = full_places(place);
+        scene.full = place.full();
         scene.last_words.clone_from(&place.last_words);
+        // The last thread of a process is reported just after its end is known to waitid(2).
+        self.take_deaths(place.tree, Some(dead));
+        scene.threads = self.deaths.threads();
         self.read_kernel_log(end, &mut scene);
         scene.testimony = self.testimony(&seen, place);
         scene
@@ -374,27 +383,4 @@ impl Witness {
         }
         told
     }
-}
-
-/// Returns the directories that the job may have written to and that are full, each once.
-fn full_places(place: &Place<'_>) -> Vec<PathBuf> {
-    let all = place.written.iter().map(PathBuf::as_path).chain([place.directory]);
-    let mut full: Vec<PathBuf> = all
-        .filter(|directory| host::is_full(directory))
-        .map(|directory| std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()))
-        .collect();
-    full.dedup();
-    full
-}
-
-/// Where the job was, and what it left there.
-pub(super) struct Place<'a> {
-    /// The processes of the job.
-    pub(super) tree: &'a Tree,
-    /// Its working directory.
-    pub(super) directory: &'a Path,
-    /// Directories that it may have written to.
-    pub(super) written: &'a [PathBuf],
-    /// The last lines of its standard error, if that is a file of ours.
-    pub(super) last_words: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::event::Event;
 use crate::model::outcome::{AttemptEnd, LOSSES, SpawnFailure, TIMED_OUT, Termination};
 use crate::model::policy::Stragglers;
-use crate::model::process::{Descendant, Pid};
+use crate::model::process::Pid;
 use crate::model::scene::Death;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
@@ -87,7 +87,6 @@ impl Supervisor {
         if tree.is_gone {
             return self.tree_is_gone(now, clearing);
         }
-        let tree = tree.seen;
         let must_end = clearing.must_end(self.policy.stragglers);
         match (clearing.phase, must_end) {
             (Phase::Looking, Some(why)) => {
@@ -122,7 +121,7 @@ impl Supervisor {
                 self.state = State::Clearing(clearing);
             }
             (Phase::Killing { give_up_at, .. }, _) if give_up_at <= now => {
-                self.publish(Event::TreeRemains { processes: tree });
+                self.publish(Event::TreeRemains { processes: tree.seen });
                 self.give_up_restart(&clearing);
                 self.finish(clearing.last);
             }
@@ -147,7 +146,13 @@ impl Supervisor {
         self.actions.push(Action::Send(Target::StoppedInTree, Signal::CONT));
     }
 
-    fn report_stragglers(&mut self, processes: Vec<Descendant>) {
+    /// What was killed already does not outlive the job.
+    fn report_stragglers(&mut self, tree: Remaining) {
+        let Remaining { seen: mut processes, dying, .. } = tree;
+        processes.retain(|process| !dying.contains(&process.key.pid));
+        if processes.is_empty() && !dying.is_empty() {
+            return;
+        }
         let policy = self.policy.stragglers.word();
         self.publish(Event::Stragglers { policy, processes });
     }
@@ -171,7 +176,7 @@ impl Supervisor {
         let text = format!("attempt {} could not be started: {failure}", self.attempt);
         self.publish(Event::Notice { text });
         self.publish(Event::RestartRefused { reason: "the next attempt could not be started" });
-        self.finish(last);
+        self.conclude(last);
     }
 
     /// Nothing of the attempt lives: the only place from which another one can begin.
@@ -195,13 +200,24 @@ impl Supervisor {
         }
     }
 
-    /// Ends the run with the last attempt's status.
+    /// Ends the run with the last attempt's status and verdict.
     pub(super) fn finish(&mut self, last: EndedAttempt) {
+        let verdict = Event::Judged(last.verdict.clone());
+        self.end_run(last, verdict);
+    }
+
+    /// The same after the wait for another attempt: the verdict was published before it.
+    pub(super) fn conclude(&mut self, last: EndedAttempt) {
+        let verdict = Event::Concluded(last.verdict.clone());
+        self.end_run(last, verdict);
+    }
+
+    fn end_run(&mut self, last: EndedAttempt, verdict: Event) {
         if self.orphans.count > 0 {
             let (count, usage) = (self.orphans.count, self.orphans.usage);
             self.publish(Event::OrphansSummary { count, usage });
         }
-        self.publish(Event::Judged(last.verdict.clone()));
+        self.publish(verdict);
         let exit_status = match (last.verdict.kind, &last.end) {
             (VerdictKind::TimedOut, AttemptEnd::Ended(_)) => TIMED_OUT,
             (VerdictKind::SuccessWithLosses, _) if self.policy.loss_is_failure => LOSSES,

@@ -79,6 +79,8 @@ pub enum Input {
 pub struct Remaining {
     /// The living processes that were seen. There may be others.
     pub seen: Vec<Descendant>,
+    /// Those of them that were killed already and end just now.
+    pub dying: Vec<Pid>,
     /// Whether no process of the job exists, as the kernel says: that nobody was seen proves nothing.
     pub is_gone: bool,
 }

@@ -45,22 +45,13 @@ impl Supervisor {
                 self.attempt_over(now, job, AttemptEnd::NotStarted(failure), Scene::default());
             }
             (State::Running(job), Input::JobEnded(end, usage, scene)) => {
-                let mut scene = *scene;
-                let shown = scene.memory.without_floor(usage, scene.peaks);
-                self.job_ended(job.pid, end, (shown, scene.peaks));
-                scene.memory.job_peak_bytes = Some(usage.max_rss_kib * 1024);
-                scene.output_bytes = usage.output_blocks * 512;
-                std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
-                self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
+                self.job_over(now, job, (end, usage, *scene));
             }
             (State::Running(mut job), Input::AlsoReceived(signal)) => {
                 self.also_received(now, &mut job, signal);
                 self.state = State::Running(job);
             }
-            (State::Running(job), Input::JobLost) => {
-                self.publish(Event::StatusLost { pid: job.pid });
-                self.attempt_over(now, job, AttemptEnd::StatusLost, Scene::default());
-            }
+            (State::Running(job), Input::JobLost) => self.job_lost(now, job),
             (State::Running(job), Input::JobStopped(signal)) => self.stopped(now, job, signal),
             (State::Running(job), Input::JobContinued) => self.continued(now, job),
             (State::Running(job), Input::Woken) => self.job_deadlines(now, job),
@@ -145,6 +136,25 @@ impl Supervisor {
         self.publish(Event::Usage { pid: Some(pid), usage, peaks });
     }
 
+    fn job_lost(&mut self, now: Moment, job: Box<Job>) {
+        self.publish(Event::StatusLost { pid: job.pid });
+        self.attempt_over(now, job, AttemptEnd::StatusLost, Scene::default());
+    }
+
+    fn job_over(
+        &mut self,
+        now: Moment,
+        job: Box<Job>,
+        (end, usage, mut scene): (Termination, ResourceUsage, Scene),
+    ) {
+        let shown = scene.memory.without_floor(usage, scene.peaks);
+        self.job_ended(job.pid, end, (shown, scene.peaks));
+        scene.memory.job_peak_bytes = Some(usage.max_rss_kib * 1024);
+        scene.output_bytes = usage.output_blocks * 512;
+        std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
+        self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
+    }
+
     fn attempt_over(&mut self, now: Moment, mut job: Box<Job>, end: AttemptEnd, mut scene: Scene) {
         self.settle_unclear(&mut job);
         // Where every death is known with its time, what was reaped after the job's end is no news.
@@ -211,7 +221,7 @@ impl Supervisor {
                 if self.is_stop_requested {
                     let reason = "childminder was asked to stop";
                     self.publish(Event::RestartRefused { reason });
-                    self.finish(last);
+                    self.conclude(last);
                 } else {
                     self.suspend_without_job(&info, reach, can_suspend);
                     self.state = State::Waiting { until, last };

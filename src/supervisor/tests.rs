@@ -114,7 +114,8 @@ fn remaining(pids: &[i32], is_gone: bool) -> Input {
         name: "w".into(),
         state: 'S',
     };
-    Input::Tree(Remaining { seen: pids.iter().map(process).collect(), is_gone })
+    let seen = pids.iter().map(process).collect();
+    Input::Tree(Remaining { seen, dying: Vec::new(), is_gone })
 }
 
 fn no_wait() -> Policy {
@@ -535,7 +536,7 @@ fn a_restart_that_cannot_be_made_leaves_the_last_attempt_as_the_end() {
     desk.tell(tree(&[]));
     assert_eq!(desk.wake(), "spawn#2");
     let last = desk.tell(failure(false));
-    assert_eq!(last, "notice restart_refused judged finish(137,unknown)");
+    assert_eq!(last, "notice restart_refused concluded finish(137,unknown)", "judged once");
     let mut desk = Desk::running(restarting());
     desk.tell(killed(Signal::KILL));
     desk.tell(tree(&[]));
@@ -567,14 +568,32 @@ fn stragglers_are_left_waited_for_or_ended_as_the_policy_says() {
 }
 
 #[test]
+fn what_was_killed_already_is_not_told_as_outliving() {
+    let with = |dying: &[i32]| {
+        let Input::Tree(tree) = tree(&[7, 8]) else { unreachable!() };
+        Input::Tree(Remaining { dying: dying.iter().copied().map(Pid).collect(), ..tree })
+    };
+    let told = |dying: &[i32]| {
+        let mut desk = Desk::running(Policy::default());
+        desk.tell(exited(0));
+        let actions = desk.actions(with(dying));
+        actions.into_iter().find_map(|action| match action {
+            Action::Publish(Event::Stragglers { processes, .. }) => Some(processes.len()),
+            _ => None,
+        })
+    };
+    assert_eq!((told(&[]), told(&[8]), told(&[7, 8])), (Some(2), Some(1), None));
+}
+
+#[test]
 fn a_request_to_stop_ends_the_wait_for_a_restart() {
     let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60) };
     let mut desk = Desk::running(Policy { backoff, ..restarting() });
     desk.tell(killed(Signal::KILL));
-    desk.tell(tree(&[]));
+    assert_eq!(desk.tell(tree(&[])), "judged restarting");
     assert_eq!(desk.tell(received(Signal::USR1, Reach::OnlyUs)), "received");
     let stopped = desk.tell(received(Signal::TERM, Reach::OnlyUs));
-    assert_eq!(stopped, "received restart_refused judged finish(137,unknown)");
+    assert_eq!(stopped, "received restart_refused concluded finish(137,unknown)", "judged once");
 }
 
 #[test]

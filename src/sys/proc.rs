@@ -114,6 +114,28 @@ fn state_of_threads(pid: Pid) -> char {
     threads.into_iter().find_map(state).unwrap_or(UNKNOWN)
 }
 
+/// Returns whether a process ends just now: SIGKILL is pending for it, or its only thread is on its way out
+/// (PF_EXITING of linux/sched.h).
+#[must_use]
+pub fn is_dying(pid: Pid) -> bool {
+    const EXITING: u64 = 0x4;
+    let text = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let stat = text("stat");
+    let is_exiting =
+        proc_stat::parse(&stat).is_some_and(|stat| stat.threads == 1 && stat.flags & EXITING != 0);
+    is_exiting || has_pending_kill(&text("status"))
+}
+
+/// Reads the signals that wait for the first thread, or for the process (proc(5)).
+fn has_pending_kill(status: &[u8]) -> bool {
+    let status = String::from_utf8_lossy(status);
+    let masks = status.lines().filter_map(|line| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    masks.into_iter().any(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
+}
+
 /// Returns whether that process is there and not a zombie.
 fn is_there(pid: Pid) -> bool {
     read_stat(pid).is_some_and(|stat| stat.process.state != 'Z')

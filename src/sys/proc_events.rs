@@ -43,11 +43,13 @@ pub fn is_initial_pid_namespace() -> bool {
     namespace.as_os_str() == INITIAL_PID_NAMESPACE
 }
 
-/// A process that ended: of a signal, unless it is the job or no filter was attached yet.
+/// A process, or a thread of it, that ended: of a signal, unless it is the job or no filter was attached yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeathNotice {
     /// Which.
     pub pid: Pid,
+    /// The thread, if this is not the end of its first one.
+    pub thread: Option<Pid>,
     /// Its parent; the kernel tells it since 4.18.
     pub parent: Option<Pid>,
     /// When, before its parent or its children could learn of it.
@@ -246,7 +248,7 @@ struct Message {
     operation: u32,
 }
 
-/// Reads one message; `None` for all but the end of the first thread of a process.
+/// Reads one message; `None` for all but ends.
 fn parse(message: &[u8]) -> Option<DeathNotice> {
     let number = |offset: usize| {
         let bytes = message.get(offset..offset + 4)?;
@@ -255,14 +257,16 @@ fn parse(message: &[u8]) -> Option<DeathNotice> {
     let pid =
         |offset| number(offset).and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
     let process = pid(PROCESS_TGID)?;
-    // Threads end one by one; the first thread stands for the process.
-    if number(WHAT)? != EXIT || pid(PROCESS_PID)? != process {
+    if number(WHAT)? != EXIT {
         return None;
     }
+    // Threads end one by one; the first thread stands for the process.
+    let thread = pid(PROCESS_PID).map(Pid).filter(|thread| thread.0 != process);
     let end = pidfd_info::termination(i32::try_from(number(EXIT_CODE)?).ok()?)?;
     let nanos = u64::from_ne_bytes(message.get(TIME..TIME + 8)?.try_into().ok()?);
     let at = Moment(Duration::from_nanos(nanos));
-    Some(DeathNotice { pid: Pid(process), parent: pid(PARENT_TGID).map(Pid), at, end })
+    let parent = pid(PARENT_TGID).map(Pid);
+    Some(DeathNotice { pid: Pid(process), thread, parent, at, end })
 }
 
 #[cfg(test)]
@@ -289,15 +293,16 @@ mod tests {
     fn the_end_of_a_process_by_a_signal_is_read() {
         let end = Termination::Signaled { signal: Signal::SEGV, core_dumped: true };
         let at = Moment(Duration::from_secs(5));
-        let notice = DeathNotice { pid: Pid(812), parent: Some(Pid(7)), at, end };
+        let notice = DeathNotice { pid: Pid(812), thread: None, parent: Some(Pid(7)), at, end };
         assert_eq!(parse(&message(812, 812, 0x8b, 7)), Some(notice));
         let exited = parse(&message(812, 812, 3 << 8, 7)).map(|notice| notice.end);
         assert_eq!(exited, Some(Termination::Exited(3)), "the filter lets the job's through");
     }
 
     #[test]
-    fn threads_are_passed_over() {
-        assert_eq!(parse(&message(813, 812, 9, 7)), None);
+    fn a_thread_is_told_from_its_process() {
+        let notice = parse(&message(813, 812, 9, 7));
+        assert_eq!(notice.map(|one| (one.pid, one.thread)), Some((Pid(812), Some(Pid(813)))));
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Live {
     /// Returns what is left of the job. What has died by now is reaped, and reported before the answer
     /// that may end the run.
     pub(super) fn remaining(&mut self) -> Remaining {
-        let mut remaining = Remaining { seen: Vec::new(), is_gone: self.is_gone() };
+        let mut remaining = Remaining { is_gone: self.is_gone(), ..Remaining::default() };
         for _ in 0..LOOKS_MAX {
             if remaining.is_gone || !remaining.seen.is_empty() {
                 break;
@@ -54,8 +54,11 @@ impl Live {
             if let Err(error) = self.collect_changes() {
                 self.failed(&error);
             }
-            remaining = Remaining { seen: self.living(), is_gone: self.is_gone() };
+            remaining.seen = self.living();
+            remaining.is_gone = self.is_gone();
         }
+        let pids = remaining.seen.iter().map(|process| process.key.pid);
+        remaining.dying = pids.filter(|pid| proc::is_dying(*pid)).collect();
         remaining
     }
 
