@@ -40,7 +40,7 @@ Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000"
 )]
 pub(super) struct Typed {
     /// The job and its arguments.
-    #[arg(value_name = "CMD", trailing_var_arg = true, hide = true)]
+    #[arg(value_name = "CMD", trailing_var_arg = true, hide = true, value_hint = clap::ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
 
     /// Send SIGCONT to a job that was stopped
