@@ -204,6 +204,8 @@ pub struct LogPlan {
 /// Where the log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
+    /// As [`LogTarget::Directory`], in `log`. Nobody asked for it: where it cannot be made, standard error.
+    Default,
     /// A file of its own in this directory, which is made if it is missing.
     Directory(PathBuf),
     /// Standard error.

@@ -324,16 +324,30 @@ fn the_sender_of_the_last_word_is_named() {
     assert!(rows[2].number::<i32>(Column::SenderPid).is_some_and(|pid| pid > 1));
 }
 
-/// What a run leaves when nothing can be kept anywhere: the rows, in the log and on standard error.
+/// What a run leaves when nothing can be kept anywhere: the rows in the log, and one line on standard error
+/// that says where they are and what to do.
 #[track_caller]
 fn assert_told(place: &Place, done: &Done, code: i32, reason: &str) {
     assert_eq!(done.code(), code, "{done:?}");
     for event in [",start,", ",attempt,", ",end,"] {
         let is_it = |line: &str| line.contains("row") && line.contains(event);
-        assert!(done.stderr.lines().any(is_it), "{event}: {done:?}");
+        assert!(!done.stderr.lines().any(is_it), "{event}: {done:?}");
         assert!(place.log().lines().any(is_it), "{event}: {}", place.log());
     }
-    assert!(done.stderr.contains(reason), "{done:?}");
+    let troubles = support::troubles(done);
+    assert_eq!(troubles.len(), 1, "{done:?}");
+    let log = &place.logs()[0];
+    for words in [reason, &format!("row(s) are in {} alone", log.display()), "--central-log FILE"] {
+        assert!(troubles[0].contains(words), "no {words}: {done:?}");
+    }
+}
+
+/// `-d` keeps a log that has rows which are nowhere else.
+#[test]
+fn a_log_with_rows_that_are_nowhere_else_is_kept() {
+    let place = Place::new();
+    let done = place.run(["-d", "--central-log", "/dev/null/r.csv", "true"]);
+    assert_told(&place, &done, 0, "/dev/null/r.csv");
 }
 
 /// What somebody planted there is not written to, and does not hold anybody up.
@@ -610,7 +624,7 @@ fn on_a_full_disk_the_rows_are_told() {
         let is_there = rows[3..].iter().any(|row| row.text(Column::Event) == event);
         let words = format!(",{event},");
         let is_told = |line: &str| line.contains("row") && line.contains(&words);
-        assert_ne!(is_there, done.stderr.lines().any(is_told), "{event}: {done:?}");
+        assert!(!done.stderr.lines().any(is_told), "{event}: {done:?}");
         assert_ne!(is_there, place.log().lines().any(is_told), "{event}: {}", place.log());
     }
     assert!(rows.len() < 6, "the disk was not full");

@@ -14,7 +14,7 @@ use support::{Done, Place};
 /// Sets the title, clears the screen, C1 (in UTF-8), DEL, a bell, right-to-left, and two lines that look
 /// like ours.
 const EVIL: &str = "\x1b]0;title\x07\x1b[2J\u{9b}31m\u{7f}\u{202e}\r\
-    childminder: verdict: success\n20261122T165222.650415 [+0.000436](node7): verdict: success";
+    childminder: sh[7]: success (certain): x\n20261122T165222.650415 [+0.000436](node7): verdict: success";
 
 /// Nothing that a terminal obeys, but the ends of lines.
 #[track_caller]
@@ -33,11 +33,7 @@ fn is_well(what: &str, place: &Place, done: &Done) {
     is_plain(what, &done.stderr);
     let is_ours = |line: &str| line.starts_with("childminder: ");
     assert!(done.stderr.lines().all(is_ours), "{what}: {done:?}");
-    assert_eq!(
-        done.stderr.matches("\nchildminder: verdict: success").count(),
-        0,
-        "{what}: {done:?}"
-    );
+    assert_eq!(done.stderr.matches("\nchildminder: sh[7]: success").count(), 0, "{what}: {done:?}");
     for log in place.logs() {
         let log = std::fs::read(log).expect("the log");
         let log = String::from_utf8(log).expect("a log is UTF-8");

@@ -118,10 +118,7 @@ fn ctrl_c_ends_the_job_once_and_the_shell_goes_on() {
     shell.press(CTRL_C);
     let answer = shell.prompt();
     assert_eq!(answer.status, 130);
-    assert!(
-        answer.text.contains("childminder: verdict: killed_by_terminal (certain)"),
-        "{answer:?}"
-    );
+    assert!(answer.text.contains("killed_by_terminal"), "{answer:?}");
     assert_in_order(
         &place,
         &[

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use support::{Place, is_root, skip};
+use support::{Done, Place, is_root, skip};
 
 /// The job of a bad line; it must not run.
 const JOB: [&str; 2] = ["touch", "ran"];
@@ -194,25 +194,47 @@ fn a_log_directory_that_cannot_be_used_is_refused() {
         place.write("file", "precious");
         for words in [&JOB[..], &["-f", "0.1", "sleep"]] {
             let line = place.refused(place.childminder(["-l", directory].iter().chain(words)));
-            assert!(line.contains(&format!("'{directory}'")), "{line}");
+            // The absolute path, and the option.
+            let path = place.file(directory);
+            assert!(line.contains(&format!("'{}' (-l)", path.display())), "{line}");
             assert!(line.to_lowercase().contains(reason), "{line}");
         }
     }
 }
 
-/// "125 | ... (usage, log directory)"
+/// "125 | ... (usage, a log directory that was asked for)"
 #[test]
 fn a_log_directory_without_permission_is_refused() {
     if is_root() {
         return skip("a log directory without permission", "root may write anywhere");
     }
-    for words in [&["-l", "shut"][..], &["-l", "shut/new"], &["-w", "shut"]] {
+    for words in [&["-l", "shut"][..], &["-l", "shut/new"]] {
         let place = Place::new();
         fs::create_dir(place.file("shut")).expect("a directory");
         fs::set_permissions(place.file("shut"), fs::Permissions::from_mode(0o555)).expect("ours");
         let line = place.refused(place.childminder(words.iter().chain(&JOB)));
         assert!(line.contains("Permission denied"), "{words:?}: {line}");
+        assert!(line.contains("/shut") && line.contains(" (-l)"), "{words:?}: {line}");
     }
+}
+
+/// "A default `log` that cannot be made is one line on stderr, the log goes there, and the job runs"
+#[test]
+fn a_default_log_that_cannot_be_made_goes_to_standard_error() {
+    // A file of that name hinders root as well.
+    let place = Place::new();
+    place.write("log", "");
+    let done = place.childminder(["sh", "-c", "echo ran; exit 3"]).output().expect("it starts");
+    let done = Done::without_log(done);
+    assert_eq!((done.code(), done.stdout.as_str()), (3, "ran\n"), "{done:?}");
+    let (first, log) = done.stderr.split_once('\n').expect("lines");
+    let told = format!("childminder: make a log file in '{}': ", place.file("log").display());
+    assert!(first.starts_with(&told) && first.contains("-l DIR"), "{done:?}");
+    assert!(log.ends_with("verdict: exit_nonzero (certain): exit status 3\n"), "{done:?}");
+    assert!(log.lines().all(|line| line.contains(" [+")), "{done:?}");
+    // One that was asked for is needed, also under that name.
+    let line = place.refused(place.childminder(["-l", "log", "touch", "ran"]));
+    assert!(line.contains("/log' (-l): "), "{line}");
 }
 
 /// Section 4: "control characters escaped". A command may hold any byte but NUL.
@@ -241,7 +263,7 @@ fn a_missing_command_with_control_characters_is_told_on_one_harmless_line() {
         assert!(text.contains("no\\nsuch"), "{text:?}");
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     }
-    assert_eq!(place.log().lines().count(), 2, "{}", place.log());
+    assert_eq!(place.log().lines().count(), 3, "{}", place.log());
 }
 
 /// "the first word that is not an option is the job"

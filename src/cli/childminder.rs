@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -137,11 +136,7 @@ fn from_environment(error: &clap::Error) -> String {
 }
 
 fn default_log() -> LogPlan {
-    LogPlan {
-        target: LogTarget::Directory(PathBuf::from("log")),
-        format: LogFormat::Text,
-        delete_on_success: false,
-    }
+    LogPlan { target: LogTarget::Default, format: LogFormat::Text, delete_on_success: false }
 }
 
 /// Makes a job of a command; `adjust` adds what options say about it.
@@ -180,11 +175,14 @@ fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
 
 fn log_plan(typed: &Typed) -> Result<LogPlan, UsageError> {
     Ok(LogPlan {
-        target: match typed.log_directory.to_str() {
-            Some("stderr") => LogTarget::Stderr,
-            Some("stdout") => LogTarget::Stdout,
-            Some("") => return Err(UsageError("the log directory is an empty word".into())),
-            _ => LogTarget::Directory(typed.log_directory.clone()),
+        target: match typed.log_directory.as_deref().map(|path| (path, path.to_str())) {
+            None => LogTarget::Default,
+            Some((_, Some("stderr"))) => LogTarget::Stderr,
+            Some((_, Some("stdout"))) => LogTarget::Stdout,
+            Some((_, Some(""))) => {
+                return Err(UsageError("the log directory is an empty word".into()));
+            }
+            Some((path, _)) => LogTarget::Directory(path.to_owned()),
         },
         format: match typed.log_format {
             Format::Text => LogFormat::Text,

@@ -40,7 +40,7 @@ Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000"
 )]
 pub(super) struct Typed {
     /// The job and its arguments.
-    #[arg(value_name = "CMD", trailing_var_arg = true, hide = true)]
+    #[arg(value_name = "CMD", trailing_var_arg = true, hide = true, value_hint = clap::ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
 
     /// Send SIGCONT to a job that was stopped
@@ -59,9 +59,10 @@ pub(super) struct Typed {
     /// Redirect the job's standard input from FILE
     #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
     pub(super) input: Option<PathBuf>,
-    /// Where the log goes: a directory, made if it is missing, or stderr or stdout
-    #[arg(short, long, value_name = "DIR", default_value = "log", help_heading = "Log")]
-    pub(super) log_directory: PathBuf,
+    /// Where the log goes: a directory, made if it is missing, or stderr or stdout [default: log,
+    /// or stderr where log cannot be made]
+    #[arg(short, long, value_name = "DIR", help_heading = "Log")]
+    pub(super) log_directory: Option<PathBuf>,
     /// Redirect the job's standard output to FILE
     #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
     pub(super) output: Option<PathBuf>,

@@ -493,7 +493,7 @@ fn a_success_is_not_certain_if_a_death_may_have_been_that_of_a_descendant() {
 #[test]
 fn the_signal_that_ended_the_job_is_pending_in_the_zombie_and_had_an_effect() {
     let term = 1 << (15 - 1);
-    let dispositions = Some(Dispositions { pending: term, ..Dispositions::default() });
+    let dispositions = Some(Dispositions { blocked_pending: term, ..Dispositions::default() });
     let stop_request = request(Signal::TERM, Reach::OnlyUs);
     let scene = || Scene { dispositions, ..Scene::default() };
     let died = Facts { stop_request: stop_request.clone(), ..with(killed(Signal::TERM), scene()) };

@@ -20,7 +20,8 @@ const LINE_BYTES_MAX: u64 = 1 << 16;
 const LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// Beginnings of messages that are told elsewhere, or are of no use here.
-const PASSED_OVER: [&str; 8] = [
+const PASSED_OVER: [&str; 9] = [
+    "childminder ",
     "trapped ",
     "evidence in force",
     "rusage info",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::header::Header;
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::process::{Descendant, Pid};
 use crate::model::sample::{FileUse, Peaks, TreeSample};
@@ -22,6 +23,7 @@ use crate::model::verdict::Verdict;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the message of each, below, says what it means")]
 pub enum Event {
+    Runs(Header),
     Started {
         attempt: u32,
         pid: Pid,
@@ -241,6 +243,7 @@ impl fmt::Display for Event {
     #[expect(clippy::too_many_lines, reason = "a flat table of messages")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Event::Runs(header) => header.fmt(f),
             Event::Started { pid, command, .. } => {
                 write!(f, "child {} started in process {pid}", Escaped(command))
             }

@@ -5,6 +5,7 @@
 pub mod elf;
 pub mod event;
 pub mod facts;
+pub mod header;
 pub mod histogram;
 pub mod outcome;
 pub mod percent;

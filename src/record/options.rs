@@ -68,7 +68,7 @@ impl Words {
     fn log(&mut self, log: &LogPlan) {
         let LogPlan { target, format, delete_on_success } = log;
         match target {
-            LogTarget::Directory(directory) if directory.as_os_str() == "log" => {}
+            LogTarget::Default => {}
             LogTarget::Directory(directory) => self.path("log-directory", Some(directory)),
             LogTarget::Stderr => self.value("log-directory", "stderr"),
             LogTarget::Stdout => self.value("log-directory", "stdout"),

@@ -73,12 +73,24 @@ impl fmt::Display for TroubleKind {
         match self {
             TroubleKind::Refused(reason) => f.write_str(reason),
             TroubleKind::Network(name) => write!(f, "it is on a network filesystem ({name})"),
-            TroubleKind::Failed(action, source) => write!(f, "could not {action}: {source}"),
+            TroubleKind::Failed(action, source) => {
+                write!(f, "could not {action}: {}", without_number(source))
+            }
             TroubleKind::Both(first, second) => {
-                write!(f, "{first}; and no file can be made in the folder beside it: {second}")
+                write!(
+                    f,
+                    "{first}; and no file can be made in the folder beside it: {}",
+                    without_number(second)
+                )
             }
         }
     }
+}
+
+/// std adds the number to the kernel's words.
+fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or_default().to_owned()
 }
 
 impl fmt::Display for Trouble {

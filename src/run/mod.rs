@@ -67,7 +67,7 @@ impl fmt::Display for StartError {
             StartError::File { action, path, .. } => {
                 write!(f, "{action} '{}'", Escaped(&path.to_string_lossy()))
             }
-            StartError::Log(error) => error.fmt(f),
+            StartError::Log(error) => write!(f, "{error} (-l)"),
             StartError::System(error) => error.fmt(f),
         }
     }
@@ -141,7 +141,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let told = telemetry::prepare(plan, run_id);
             let ids = (run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
             let record = recording::sink(plan, ids, began_in, log.file());
-            let mut sinks = Sinks::new(log, &plan.log).with_record(record).with_telemetry(told);
+            let sinks = Sinks::new(log, &plan.log).of(plan);
+            let mut sinks = sinks.with_record(record).with_telemetry(told);
             match probe::run(probe, &signals, &mut sinks) {
                 Ok(status) => {
                     sinks.close((status, status == 0), &signals);
@@ -185,7 +186,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             world.needs_output = plan.log.target == LogTarget::Stdout;
             let ids = (world.run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
             let record = recording::sink(plan, ids, began_in, log.file());
-            let mut sinks = Sinks::new(log, &plan.log).with_record(record).with_telemetry(told);
+            let sinks = Sinks::new(log, &plan.log).of(plan);
+            let mut sinks = sinks.with_record(record).with_telemetry(told);
             let outcome = mind(job, &mut world, &mut sinks);
             let is_full_success = outcome.verdict.kind == VerdictKind::Success;
             sinks.close((outcome.exit_status, is_full_success), &world.signals);

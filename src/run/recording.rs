@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::{geteuid, getpid};
 
+use crate::model::header::Header;
 use crate::model::process::RunId;
 use crate::model::redact::Redactor;
 use crate::model::{shell, trace_context};
@@ -59,6 +60,44 @@ fn own_key() -> Result<Key, NoKey> {
     key::read_or_make(&key::directory(&account::state_directories(), uid)?, uid)
 }
 
+/// The command, or the word of the function.
+fn command_of(plan: &RunPlan) -> Vec<OsString> {
+    match &plan.work {
+        Work::Job(job) => job.command.clone(),
+        Work::Probe(probe) => vec![OsString::from(probe.function.word())],
+    }
+}
+
+/// What the run is called.
+pub(super) fn name_of(plan: &RunPlan) -> OsString {
+    match (&plan.naming.name, &plan.work) {
+        (Some(name), _) => name.into(),
+        (None, Work::Job(job)) => base_name(&job.command),
+        (None, Work::Probe(probe)) => probe.function.word().into(),
+    }
+}
+
+/// What options belong to.
+const PROGRAM: &str = "childminder";
+
+/// What is run, for the first line of the log.
+pub(super) fn header(plan: &RunPlan) -> Header {
+    let uid = geteuid().as_raw();
+    let directory = std::env::current_dir().unwrap_or_default();
+    // A first word that begins with '-' is quoted, for a command it would be.
+    let mut words = vec![OsString::from(PROGRAM)];
+    words.extend(options::of_plan(plan));
+    let options = shell::words(&words);
+    Header {
+        version: env!("CARGO_PKG_VERSION"),
+        command: shell::words(&command_of(plan)),
+        directory: directory.to_string_lossy().into_owned(),
+        uid,
+        user: senders::user_name(uid).unwrap_or_default(),
+        options: options.strip_prefix(PROGRAM).unwrap_or_default().trim_start().to_owned(),
+    }
+}
+
 struct Known {
     plan: RunPlan,
     run_id: RunId,
@@ -91,12 +130,8 @@ impl Known {
 
     fn show_plan(&self, row: &mut Row) {
         let (plan, naming) = (&self.plan, &self.plan.naming);
-        let command = match &plan.work {
-            Work::Job(job) => job.command.clone(),
-            Work::Probe(probe) => vec![OsString::from(probe.function.word())],
-        };
-        let name = naming.name.clone().map_or_else(|| base_name(&command), OsString::from);
-        row.set(Column::Name, name.into_vec());
+        let command = command_of(plan);
+        row.set(Column::Name, name_of(plan).into_vec());
         row.set(Column::Batch, naming.batch.clone().unwrap_or_default());
         let tags = naming.tags.iter().map(|(key, value)| OsString::from(format!("{key}={value}")));
         let tags = self.redactor.command(&tags.collect::<Vec<_>>());

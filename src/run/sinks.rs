@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, absolute};
 use std::time::Duration;
 
 use crate::model::event::Event;
 use crate::model::time::Moment;
-use crate::plan::{LogPlan, LogTarget};
+use crate::plan::{LogPlan, LogTarget, RunPlan, Work};
 use crate::record::recorder::{Account, DEADLINE};
+use crate::run::recording;
 use crate::run::telemetry::Shared;
 use crate::sink::console::{self, Console};
 use crate::sink::log_file::LogFile;
@@ -31,26 +33,43 @@ pub(super) struct Sinks {
     console: Option<Console>,
     telemetry: Option<Shared>,
     record: Option<Record>,
+    /// What is run, until the first line of the log.
+    header: Option<RunPlan>,
     is_log_stdout: bool,
     delete_on_success: bool,
     failures: u64,
+    /// Whether the log has rows that are nowhere else.
+    has_rows: bool,
     /// When lines that wait for a reader are tried again.
     retry_at: Option<Moment>,
 }
 
 impl Sinks {
     pub(super) fn new(log: LogFile, plan: &LogPlan) -> Sinks {
+        let (is_stderr, file) = (log.is_stderr(), log.file().map(Path::to_owned));
         Sinks {
             begun: clock::now(),
             log,
-            console: (plan.target != LogTarget::Stderr).then_some(Console),
+            console: (!is_stderr).then(|| Console { log: file, ..Console::default() }),
             telemetry: None,
             record: None,
+            header: None,
             is_log_stdout: plan.target == LogTarget::Stdout,
             delete_on_success: plan.delete_on_success,
             failures: 0,
+            has_rows: false,
             retry_at: None,
         }
+    }
+
+    /// Of this run: its log begins with what is run, and what is said on standard error names it.
+    pub(super) fn of(mut self, plan: &RunPlan) -> Sinks {
+        if let Some(console) = &mut self.console {
+            console.name = recording::name_of(plan).to_string_lossy().into_owned();
+            console.may_restart = matches!(&plan.work, Work::Job(job) if job.policy.may_restart());
+        }
+        self.header = Some(plan.clone());
+        self
     }
 
     /// Tells others, too.
@@ -96,6 +115,11 @@ impl Sinks {
 
     fn publish_to_all(&mut self, event: &Event) {
         let stamp = self.stamp();
+        if let Some(plan) = self.header.take() {
+            // The job was started by now, and did not wait for this.
+            let written = self.log.publish(stamp, &Event::Runs(recording::header(&plan)));
+            self.note(written);
+        }
         let written = self.log.publish(stamp, event);
         self.note(written);
         if let Some(console) = &mut self.console {
@@ -150,7 +174,7 @@ impl Sinks {
             self.publish(&Event::Notice { text });
         }
         let unwritten = self.log.drain(deadline, signals).max(self.failures);
-        if self.delete_on_success && is_full_success && unwritten == 0 {
+        if self.delete_on_success && is_full_success && unwritten == 0 && !self.has_rows {
             let deleted = self.log.delete();
             self.note(deleted);
         }
@@ -166,20 +190,36 @@ impl Sinks {
         for text in account.apart {
             self.publish(&Event::Notice { text });
         }
-        let mut told = None;
+        let Some((_, reason)) = account.lost.first() else { return };
+        let (reason, count) = (reason.clone(), account.lost.len());
+        let failures = self.failures;
+        let mut rows = Vec::new();
         for (row, reason) in account.lost {
-            let line = row.to_csv_line();
-            let line = String::from_utf8_lossy(&line);
-            let text = format!("row not recorded ({reason}): {}", line.trim_end());
-            // Standard error is the last place to complain.
-            if self.console.is_some() {
-                if told.as_ref() != Some(&reason) {
-                    console::say(&format!("{reason}; these rows are nowhere else:")).ok();
-                    told = Some(reason);
-                }
-                console::say(&format!("row: {}", line.trim_end())).ok();
+            let line = String::from_utf8_lossy(&row.to_csv_line()).trim_end().to_owned();
+            self.publish(&Event::Notice { text: format!("row not recorded ({reason}): {line}") });
+            rows.push(line);
+        }
+        if self.console.is_none() {
+            return;
+        }
+        let advice = "make the file writable or name another with --central-log FILE";
+        let place = self.log.file().map(|file| absolute(file).unwrap_or_else(|_| file.to_owned()));
+        // Standard error is the last place to complain.
+        match place {
+            _ if self.failures > failures => {
+                console::say(&format!("{reason}; these rows are nowhere else:")).ok();
+                rows.iter().for_each(|row| drop(console::say(&format!("row: {row}"))));
             }
-            self.publish(&Event::Notice { text });
+            Some(log) => {
+                self.has_rows = true;
+                let log = log.display();
+                console::say(&format!("{reason}; {count} row(s) are in {log} alone: {advice}"))
+                    .ok();
+            }
+            None => {
+                console::say(&format!("{reason}; {count} row(s) are in the log alone: {advice}"))
+                    .ok();
+            }
         }
     }
 

@@ -24,6 +24,9 @@ use crate::sys::stream::Stream;
 /// together again only after all pids were used.
 const SAME_NAME_MAX: u32 = 1000;
 
+/// Where logs go if nobody says where.
+const DEFAULT_DIRECTORY: &str = "log";
+
 /// The longest part of a file's name that comes from the command, in bytes: with the host's 64
 /// the whole stays below the 255 of most filesystems.
 const COMMAND_BYTES_MAX: usize = 100;
@@ -91,22 +94,35 @@ impl LogFile {
                 })?;
                 (Out::Direct(Outlet::with(stream)), None, Vec::new(), "stdout".into())
             }
-            LogTarget::Directory(directory) => {
-                let Opened { file, directory, created, path } = open_in(directory, name)?;
-                // A descriptor less for a job that has few.
-                let directory = plan.delete_on_success.then_some(directory);
-                (Out::Fresh(file), directory, created, path)
-            }
+            LogTarget::Directory(directory) => open_in(directory, name)?.parts(),
+            LogTarget::Default => match open_in(Path::new(DEFAULT_DIRECTORY), name) {
+                Ok(opened) => opened.parts(),
+                Err(error) => {
+                    let reason = error.source.to_string();
+                    let reason = reason.split(" (os error ").next().unwrap_or_default();
+                    let advice = "the log goes to standard error (-l DIR names another directory)";
+                    // Standard error is the last place to complain.
+                    console::say(&format!("{error}: {reason}; {advice}")).ok();
+                    (Out::Stderr, None, Vec::new(), "stderr".into())
+                }
+            },
         };
         Ok(LogFile {
             out,
-            directory,
+            // A descriptor less for a job that has few.
+            directory: directory.filter(|_| plan.delete_on_success),
             created,
             target,
             format: plan.format,
             host: name.host.clone(),
             line: String::with_capacity(512),
         })
+    }
+
+    /// Returns whether its lines go to standard error.
+    #[must_use]
+    pub fn is_stderr(&self) -> bool {
+        matches!(self.out, Out::Stderr)
     }
 
     /// Returns where the log is, if it is a file of its own.
@@ -228,9 +244,18 @@ struct Opened {
     path: PathBuf,
 }
 
+impl Opened {
+    fn parts(self) -> (Out, Option<Directory>, Vec<PathBuf>, PathBuf) {
+        (Out::Fresh(self.file), Some(self.directory), self.created, self.path)
+    }
+}
+
 /// Makes a file of a new name in the directory, which is made if it is missing.
 fn open_in(directory: &Path, name: &LogName) -> Result<Opened, SinkError> {
-    let fail = |action, source| SinkError { action, target: directory.to_owned(), source };
+    let fail = |action, source| {
+        let target = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        SinkError { action, target, source }
+    };
     let mut created = Vec::new();
     let made = match new_file(directory, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

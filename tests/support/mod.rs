@@ -22,6 +22,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use childminder::model::verdict::VerdictKind;
+
 /// No condition takes longer on a working machine, however busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -366,8 +368,9 @@ impl Done {
 
 /// What childminder says of itself on standard error, besides how the job ended.
 pub fn troubles(done: &Done) -> Vec<&str> {
-    let of_the_job = ["childminder: verdict: ", "childminder: restarts exhausted"];
-    let is_ours = |line: &&str| !of_the_job.iter().any(|words| line.starts_with(words));
+    let is_of_the_job =
+        |line: &str| !verdicts(line).is_empty() || line.ends_with("]: restarts exhausted");
+    let is_ours = |line: &&str| !is_of_the_job(line);
     done.stderr.lines().filter(is_ours).collect()
 }
 
@@ -455,12 +458,30 @@ pub fn kill(pid: i32, name: &str) {
     Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status().expect("sh starts");
 }
 
-/// The messages of a log, without time, span and host. A line that is just being written, and so has no end
+/// Whether a message is the first of a log, which says what is run.
+pub fn is_header(message: &str) -> bool {
+    message.starts_with("childminder ") && message.ends_with("; times are UTC")
+}
+
+/// The messages of a log behind its first line, without time, span and host. A line that is just being written, and so has no end
 /// yet, is left for the next look.
 pub fn messages(log: &str) -> Vec<String> {
     let log = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
     let message = |line: &str| line.split_once("): ").map(|(_, message)| message.to_owned());
-    log.lines().map(|line| message(line).unwrap_or_else(|| panic!("no log line: {line}"))).collect()
+    log.lines()
+        .map(|line| message(line).unwrap_or_else(|| panic!("no log line: {line}")))
+        .filter(|message| !is_header(message))
+        .collect()
+}
+
+/// Whose it is (`NAME[PID]`) and what it says, for each line on standard error that has a verdict.
+pub fn verdicts(stderr: &str) -> Vec<(&str, &str)> {
+    let of = |line| {
+        let (name, message) = str::split_once(str::strip_prefix(line, "childminder: ")?, ": ")?;
+        let kind = message.split(' ').next()?;
+        kind.parse::<VerdictKind>().is_ok().then_some((name, message))
+    };
+    stderr.lines().filter_map(of).collect()
 }
 
 /// The state letter of a process (proc(5)); `None` if it has gone.
