@@ -48,7 +48,8 @@ const SCENARIOS: [Scenario; 13] = [
     },
     Scenario {
         name: "forward",
-        words: &["sh", "-c", "kill -TERM $PPID; exec sleep 4"],
+        // What the job itself sends is passed on if it was asked for.
+        words: &["--forward", "TERM", "sh", "-c", "kill -TERM $PPID; exec sleep 4"],
         statuses: &[143, 0],
     },
     Scenario {
@@ -405,16 +406,19 @@ fn telemetry_needs_no_dev_random() {
     assert!(!done.stderr.contains("internal error"), "{done:?}");
 }
 
-/// "The end is held up by --otel-flush-timeout at most": the telemetry thread waits for a FIFO.
+/// "The end is held up by --otel-flush-timeout at most": a collector accepts and never answers, and
+/// a FIFO stands where the configuration of the web server should be.
 #[test]
 fn the_end_waits_for_telemetry_that_hangs_no_longer_than_was_asked() {
     let place = Place::new();
     assert!(place.command("mkfifo").arg("config").status().expect("mkfifo").success());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
     let elapsed = |options: &[&str]| {
         let place_words = options.iter().chain(&["sh", "-c", "exit 3"]);
         let begun = Instant::now();
         let mut command = place.childminder(place_words);
-        command.stderr(Stdio::null());
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).stderr(Stdio::null());
         assert_eq!(command.status().expect("it starts").code(), Some(3));
         begun.elapsed()
     };

@@ -227,7 +227,7 @@ fn an_attempt_has_one_row_also_if_the_wait_for_the_next_one_is_broken_off() {
     assert_eq!(done.code(), 137, "{done:?}");
     assert!(done.log.last().is_some_and(|line| line.starts_with("verdict: ")), "{done:?}");
     assert_eq!(events(&rows_of(&place.file("r.csv"))), ["start", "attempt", "end"]);
-    assert_eq!(done.stderr.matches("verdict: ").count(), 1, "told once: {done:?}");
+    assert_eq!(done.stderr.matches("killed_by_process (").count(), 1, "once: {done:?}");
 }
 
 #[test]

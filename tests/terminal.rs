@@ -161,7 +161,7 @@ fn a_job_that_ctrl_c_ended_is_not_restarted() {
     shell.expect("up");
     shell.press(CTRL_C);
     assert_eq!(shell.prompt().status, 130);
-    assert_eq!(count(&place, "restart"), 0);
+    assert_eq!(count(&place, "): restart"), 0);
     shell.leave();
 }
 

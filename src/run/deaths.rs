@@ -72,6 +72,11 @@ impl DeathWatch {
         self.events = ProcEvents::open().map_err(|error| reason(&error));
     }
 
+    /// Gives the descriptor of the proc connector up.
+    pub(super) fn close(&mut self) {
+        self.events = Err("no descriptor is left for it".to_owned());
+    }
+
     /// To be called when the job was just started.
     pub(super) fn follow(&mut self, job: Pid) {
         if let Ok(events) = &self.events

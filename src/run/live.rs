@@ -9,6 +9,8 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::policy::Stragglers;
 use crate::model::process::{Pid, RunId};
@@ -237,7 +239,15 @@ impl World for Live {
             umask: None,
             user: None,
         };
-        match spawn::spawn(&self.program, &setting) {
+        let started = match spawn::spawn(&self.program, &setting) {
+            Err(failure) if failure.errno == Errno::EMFILE as i32 && !failure.is_exec => {
+                // What only adds evidence makes room for the job's pidfd.
+                self.witness.iter_mut().for_each(Witness::release_descriptor);
+                spawn::spawn(&self.program, &setting)
+            }
+            started => started,
+        };
+        match started {
             Ok(child) => {
                 self.waiting.begin_attempt();
                 if let Some(witness) = &mut self.witness {

@@ -127,6 +127,11 @@ impl Witness {
         self.watch_at = is_on.then(|| self.began + wait);
     }
 
+    /// Closes what is open before the job starts.
+    pub(super) fn release_descriptor(&mut self) {
+        self.deaths.close();
+    }
+
     /// To be called when the job was just started.
     pub(super) fn follow(&mut self, job: Pid) {
         self.job = Some(job);

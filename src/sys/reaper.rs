@@ -104,6 +104,7 @@ impl Tree {
     pub fn is_gone(&self) -> bool {
         match wait::look() {
             Ok(Waited::NoChild) => true,
+            Err(_) if !self.has_strangers => wait::is_childless(),
             // Those that have children from before the job must know all of them.
             _ if self.has_strangers => children::list()
                 .is_some_and(|all| all.into_iter().all(|pid| self.is_strange_child(pid))),

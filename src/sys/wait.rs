@@ -1,6 +1,7 @@
 //! What became of our children (waitid(2)): looking first, reaping later, with their own rusage.
 
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -83,6 +84,20 @@ pub fn reap(pid: Pid) -> Option<(Termination, ResourceUsage)> {
     };
     // SAFETY: it was zeroed, and every bit pattern is an rusage.
     Some((end, from_rusage(&unsafe { usage.assume_init() })))
+}
+
+/// Returns whether there is no child to wait for, as wait4(2) says: for when waitid(2) fails. Children
+/// that have ended are reaped.
+#[must_use]
+pub fn is_childless() -> bool {
+    loop {
+        // SAFETY: null pointers ask for neither status nor usage.
+        match unsafe { libc::wait4(-1, ptr::null_mut(), libc::WNOHANG, ptr::null_mut()) } {
+            1.. => {}
+            0 => return false,
+            _ => return Errno::last() == Errno::ECHILD,
+        }
+    }
 }
 
 /// The raw call: the C library's waitid has no rusage.
