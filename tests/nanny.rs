@@ -239,7 +239,7 @@ fn runs_whose_childminder_was_killed_are_lost_and_found() {
 /// The rows of the record, to be changed as their own user.
 fn change(place: &Place, change: impl Fn(usize, &mut Row)) {
     let uid = nix::unistd::geteuid().as_raw();
-    let key = key::read(&support::state_home().join("childminder"), uid).ok();
+    let key = key::read(&place.state_home().join("childminder"), uid).ok();
     let text = fs::read(place.file(RECORD)).expect("a record");
     let mut lines = text.split_inclusive(|byte| *byte == b'\n');
     let mut changed = lines.next().expect("a header").to_vec();

@@ -96,12 +96,29 @@ pub fn read_or_make(directory: &Path, uid: u32) -> Result<Key, NoKey> {
 ///
 /// It cannot be made, or others may write to it.
 pub fn make_directory(directory: &Path, uid: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    make_missing(directory)?;
     let meta = fs::metadata(directory)?;
     if meta.uid() == uid && meta.mode() & 0o022 == 0 {
         return Ok(());
     }
     Err(io::Error::new(ErrorKind::PermissionDenied, "its directory is not this user's alone"))
+}
+
+/// Makes a directory and what is missing on the way to it. The umask of the run may take the bits that
+/// its owner needs, so they are set.
+fn make_missing(directory: &Path) -> io::Result<()> {
+    let mut made = DirBuilder::new().mode(0o700).create(directory);
+    if let (Err(error), Some(above)) = (&made, directory.parent())
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        make_missing(above)?;
+        made = DirBuilder::new().mode(0o700).create(directory);
+    }
+    match made {
+        Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o700)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the key. Whoever comes second keeps that of the first: the name is never replaced.

@@ -19,6 +19,7 @@ use crate::observe::watch::Onlooker;
 use crate::run::exits::Exits;
 use crate::sys::proc_events::{DeathNotice, ProcEvents};
 use crate::sys::reaper::{self, Tree};
+use crate::sys::wait::{self, Waited};
 use crate::sys::{SysError, clock, pidfd_info};
 
 /// At most this number of deaths is taken in before anything else is looked at again.
@@ -208,7 +209,22 @@ impl DeathWatch {
             later.into_iter().for_each(|death| self.deaths.add(death));
         }
         let is_complete = self.events.is_ok() && !self.is_lossy && self.deaths.unclear.is_empty();
-        Deaths { is_complete, ..std::mem::take(&mut self.deaths) }
+        let deaths = std::mem::take(&mut self.deaths);
+        let (orphaned, lost): (Vec<Death>, Vec<Death>) =
+            deaths.kept().cloned().partition(|death| self.died_of_the_end(death));
+        if orphaned.is_empty() {
+            return Deaths { is_complete, ..deaths };
+        }
+        let mut rest = Deaths { is_complete, unclear: deaths.unclear, ..Deaths::default() };
+        lost.into_iter().for_each(|death| rest.add(death));
+        rest
+    }
+
+    /// Whether a process died as the job ended and is ours to reap: nobody waited for it. The kernel
+    /// sends parent-death signals just before it reports the parent's end.
+    fn died_of_the_end(&self, death: &Death) -> bool {
+        let is_at_end = self.job_ended_at.is_some_and(|at| at - death.at < AS_IT_ENDED);
+        is_at_end && matches!(wait::look_at(death.pid), Ok(Waited::Changed(..)))
     }
 
     /// Returns whether the kernel had to drop some.
@@ -232,6 +248,9 @@ impl DeathWatch {
 fn reason(error: &SysError) -> String {
     format!("{error}: {}", error.source.desc())
 }
+
+/// A parent-death signal takes effect within this time before the end of the parent is reported.
+const AS_IT_ENDED: Duration = Duration::from_millis(2);
 
 /// Whose a dead process was.
 enum Kin {

@@ -56,11 +56,6 @@ pub fn nanny() -> PathBuf {
     program().with_file_name("nanny")
 }
 
-/// Where programs under test keep their state, if we may write there.
-pub fn state_home() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("state")
-}
-
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -88,6 +83,11 @@ impl Place {
 
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where the programs under test keep their state.
+    pub fn state_home(&self) -> PathBuf {
+        self.file(".state")
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -125,7 +125,7 @@ impl Place {
         }
         command.current_dir(self.path()).env(MARK, &self.mark).stdin(Stdio::null());
         // The key that rows are sealed with: not that of whoever runs the tests.
-        command.env("XDG_STATE_HOME", state_home());
+        command.env("XDG_STATE_HOME", self.state_home());
         command
     }
 
