@@ -102,7 +102,7 @@ const ERRORS: [&str; 3] = ["EIO", "ENOMEM", "EPERM"];
 const CALLS_MAX: usize = 100_000;
 
 /// No scenario takes longer, with every fault: the longest sleep, and the limits at the end.
-const LONGEST: Duration = Duration::from_secs(40);
+const LONGEST: Duration = Duration::from_secs(90);
 
 /// The system calls of the supervising thread, in order, as strace(1) prints them.
 fn calls(trace: &str) -> Vec<String> {
