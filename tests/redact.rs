@@ -1,4 +1,4 @@
-//! How well secrets are told from ordinary words, measured on command lines that were written for it.
+//! How well secrets are distinguished from ordinary words, measured on command lines that were written for it.
 
 #![expect(clippy::disallowed_macros, reason = "the figures are for whoever runs it")]
 

@@ -886,7 +886,11 @@ fn a_job_that_could_not_be_signalled_is_judged_by_its_own_end() {
         facts.ended_by_us = Some(EndedByUs::TimedOut(limit));
         facts.stop_request = request(Signal::TERM, Reach::OnlyUs);
         facts.heard.extend(facts.stop_request.clone());
-        assert_eq!(judge(&facts).kind, VerdictKind::TimedOut, "it may have heeded SIGTERM");
+        assert_eq!(
+            judge(&facts).kind,
+            VerdictKind::TimedOut,
+            "it may have ended because of SIGTERM"
+        );
         facts.scene.is_out_of_reach = true;
         assert_eq!(judged(&facts), (kind, Confidence::Certain));
         let text = judge(&facts).to_string();

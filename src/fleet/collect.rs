@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// other writers add.
 const MERGES_MAX: usize = 10_000;
 
-/// So many files that cannot be merged are told one by one.
+/// At most this many files that cannot be merged are reported one by one.
 const TOLD_MAX: usize = 20;
 
 /// So many lost rows are written at a time.

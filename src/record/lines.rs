@@ -54,7 +54,8 @@ impl Source {
         }
         let mut text = vec![0; CHUNK_BYTES];
         let count = read_at(&file, &mut text, 0)?;
-        let foreign = || io::Error::new(ErrorKind::InvalidData, "it is no record of childminder");
+        let foreign =
+            || io::Error::new(ErrorKind::InvalidData, "it is not a record of childminder");
         let end = memchr(b'\n', &text[..count]).ok_or_else(foreign)?;
         let header = Header::parse(&text[..end]).ok_or_else(foreign)?;
         let positions = Column::ALL.iter().map(|column| header.position(*column)).collect();

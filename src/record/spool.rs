@@ -236,7 +236,7 @@ fn read(directory: &Directory, name: &str) -> Result<(Header, Vec<Row>), String>
     let owner = file.metadata().map_err(failed)?.uid();
     let text = files::read_whole(&file, BYTES_MAX).map_err(failed)?;
     let mut lines = text.split_inclusive(|byte| *byte == b'\n');
-    let header = lines.next().and_then(Header::parse).ok_or("it is no record of childminder")?;
+    let header = lines.next().and_then(Header::parse).ok_or("it is not a record of childminder")?;
     let rows: Result<Vec<Row>, RowError> = lines.map(|line| Row::parse(&header, line)).collect();
     let rows = rows.map_err(|error| error.to_string())?;
     let is_ours = owner == nix::unistd::geteuid().as_raw();

@@ -1,4 +1,4 @@
-//! Real deaths for want of memory in a memory cgroup, and what looks like one. Root only: an ordinary user
+//! Real out-of-memory (OOM) deaths in a memory cgroup, and what looks like one. Root only: an ordinary user
 //! seldom has a cgroup; some of the jobs here are an ordinary user's all the same.
 
 use crate::case::{Case, case};

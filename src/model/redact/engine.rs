@@ -18,7 +18,7 @@ pub(super) enum Manner {
     Words,
     /// They are a script's.
     Script,
-    /// They may be a script's or a sentence's: what looks like a word is none of a secret.
+    /// They may be a script's or a sentence's: what looks like a word is not part of a secret.
     Prose,
     /// They were joined by blanks.
     Blurred,

@@ -93,7 +93,7 @@ fn parts(name: &str) -> Vec<String> {
     parts
 }
 
-/// Returns whether a value is none of a secret, whatever its name.
+/// Returns whether a value is not a secret, whatever its name.
 pub(super) fn is_harmless(weight: Weight, value: &[u8]) -> bool {
     let whole = value.trim_ascii();
     let value = without_scheme(whole);
