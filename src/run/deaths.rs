@@ -22,8 +22,9 @@ use crate::sys::reaper::{self, Tree};
 use crate::sys::wait::{self, Waited};
 use crate::sys::{SysError, clock, pidfd_info};
 
-/// At most this number of deaths is taken in before anything else is looked at again.
-const NOTICES_MAX: usize = 256;
+/// At most this number of deaths is taken in before anything else is looked at again: more than the
+/// socket's buffer holds by default.
+const NOTICES_MAX: usize = 512;
 
 /// The end of a job is known to waitid(2) within this time after the kernel reported the end of its first
 /// thread, unless other threads of it run on.
@@ -32,6 +33,9 @@ const REAPED_WITHIN: Duration = Duration::from_secs(1);
 /// See the module's documentation.
 pub(super) struct DeathWatch {
     events: Result<ProcEvents, String>,
+    /// Whether a filter lets through only what concerns us. Until then nobody waits for the events: they
+    /// are read at the end of the job.
+    is_filtered: bool,
     is_lossy: bool,
     /// Whether the other source is in force, or why not.
     exits_in_force: Result<(), String>,
@@ -50,6 +54,7 @@ impl DeathWatch {
     pub(super) fn new() -> DeathWatch {
         DeathWatch {
             events: Err("not open".to_owned()),
+            is_filtered: false,
             is_lossy: false,
             exits_in_force: Err("not needed".to_owned()),
             exits: None,
@@ -78,20 +83,13 @@ impl DeathWatch {
         self.events = Err("no descriptor is left for it".to_owned());
     }
 
-    /// To be called when the job was just started.
+    /// Has only what concerns this job reported, from now on as it happens. Later than the start of the
+    /// first job, so that a short one does not pay for it.
     pub(super) fn follow(&mut self, job: Pid) {
-        if let Ok(events) = &self.events
-            && let Err(error) = events.follow(job)
-        {
-            self.events = Err(reason(&error));
-        }
-    }
-
-    /// Finds out whether the other source is in force, if it is needed: later, so that a short job does
-    /// not pay for it.
-    pub(super) fn open_late(&mut self) {
-        if self.events.is_err() {
-            self.turn_to_exits();
+        match self.events.as_ref().map(|events| events.follow(job)) {
+            Ok(Ok(())) => self.is_filtered = true,
+            Ok(Err(error)) => self.fall_back(&error),
+            Err(_) => self.turn_to_exits(),
         }
     }
 
@@ -109,7 +107,7 @@ impl DeathWatch {
 
     /// What to wait for.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().ok().map(AsFd::as_fd)
+        self.events.as_ref().ok().filter(|_| self.is_filtered).map(AsFd::as_fd)
     }
 
     /// Returns what shall look at every sample of this attempt.
@@ -139,6 +137,13 @@ impl DeathWatch {
         match events.read(NOTICES_MAX, &mut notices) {
             Ok(is_lossy) => self.is_lossy |= is_lossy,
             Err(error) => self.fall_back(&error),
+        }
+        let has_killed = notices.iter().any(|one| matches!(one.end, Termination::Signaled { .. }));
+        if has_killed
+            && !self.is_filtered
+            && let Err(error) = ProcEvents::check_pids()
+        {
+            return self.fall_back(&error);
         }
         let mut seen = Some(seen);
         let mut known = None;

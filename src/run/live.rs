@@ -26,7 +26,7 @@ use crate::run::prepare::Files;
 use crate::run::quarantine::Before;
 use crate::run::senders::Senders;
 use crate::run::telemetry::Shared;
-use crate::run::witness::Witness;
+use crate::run::witness::{LATE, Witness};
 use crate::run::{World, run_id};
 use crate::supervisor::{AttemptContext, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
@@ -80,6 +80,8 @@ pub(super) struct Live {
     /// Whether the log is written to our standard output.
     pub(super) needs_output: bool,
     may_restart: bool,
+    /// When descriptors that only the job needs are given up.
+    release_at: Option<Moment>,
     /// Directories of the files of -o and -e.
     written: Vec<PathBuf>,
 }
@@ -133,6 +135,7 @@ impl Live {
             moved_to: None,
             needs_output: true,
             may_restart: policy.may_restart(),
+            release_at: None,
             written: [&job.output, &job.error]
                 .into_iter()
                 .flatten()
@@ -144,6 +147,15 @@ impl Live {
     /// Sets files aside beside the log, if that is a file.
     pub(super) fn quarantine_beside(&mut self, log: &Path) {
         self.quarantine = log.with_extension("quarantine");
+    }
+
+    /// Gives up, when it is time, what only the job needs: who reads or writes the other end waits for
+    /// the job alone.
+    fn release_descriptors(&mut self) {
+        if self.release_at.take_if(|at| *at <= clock::now()).is_some() {
+            self.files.release();
+            descriptors::release(self.needs_output);
+        }
     }
 
     fn read_ahead(&mut self) -> Result<(), SysError> {
@@ -258,11 +270,8 @@ impl World for Live {
                 self.tree.started(child.pid);
                 let pid = self.child.insert(child).pid;
                 self.start_signal_probe(pid);
-                if !self.may_restart {
-                    // Who reads or writes the other end waits for the job alone.
-                    self.files.release();
-                    descriptors::release(self.needs_output);
-                }
+                // A short job, whose descriptors ours go with, does not pay for looking for them.
+                self.release_at = (!self.may_restart).then(|| clock::now() + LATE);
                 Input::Spawned(pid)
             }
             Err(failure) => Input::SpawnFailed(failure),

@@ -34,8 +34,8 @@ use crate::sys::{clock, proc, proc_events, program, threads};
 /// Takes a sample in.
 type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
 
-/// When the part of the watch begins that short jobs shall not pay for.
-const LATE: Duration = Duration::from_millis(10);
+/// When that begins which short jobs shall not pay for.
+pub(super) const LATE: Duration = Duration::from_millis(10);
 
 /// What was written this time before the end of the job may be what it died of.
 const JUST_BEFORE: Duration = Duration::from_millis(10);
@@ -135,7 +135,9 @@ impl Witness {
     /// To be called when the job was just started.
     pub(super) fn follow(&mut self, job: Pid) {
         self.job = Some(job);
-        self.deaths.follow(job);
+        if self.late_at.is_none() && self.plan.interval > Duration::ZERO {
+            self.deaths.follow(job);
+        }
     }
 
     /// What to wait for besides signals and the job.
@@ -155,7 +157,7 @@ impl Witness {
             // This job is none of the short ones, and now we wait.
             program::give_back_code();
             self.counters = Some(OomCounters::open(&self.root, tree));
-            self.deaths.open_late();
+            self.job.into_iter().for_each(|job| self.deaths.follow(job));
         }
         if self.watch_at.is_some_and(|at| at <= now) {
             self.watch_at = None;

@@ -2,8 +2,9 @@
 //!
 //! It is opened before the job is started, for a descendant may die in its first moment. A filter in the
 //! kernel lets through only what died of a signal, and the end of the job, so that the forks and ordinary
-//! exits of a busy machine do not wake us; it is attached when the job runs, for that takes longer than
-//! the rest. Which of the dead were ours, `run` finds out.
+//! exits of a busy machine do not wake us. The kernel compiles it, which takes longer than all the rest:
+//! it is attached to a job that has run for a while, and until then nobody waits for these events, which
+//! queue in the socket. Which of the dead were ours, `run` finds out.
 
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -65,7 +66,7 @@ pub struct ProcEvents {
 
 impl ProcEvents {
     /// Opens it before the job is started, at the cost of three system calls: all that happens on this
-    /// machine is reported until [`ProcEvents::follow`].
+    /// machine is reported until [`ProcEvents::follow`], as much as the socket's buffer holds.
     ///
     /// # Errors
     ///
@@ -82,15 +83,26 @@ impl ProcEvents {
         Ok(events)
     }
 
+    /// Makes sure that the pids in the events are ours, at the cost of a link in /proc that the kernel
+    /// has to make: to be called before any of them is believed.
+    ///
+    /// # Errors
+    ///
+    /// In a pid namespace they are not.
+    pub fn check_pids() -> Result<(), SysError> {
+        if is_initial_pid_namespace() {
+            return Ok(());
+        }
+        Err(SysError::new("use process events in a pid namespace", Errno::ENOTSUP))
+    }
+
     /// Attaches the filter, in place of the last one if there was one.
     ///
     /// # Errors
     ///
-    /// Of setsockopt(2), and in a pid namespace, where the pids are not ours.
+    /// Of setsockopt(2), and of [`ProcEvents::check_pids`].
     pub fn follow(&self, job: Pid) -> Result<(), SysError> {
-        if !is_initial_pid_namespace() {
-            return Err(SysError::new("use process events in a pid namespace", Errno::ENOTSUP));
-        }
+        ProcEvents::check_pids()?;
         let byte = |offset: usize| libc::sock_filter {
             code: (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16,
             jt: 0,

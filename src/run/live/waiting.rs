@@ -64,7 +64,7 @@ impl Live {
         let deadline = match self.waiting.has_more_changes || was_failing {
             true => Some(now),
             false => {
-                let others = [deadline, late, self.waiting.look_again_at];
+                let others = [deadline, late, self.waiting.look_again_at, self.release_at];
                 others.into_iter().flatten().min()
             }
         };
@@ -82,6 +82,7 @@ impl Live {
             }
             self.pending.extend(witness.begin_late(clock::now(), &self.tree).map(Input::News));
         }
+        self.release_descriptors();
         let mut has_changes = has_ended || self.waiting.has_more_changes || was_failing;
         has_changes |= self.waiting.look_again_at.take_if(|at| *at <= clock::now()).is_some();
         let read = match has_signals {
