@@ -251,11 +251,8 @@ fn mind_all(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks, fate: &mut
             // Not even a storm of signals holds up what is due.
             None if deadline.is_some_and(|at| at <= world.now()) => Input::Woken,
             None => {
-                let retry = sinks.next_retry();
-                if retry.is_some_and(|at| at <= world.now()) {
-                    sinks.retry();
-                }
-                world.wait([deadline, sinks.next_retry()].into_iter().flatten().min())
+                let retry = sinks.flush();
+                world.wait([deadline, retry].into_iter().flatten().min())
             }
         };
         fate.note(&input);
@@ -263,11 +260,17 @@ fn mind_all(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks, fate: &mut
         for action in supervisor.step(world.now(), input) {
             match action {
                 Action::Spawn(attempt) => {
+                    sinks.flush();
                     let answer = world.spawn(attempt);
                     fate.note(&answer);
                     answers.push_back(answer);
                 }
-                Action::Send(to, signal) => is_sent = told(world.send(to, signal, None), sinks),
+                Action::Send(to, signal) => {
+                    if to == Target::Ourselves {
+                        sinks.flush();
+                    }
+                    is_sent = told(world.send(to, signal, None), sinks);
+                }
                 Action::Forward(signal, value) => {
                     is_sent = told(world.send(Target::Job, signal, value), sinks);
                 }
@@ -291,7 +294,8 @@ fn mind_the_rest(
     fate: &mut Fate,
 ) -> Outcome {
     while let Some(pid) = fate.runs {
-        let input = catch_unwind(AssertUnwindSafe(|| world.wait(None))).unwrap_or(Input::Woken);
+        let retry = sinks.flush();
+        let input = catch_unwind(AssertUnwindSafe(|| world.wait(retry))).unwrap_or(Input::Woken);
         fate.note(&input);
         match input {
             Input::Signal(received) if received.info.signal.asks_to_stop() => {
@@ -402,7 +406,9 @@ mod tests {
             observation: Observation::default(),
         };
         let mut world = Scripted { inputs: inputs.into(), spawned: 0 };
-        let outcome = mind(&job, &mut world, &mut Sinks::new(log, &plan));
+        let mut sinks = Sinks::new(log, &plan);
+        let outcome = mind(&job, &mut world, &mut sinks);
+        sinks.flush();
         assert_eq!(world.spawned, 1, "never a second copy");
         (outcome, std::fs::read_to_string(path).expect("the log"))
     }

@@ -98,6 +98,7 @@ impl Watch<'_> {
     fn sleep(&mut self, bar: &ProgressBar) {
         while clock::now() < self.end {
             let deadline = self.deadline(bar);
+            self.sinks.flush();
             let polled = poll::wait([Some(self.signals.as_fd())], Some(deadline));
             let [has_signals] = polled.unwrap_or_else(|error| self.cannot_wait(&error));
             if has_signals && self.take_signals(bar) {
@@ -112,6 +113,7 @@ impl Watch<'_> {
         loop {
             let deadline = bar_deadline(bar).unwrap_or_else(|| clock::now() + LOOK_EVERY);
             let fds = [Some(self.signals.as_fd()), Some(worker.woken.as_fd())];
+            self.sinks.flush();
             let polled = poll::wait(fds, Some(deadline));
             let [has_signals, has_calls] = polled.unwrap_or_else(|error| self.cannot_wait(&error));
             if has_calls {
@@ -204,6 +206,7 @@ impl Watch<'_> {
             is_stopped |= self.plan.stop_on.contains(&info.signal);
             if info.signal == Signal::TSTP && !is_stopped && terminal::can_be_continued() {
                 self.sinks.publish(&Event::Suspended);
+                self.sinks.flush();
                 if let Err(error) = terminal::stop_ourselves() {
                     let text = format!("could not {error}: {}", error.source.desc());
                     self.sinks.publish(&Event::Notice { text });

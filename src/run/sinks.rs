@@ -40,8 +40,6 @@ pub(super) struct Sinks {
     failures: u64,
     /// Whether the log has rows that are nowhere else.
     has_rows: bool,
-    /// When lines that wait for a reader are tried again.
-    retry_at: Option<Moment>,
 }
 
 impl Sinks {
@@ -58,7 +56,6 @@ impl Sinks {
             delete_on_success: plan.delete_on_success,
             failures: 0,
             has_rows: false,
-            retry_at: None,
         }
     }
 
@@ -86,22 +83,20 @@ impl Sinks {
         Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun }
     }
 
-    /// Gives an event to every sink. A panic in one of them costs that event and nothing else.
+    /// Gives an event to every sink; see [`Sinks::flush`]. A panic in one of them costs that event and
+    /// nothing else.
     pub(super) fn publish(&mut self, event: &Event) {
         let published = catch_unwind(AssertUnwindSafe(|| self.publish_to_all(event)));
         self.failures += u64::from(published.is_err());
-        self.retry();
     }
 
-    /// Returns when [`Sinks::retry`] is due.
-    pub(super) fn next_retry(&self) -> Option<Moment> {
-        self.retry_at
-    }
-
-    /// Tries again to write what waits for a reader.
-    pub(super) fn retry(&mut self) {
-        let is_waiting = self.log.retry() | console::retry();
-        self.retry_at = is_waiting.then(|| clock::now() + RETRY_EVERY);
+    /// Writes what was published: to be called before anything that takes time. Returns when to try
+    /// again, if something waits for a reader.
+    pub(super) fn flush(&mut self) -> Option<Moment> {
+        let flushed = self.log.flush();
+        let is_waiting = *flushed.as_ref().unwrap_or(&false) | console::retry();
+        self.note(flushed.map(drop));
+        is_waiting.then(|| clock::now() + RETRY_EVERY)
     }
 
     /// Says what is wrong in the log and on standard error.
@@ -154,6 +149,7 @@ impl Sinks {
     }
 
     fn close_all(&mut self, (exit_status, is_full_success): (u8, bool), signals: &SignalFd) {
+        self.flush();
         let telemetry = self.telemetry.take();
         if let Some(telemetry) = &telemetry {
             telemetry.borrow_mut().finish(exit_status);
@@ -167,6 +163,7 @@ impl Sinks {
         if let Some(text) = lost {
             self.publish(&Event::Notice { text });
         }
+        self.flush();
         let deadline = clock::now() + PATIENCE;
         let unread = console::drain(deadline, signals);
         if unread > 0 && self.console.is_some() {

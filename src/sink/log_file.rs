@@ -1,4 +1,5 @@
-//! The traditional log: one line for each event, in text or JSON, each written at once by itself.
+//! The traditional log: one line for each event, in text or JSON. Lines of one moment are written
+//! together.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -152,12 +153,20 @@ impl LogFile {
         remove(&std::mem::take(&mut self.created));
     }
 
-    /// Tries again to write what waits for a reader; returns whether something still waits.
-    pub fn retry(&mut self) -> bool {
-        let Out::Direct(outlet) = &mut self.out else { return false };
-        // What was lost is counted, and said at the end.
-        outlet.retry(io::stdout().as_fd()).ok();
-        outlet.is_waiting()
+    /// Writes what was published; returns whether something still waits for a reader.
+    ///
+    /// # Errors
+    ///
+    /// Of write(2): lines are lost, and counted.
+    pub fn flush(&mut self) -> Result<bool, SinkError> {
+        let Out::Direct(outlet) = &mut self.out else { return Ok(false) };
+        let written = outlet.retry(io::stdout().as_fd());
+        let is_waiting = outlet.is_waiting();
+        written.map(|()| is_waiting).map_err(|source| self.cannot_write(source))
+    }
+
+    fn cannot_write(&self, source: io::Error) -> SinkError {
+        SinkError { action: "write log", target: self.target.clone(), source }
     }
 
     /// Waits until all is written, until the deadline, or until a signal asks us to stop. Returns
@@ -184,7 +193,7 @@ impl LogFile {
         }
         let line = self.line.as_bytes();
         match &mut self.out {
-            Out::Direct(outlet) => outlet.put(io::stdout().as_fd(), line),
+            Out::Direct(outlet) => outlet.hold(io::stdout().as_fd(), line),
             Out::Fresh(_) | Out::Stderr => console::put(line),
             Out::Behind(behind) => behind.put(line),
         }
@@ -228,11 +237,7 @@ impl Sink for LogFile {
             LogFormat::Text => self.format_text(stamp, event).unwrap_or(()),
             LogFormat::Json => self.format_json(stamp, event),
         }
-        self.put().map_err(|source| SinkError {
-            action: "write log",
-            target: self.target.clone(),
-            source,
-        })
+        self.put().map_err(|source| self.cannot_write(source))
     }
 }
 
@@ -359,6 +364,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut log = LogFile::open(&plan(dir.path(), LogFormat::Text), &name()).expect("a log");
         log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 0 }).expect("written");
+        log.flush().expect("written");
         let file = dir.path().join("ls-node7-004121.txt");
         assert_eq!(
             fs::read_to_string(file).expect("the file"),
@@ -371,6 +377,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut log = LogFile::open(&plan(dir.path(), LogFormat::Json), &name()).expect("a log");
         log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 3 }).expect("written");
+        log.flush().expect("written");
         let text = fs::read_to_string(dir.path().join("ls-node7-004121.txt")).expect("the file");
         let json: serde_json::Value = serde_json::from_str(&text).expect("one object");
         assert_eq!(json["event"], "exited");

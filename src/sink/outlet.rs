@@ -10,6 +10,10 @@ use crate::sys::stream::Stream;
 /// At most this many bytes wait for a reader: some hundreds of lines.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
+/// At most this many bytes are held back to be written with what follows: a pipe takes so much as a
+/// whole (PIPE_BUF in pipe(7)).
+const HELD_BYTES_MAX: usize = 4096;
+
 /// Lines on their way to a descriptor, which each call names. What a reader does not take now waits, up to a bound;
 /// what finds no room is lost and counted.
 pub struct Outlet {
@@ -42,6 +46,30 @@ impl Outlet {
     /// The line is lost: of fstat(2) and write(2), or `WouldBlock` if too many lines wait already, which
     /// is counted as well.
     pub fn put(&mut self, fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
+        self.take(fd, line)?;
+        // The caller hears of this line.
+        let written = self.retry(fd);
+        if written.is_err() {
+            self.lost = self.lost.saturating_sub(1);
+        }
+        written
+    }
+
+    /// Takes a line that may be written with those that follow, at the latest by [`Outlet::retry`]: fewer
+    /// system calls.
+    ///
+    /// # Errors
+    ///
+    /// See [`Outlet::put`]; of the lines before this one, too.
+    pub fn hold(&mut self, fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
+        let written = match self.waiting.len() + line.len() > HELD_BYTES_MAX {
+            true => self.retry(fd),
+            false => Ok(()),
+        };
+        self.take(fd, line).and(written)
+    }
+
+    fn take(&mut self, fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
         if self.stream.is_none() {
             match Stream::of(fd) {
                 Ok(stream) => self.stream = Some(stream),
@@ -59,12 +87,7 @@ impl Outlet {
             self.waiting.push(b'\n');
         }
         self.waiting.extend_from_slice(line);
-        // The caller hears of this line.
-        let written = self.retry(fd);
-        if written.is_err() {
-            self.lost = self.lost.saturating_sub(1);
-        }
-        written
+        Ok(())
     }
 
     /// Writes what waits, as far as it is taken now.
@@ -169,6 +192,20 @@ mod tests {
             1,
             "the one that found no room"
         );
+    }
+
+    #[test]
+    fn lines_that_are_held_are_written_together() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let mut outlet = Outlet::new();
+        for number in 0..100 {
+            outlet.hold(writer.as_fd(), format!("{number:099}\n").as_bytes()).expect("room");
+        }
+        let mut page = [0; 64 * 1024];
+        assert_eq!(reader.read(&mut page).expect("bytes"), 8000, "two times what is held at most");
+        outlet.retry(writer.as_fd()).expect("a pipe with a reader");
+        assert_eq!(reader.read(&mut page).expect("bytes"), 2000);
+        assert!(!outlet.is_waiting());
     }
 
     #[test]

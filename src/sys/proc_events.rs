@@ -33,6 +33,12 @@ const PROCESS_TGID: usize = 56;
 const EXIT_CODE: usize = 60;
 const PARENT_TGID: usize = 72;
 
+/// A message of an exit has 76 bytes.
+const MESSAGE_BYTES_MAX: usize = 128;
+
+/// So many messages are read by one system call: those of a short job.
+const READ_AT_ONCE: usize = 8;
+
 /// The inode of the initial pid namespace (PROC_PID_INIT_INO of linux/proc_ns.h): elsewhere the
 /// pids that the kernel tells are not ours.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -201,21 +207,22 @@ impl ProcEvents {
         check("ask for process events", sent as libc::c_long).map(|_| ())
     }
 
-    /// Reads what came, at most `most`; returns whether something was lost on the way (ENOBUFS).
+    /// Reads what came, about `most` at most; returns whether something was lost on the way (ENOBUFS).
     ///
     /// # Errors
     ///
-    /// Of recv(2), except that nothing is there.
+    /// Of recvmmsg(2), except that nothing is there.
     pub fn read(&self, most: usize, notices: &mut Vec<DeathNotice>) -> Result<bool, SysError> {
         let mut is_lossy = false;
-        let mut buffer = [0_u8; 256];
-        for _ in 0..most {
-            // SAFETY: the buffer is ours and as long as the length says.
-            let length = unsafe {
-                libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
-            };
-            match check("read process events", length as libc::c_long) {
-                Ok(length) => notices.extend(parse(&buffer[..length.unsigned_abs() as usize])),
+        let mut read = 0;
+        while read < most {
+            match self.read_some(notices) {
+                Ok(count) => {
+                    read += count;
+                    if count < READ_AT_ONCE {
+                        break;
+                    }
+                }
                 Err(error) => match error.source {
                     Errno::EAGAIN => break,
                     Errno::ENOBUFS => is_lossy = true,
@@ -225,6 +232,38 @@ impl ProcEvents {
             }
         }
         Ok(is_lossy)
+    }
+
+    /// Reads what came by one call, and returns how many messages that were.
+    fn read_some(&self, notices: &mut Vec<DeathNotice>) -> Result<usize, SysError> {
+        let mut buffers = [[0_u8; MESSAGE_BYTES_MAX]; READ_AT_ONCE];
+        let mut places = buffers.each_mut().map(|buffer| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        });
+        let mut headers = places.each_mut().map(|place| {
+            // SAFETY: a mmsghdr of zeroes has no name, no control data and no flags.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_iov = place;
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        });
+        // SAFETY: each header names one place, and that a buffer of its length, all of which live
+        // until the call returns.
+        let count = unsafe {
+            libc::recvmmsg(
+                self.fd.as_raw_fd(),
+                headers.as_mut_ptr(),
+                READ_AT_ONCE as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = check("read process events", count.into())?.unsigned_abs() as usize;
+        for (header, buffer) in headers.iter().zip(&buffers).take(count) {
+            notices.extend(buffer.get(..header.msg_len as usize).and_then(parse));
+        }
+        Ok(count)
     }
 }
 

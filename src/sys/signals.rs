@@ -14,6 +14,9 @@ use crate::sys::{SysError, check};
 /// we write, so a full batch is rare.
 const BATCH: usize = 64;
 
+/// So many are read first.
+const FEW: usize = 4;
+
 /// What a signal carries, before its sender was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawSignal {
@@ -124,21 +127,35 @@ impl SignalFd {
     ///
     /// Of read(2), except that nothing is pending.
     pub fn read(&self, signals: &mut Vec<RawSignal>) -> Result<(), SysError> {
+        // Mostly there is one, and a large buffer is pages of the stack that were never touched.
+        if self.read_at_most::<FEW>(signals)? == FEW {
+            // Those in hand count; what fails now fails at the next read, too.
+            self.read_at_most::<BATCH>(signals).ok();
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn read_at_most<const MOST: usize>(
+        &self,
+        signals: &mut Vec<RawSignal>,
+    ) -> Result<usize, SysError> {
         const SIZE: usize = size_of::<libc::signalfd_siginfo>();
-        let mut batch = [MaybeUninit::<libc::signalfd_siginfo>::uninit(); BATCH];
+        let mut batch = [MaybeUninit::<libc::signalfd_siginfo>::uninit(); MOST];
         let fd = self.fd.as_raw_fd();
         // SAFETY: the buffer is ours and as long as the length says.
-        let result = unsafe { libc::read(fd, batch.as_mut_ptr().cast(), SIZE * BATCH) };
+        let result = unsafe { libc::read(fd, batch.as_mut_ptr().cast(), SIZE * MOST) };
         let length = match check("read a signalfd", result as libc::c_long) {
-            Err(error) if matches!(error.source, Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+            Err(error) if matches!(error.source, Errno::EAGAIN | Errno::EINTR) => return Ok(0),
             other => other?,
         };
-        for raw in &batch[..length.unsigned_abs() as usize / SIZE] {
+        let count = length.unsigned_abs() as usize / SIZE;
+        for raw in &batch[..count] {
             // SAFETY: the kernel fills whole structs only, and it filled this one.
             let info = unsafe { raw.assume_init_ref() };
             signals.extend(decode(info));
         }
-        Ok(())
+        Ok(count)
     }
 }
 
