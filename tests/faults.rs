@@ -249,8 +249,9 @@ fn a_zombie_that_a_tracer_holds_is_waited_for_without_spinning() {
     let place = Place::new();
     let running = place.start(["sleep", "60"]);
     let job = running.job();
-    // PTRACE_SEIZE, without any option: the tracer never waits for what it traces.
-    let seize = "syscall($ARGV[0], 0x4206, $ARGV[1], 0, 0) == 0 or exit 1; <STDIN>";
+    // PTRACE_SEIZE, without any option: the tracer never waits for what it traces. perl passes what
+    // was never used as a number as a pointer.
+    let seize = "syscall(0 + $ARGV[0], 0x4206, 0 + $ARGV[1], 0, 0) == 0 or exit 1; <STDIN>";
     let mut tracer = place.command("perl");
     tracer.args(["-e", seize, &number.to_string(), &job.to_string()]).stdin(Stdio::piped());
     let mut tracer = tracer.spawn().expect("perl starts");
