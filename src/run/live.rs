@@ -27,7 +27,7 @@ use crate::run::quarantine::Before;
 use crate::run::senders::Senders;
 use crate::run::telemetry::Shared;
 use crate::run::witness::{LATE, Witness};
-use crate::run::{World, run_id};
+use crate::run::{World, contained, run_id};
 use crate::supervisor::{AttemptContext, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
 use crate::sys::entry::Given;
@@ -153,8 +153,8 @@ impl Live {
     /// the job alone.
     fn release_descriptors(&mut self) {
         if self.release_at.take_if(|at| *at <= clock::now()).is_some() {
-            self.files.release();
-            descriptors::release(self.needs_output);
+            contained(|| self.files.release());
+            contained(|| descriptors::release(self.needs_output));
         }
     }
 
@@ -196,6 +196,19 @@ impl Live {
         }
     }
 
+    /// Begins to watch before the attempt: what is counted from the beginning begins before it, for a job
+    /// may die in its first moment.
+    fn begin_to_watch(&mut self) {
+        match &mut self.witness {
+            Some(witness) => witness.begin_attempt(),
+            None => {
+                let on_sample = self.telemetry.as_ref().map(|one| one.borrow().on_sample());
+                let witness = Witness::new(&self.observation, &self.tree);
+                self.witness = Some(witness.telling(on_sample));
+            }
+        }
+    }
+
     /// Returns the end of the job, if that is what happened to it.
     fn job_changed(
         &mut self,
@@ -225,19 +238,12 @@ impl World for Live {
         if attempt.attempt > 1 {
             self.files.rewind();
         }
-        self.note_files(attempt.attempt);
         self.is_out_of_reach = false;
         self.refusals.clear();
-        // What is counted from the beginning begins before it: a job may die in its first moment.
-        match &mut self.witness {
-            Some(witness) => witness.begin_attempt(),
-            None => {
-                let on_sample = self.telemetry.as_ref().map(|one| one.borrow().on_sample());
-                let witness = Witness::new(&self.observation, &self.tree);
-                self.witness = Some(witness.telling(on_sample));
-            }
-        }
-        self.cgroup = if self.wants_cgroup { AttemptCgroup::create(attempt.attempt) } else { None };
+        contained(|| self.note_files(attempt.attempt));
+        contained(|| self.begin_to_watch());
+        let create = || AttemptCgroup::create(attempt.attempt);
+        self.cgroup = self.wants_cgroup.then(|| contained(create)).flatten().flatten();
         let mut environment =
             environment::of_attempt(self.run_id, attempt, self.telemetry.as_ref());
         environment.extend(self.moved_to.clone());
@@ -262,31 +268,36 @@ impl World for Live {
         match started {
             Ok(child) => {
                 self.waiting.begin_attempt();
-                if let Some(witness) = &mut self.witness {
-                    witness.follow(child.pid);
-                }
-                // A cgroup that cannot be entered is empty, and goes.
-                self.cgroup = self.cgroup.take().filter(|_| child.is_in_cgroup);
                 self.tree.started(child.pid);
-                let pid = self.child.insert(child).pid;
-                self.start_signal_probe(pid);
                 // A short job, whose descriptors ours go with, does not pay for looking for them.
                 self.release_at = (!self.may_restart).then(|| clock::now() + LATE);
-                Input::Spawned(pid)
+                Input::Spawned(self.child.insert(child).pid)
             }
             Err(failure) => Input::SpawnFailed(failure),
         }
     }
 
+    fn follow(&mut self) {
+        let Some(child) = &self.child else { return };
+        let (pid, is_in_cgroup) = (child.pid, child.is_in_cgroup);
+        contained(|| self.witness.iter_mut().for_each(|witness| witness.follow(pid)));
+        // A cgroup that cannot be entered is empty, and goes.
+        contained(|| drop(self.cgroup.take_if(|_| !is_in_cgroup)));
+        contained(|| self.start_signal_probe(pid));
+    }
+
     fn wait(&mut self, deadline: Option<Moment>) -> Input {
-        let taken_in = match self.pending.len() {
+        let taken_in = contained(|| match self.pending.len() {
             0 => self.try_wait(deadline),
             // Standard signals coalesce in the kernel while we write about others.
             1..PENDING_MAX => self.read_ahead(),
             _ => Ok(()),
-        };
-        if let Err(error) = taken_in {
-            self.failed(&error);
+        });
+        match taken_in {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.failed(&error),
+            // What the hook has reported may happen again at once.
+            None => self.waiting.pause(),
         }
         self.pending.pop_front().unwrap_or(Input::Woken)
     }
@@ -296,7 +307,8 @@ impl World for Live {
     }
 
     fn look(&mut self) -> Input {
-        let remaining = self.remaining();
+        // What could not be looked at is not taken for gone.
+        let remaining = contained(|| self.remaining()).unwrap_or_default();
         self.pending.push_back(Input::Tree(remaining));
         self.pending.pop_front().unwrap_or(Input::Woken)
     }

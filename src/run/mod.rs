@@ -5,6 +5,7 @@
 mod deaths;
 mod environment;
 mod exits;
+mod fate;
 mod live;
 mod oom_counters;
 mod place;
@@ -17,22 +18,24 @@ mod sinks;
 mod telemetry;
 mod witness;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::diagnose;
 use crate::model::event::Event;
 use crate::model::outcome::{OWN_FAILURE, Termination};
-use crate::model::process::{Pid, RunId};
+use crate::model::process::RunId;
 use crate::model::signal::Signal;
 use crate::model::text::{Escaped, ShellQuoted};
 use crate::model::time::Moment;
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
 use crate::plan::{JobPlan, LogTarget, RunPlan, Work};
+use crate::run::fate::Fate;
 use crate::run::live::Live;
 use crate::run::prepare::Files;
 use crate::run::sinks::Sinks;
@@ -100,8 +103,12 @@ impl StartError {
 pub trait World {
     /// Returns the time.
     fn now(&self) -> Moment;
-    /// Starts an attempt; the answer is `Spawned` or `SpawnFailed`.
+    /// Starts an attempt; the answer is `Spawned` or `SpawnFailed`. What runs between the start of the
+    /// process and the answer cannot fail.
     fn spawn(&mut self, attempt: AttemptContext) -> Input;
+    /// Begins to observe the attempt that was just started, once the loop knows its pid: a failure here
+    /// costs evidence and nothing else.
+    fn follow(&mut self);
     /// Sleeps until something happens, at the latest until the deadline.
     fn wait(&mut self, deadline: Option<Moment>) -> Input;
     /// Sends a signal; an integer goes with it as sigqueue(3) sends it.
@@ -121,11 +128,7 @@ pub trait World {
 ///
 /// Something could not be prepared; nothing was started, and nothing is left behind.
 pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
-    panic::set_hook(Box::new(|panic| {
-        let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        let reason = panic.payload_as_str().unwrap_or("unknown reason");
-        console::say_of_panic(&format!("internal error at {at}: {}", Escaped(reason)));
-    }));
+    report_panics();
     // Without a directory that can be named the record does without.
     let began_in = plan.record.as_ref().and_then(|_| std::env::current_dir().ok());
     if let Some(directory) = &plan.working_directory {
@@ -196,6 +199,19 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
     }
 }
 
+/// Reports each panic of any thread on standard error; what fails each time that it is tried, once.
+fn report_panics() {
+    let reported = Mutex::new(BTreeSet::new());
+    panic::set_hook(Box::new(move |panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        if reported.try_lock().is_ok_and(|mut reported| !reported.insert(at.clone())) {
+            return;
+        }
+        let reason = panic.payload_as_str().unwrap_or("unknown reason");
+        console::say_of_panic(&format!("internal error at {at}: {}", Escaped(reason)));
+    }));
+}
+
 /// Says on standard error that nothing was started, and why; waits for a reader for a second at most.
 pub fn refuse(line: &str) {
     // If standard error is closed, the status still tells.
@@ -208,22 +224,10 @@ pub fn refuse(line: &str) {
 /// How long a refusal waits for a reader.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What became of the last attempt, as far as the loop has heard.
-#[derive(Clone, Copy, Default)]
-struct Fate {
-    runs: Option<Pid>,
-    ended: Option<Termination>,
-}
-
-impl Fate {
-    fn note(&mut self, input: &Input) {
-        match input {
-            Input::Spawned(pid) => *self = Fate { runs: Some(*pid), ended: None },
-            Input::JobEnded(end, ..) => *self = Fate { runs: None, ended: Some(*end) },
-            Input::JobLost | Input::SpawnFailed(_) => self.runs = None,
-            _ => {}
-        }
-    }
+/// Does what may fail without costing the job anything: a panic in it is reported by the hook of [`run`],
+/// and there is no result.
+fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Minds the job. A panic of ours never costs its status: what follows is waited for without the
@@ -263,6 +267,9 @@ fn mind_all(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks, fate: &mut
                     sinks.flush();
                     let answer = world.spawn(attempt);
                     fate.note(&answer);
+                    if fate.runs.is_some() {
+                        world.follow();
+                    }
                     answers.push_back(answer);
                 }
                 Action::Send(to, signal) => {
@@ -278,7 +285,10 @@ fn mind_all(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks, fate: &mut
                 Action::Judge(facts) => answers.push_back(Input::Judged(diagnose::judge(&facts))),
                 // What the kernel refused was not forwarded.
                 Action::Publish(Event::Forwarded { .. }) if !is_sent => {}
-                Action::Publish(event) => sinks.publish(&event),
+                Action::Publish(event) => {
+                    sinks.publish(&event);
+                    fate.note_published(&event);
+                }
                 Action::Finish(outcome) => return outcome,
             }
         }
@@ -293,26 +303,27 @@ fn mind_the_rest(
     sinks: &mut Sinks,
     fate: &mut Fate,
 ) -> Outcome {
-    while let Some(pid) = fate.runs {
+    let send = |world: &mut dyn World, sinks: &mut Sinks, signal| {
+        contained(|| told(world.send(Target::Job, signal, None), sinks));
+    };
+    while fate.runs.is_some() {
+        // Also what had stopped it before.
+        if fate.is_stopped && job.policy.continue_stopped {
+            fate.is_stopped = false;
+            send(world, sinks, Signal::CONT);
+        }
         let retry = sinks.flush();
-        let input = catch_unwind(AssertUnwindSafe(|| world.wait(retry))).unwrap_or(Input::Woken);
+        let input = contained(|| world.wait(retry)).unwrap_or(Input::Woken);
         fate.note(&input);
         match input {
             Input::Signal(received) if received.info.signal.asks_to_stop() => {
-                let sent = world.send(Target::Job, received.info.signal, None);
-                told(sent, sinks);
-            }
-            Input::JobStopped(_) if job.policy.continue_stopped => {
-                told(world.send(Target::Job, Signal::CONT, None), sinks);
-            }
-            Input::JobEnded(Termination::Exited(status), ..) => {
-                sinks.publish(&Event::Exited { pid, status });
-            }
-            Input::JobEnded(Termination::Signaled { signal, .. }, ..) => {
-                sinks.publish(&Event::Signaled { pid, signal });
+                send(world, sinks, received.info.signal);
             }
             _ => {}
         }
+    }
+    if let Some(event) = fate.take_unlogged() {
+        sinks.publish(&event);
     }
     let fact = match fate.ended {
         Some(end) => format!("the job {end}; childminder failed and did not judge it"),
@@ -355,13 +366,17 @@ fn log_name(command: &str) -> LogName {
 mod tests {
     use super::*;
     use crate::model::policy::Policy;
+    use crate::model::process::Pid;
     use crate::model::usage::ResourceUsage;
     use crate::plan::{LogFormat, LogPlan, LogTarget, Observation};
 
     /// A world that panics where a script says so.
+    #[derive(Default)]
     struct Scripted {
         inputs: VecDeque<Option<Input>>,
         spawned: u32,
+        sent: Vec<Signal>,
+        cannot_follow: bool,
     }
 
     impl World for Scripted {
@@ -374,11 +389,18 @@ mod tests {
             Input::Spawned(Pid(7))
         }
 
+        fn follow(&mut self) {
+            if self.cannot_follow {
+                panic!("a fault of the test's own");
+            }
+        }
+
         fn wait(&mut self, _: Option<Moment>) -> Input {
             self.inputs.pop_front().expect("the script goes on").expect("a fault of the test's own")
         }
 
-        fn send(&mut self, _: Target, _: Signal, _: Option<i32>) -> Result<(), SysError> {
+        fn send(&mut self, _: Target, signal: Signal, _: Option<i32>) -> Result<(), SysError> {
+            self.sent.push(signal);
             Ok(())
         }
 
@@ -389,6 +411,10 @@ mod tests {
 
     /// Minds a scripted job with a restart policy; returns the outcome and the log.
     fn minded(inputs: Vec<Option<Input>>) -> (Outcome, String) {
+        minded_in(&mut Scripted { inputs: inputs.into(), ..Scripted::default() })
+    }
+
+    fn minded_in(world: &mut Scripted) -> (Outcome, String) {
         let dir = tempfile::tempdir().expect("a directory");
         let target = LogTarget::Directory(dir.path().to_owned());
         let plan = LogPlan { target, format: LogFormat::Text, delete_on_success: false };
@@ -402,12 +428,11 @@ mod tests {
             error: None,
             append: false,
             directory: None,
-            policy: Policy::default(),
+            policy: Policy { continue_stopped: true, ..Policy::default() },
             observation: Observation::default(),
         };
-        let mut world = Scripted { inputs: inputs.into(), spawned: 0 };
         let mut sinks = Sinks::new(log, &plan);
-        let outcome = mind(&job, &mut world, &mut sinks);
+        let outcome = mind(&job, world, &mut sinks);
         sinks.flush();
         assert_eq!(world.spawned, 1, "never a second copy");
         (outcome, std::fs::read_to_string(path).expect("the log"))
@@ -426,10 +451,32 @@ mod tests {
         assert!(log.contains("child 7 terminated by signal 9 (SIGKILL)"), "{log}");
     }
 
+    /// Whatever fails after the start of the process, the job is known.
+    #[test]
+    fn a_job_that_cannot_be_followed_is_minded() {
+        let inputs = VecDeque::from([ended(Termination::Exited(5))]);
+        let mut world = Scripted { inputs, cannot_follow: true, ..Scripted::default() };
+        let (outcome, log) = minded_in(&mut world);
+        assert_eq!(outcome.exit_status, 5);
+        assert!(log.contains("child 7 exited with status 5"), "{log}");
+    }
+
+    #[test]
+    fn a_job_that_stopped_before_a_panic_is_continued() {
+        let stopped = || Some(Input::JobStopped(Signal::STOP));
+        for inputs in [vec![stopped(), None], vec![None, stopped()]] {
+            let inputs = inputs.into_iter().chain([ended(Termination::Exited(5))]).collect();
+            let mut world = Scripted { inputs, ..Scripted::default() };
+            let (outcome, _) = minded_in(&mut world);
+            assert_eq!((outcome.exit_status, world.sent.last()), (5, Some(&Signal::CONT)));
+        }
+    }
+
     #[test]
     fn a_panic_after_the_job_has_ended_does_not_cost_its_status() {
         let (outcome, log) = minded(vec![ended(Termination::Exited(3))]);
         assert_eq!(outcome.exit_status, 3);
+        assert_eq!(log.matches("child 7 exited with status 3").count(), 1, "{log}");
         assert!(
             log.contains("verdict: unknown (possible): the job exited with status 3;"),
             "{log}"

@@ -41,7 +41,8 @@ pub struct SysError {
 }
 
 impl SysError {
-    fn new(action: impl Into<String>, source: Errno) -> SysError {
+    /// Describes a failure of one; `action` completes "could not".
+    pub fn new(action: impl Into<String>, source: Errno) -> SysError {
         SysError { action: action.into(), source }
     }
 }

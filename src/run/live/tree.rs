@@ -3,9 +3,12 @@
 
 use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+
 use crate::model::event::Event;
 use crate::model::process::Descendant;
 use crate::model::signal::Signal;
+use crate::run::contained;
 use crate::run::live::Live;
 use crate::run::quarantine::{self, Before, Rules};
 use crate::supervisor::{Input, Remaining, Target};
@@ -27,10 +30,7 @@ impl Live {
         let sent = match to {
             Target::Job => return self.send_to_job(signal, value),
             Target::Tree => self.send_to_tree(signal),
-            Target::StoppedInTree => {
-                // One whose state is not visible may be stopped.
-                self.tree.send(signal, |process| matches!(process.state, 'T' | 't' | '?'))
-            }
+            Target::StoppedInTree => self.send_to_stopped(signal),
             Target::Ourselves => terminal::stop_ourselves(),
         };
         match sent {
@@ -64,10 +64,10 @@ impl Live {
 
     /// `--clean-written`, when nothing of the old attempt lives any more.
     fn clean_written(&mut self, attempt: u32) {
-        let (Some(witness), Some(before)) = (&self.witness, &self.before) else { return };
+        let (Some(witness), Some(before)) = (&self.witness, self.before.take()) else { return };
         let (files, since) = witness.last_files();
         let rules = Rules {
-            before,
+            before: &before,
             ours: self.files.identities(),
             since,
             quarantine: self.quarantine.join(format!("attempt-{attempt}")),
@@ -139,6 +139,30 @@ impl Live {
         }
         let job = self.child.as_ref().map(|child| child.pid);
         let sent = self.send_to_job(signal, None);
-        sent.and(self.tree.send(signal, |process| Some(process.key.pid) != job))
+        sent.and(self.send_to_those(signal, |process| Some(process.key.pid) != job))
+    }
+
+    /// One whose state is not visible may be stopped.
+    fn send_to_stopped(&mut self, signal: Signal) -> Result<(), SysError> {
+        let is_stopped = |process: &Descendant| matches!(process.state, 'T' | 't' | '?');
+        let job = self.child.as_ref().map(|child| child.pid);
+        let sent = match job.map(reaper::describe) {
+            Some(described) if described.as_ref().is_none_or(is_stopped) => {
+                self.send_to_job(signal, None)
+            }
+            _ => Ok(()),
+        };
+        let is_other = |process: &Descendant| Some(process.key.pid) != job;
+        sent.and(self.send_to_those(signal, |process| is_other(process) && is_stopped(process)))
+    }
+
+    /// Signals the processes of the job that are found; that they cannot be looked for costs nothing else.
+    fn send_to_those(
+        &self,
+        signal: Signal,
+        wanted: impl Fn(&Descendant) -> bool,
+    ) -> Result<(), SysError> {
+        contained(|| self.tree.send(signal, wanted))
+            .unwrap_or_else(|| Err(SysError::new("look for the processes of the job", Errno::EIO)))
     }
 }

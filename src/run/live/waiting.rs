@@ -2,13 +2,13 @@
 //! make it spin, hang or lose the job's end.
 
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::model::event::Event;
 use crate::model::outcome::WaitStatus;
 use crate::model::scene::Scene;
 use crate::model::time::Moment;
+use crate::run::contained;
 use crate::run::live::Live;
 use crate::run::witness::Witness;
 use crate::supervisor::Input;
@@ -48,6 +48,11 @@ impl Waiting {
         self.look_again_at = None;
         self.failures = 0;
     }
+
+    /// Looks at nothing for a while.
+    pub(super) fn pause(&mut self) {
+        self.retry_at = Some(clock::now() + RETRY_AFTER);
+    }
 }
 
 impl Live {
@@ -76,17 +81,15 @@ impl Live {
         // Who cannot ask what is ready looks at all: nothing of it blocks.
         let [has_signals, has_ended, has_deaths, has_reports] =
             *polled.as_ref().unwrap_or(&[true; 4]);
-        if let Some(witness) = &mut self.witness {
-            if has_deaths {
-                witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
-            }
-            self.pending.extend(witness.begin_late(clock::now(), &self.tree).map(Input::News));
-        }
+        // What fails here has had its turn, and keeps nothing else from having its own.
+        let is_observed = contained(|| self.observe(has_deaths)).is_some();
         self.release_descriptors();
         let mut has_changes = has_ended || self.waiting.has_more_changes || was_failing;
         has_changes |= self.waiting.look_again_at.take_if(|at| *at <= clock::now()).is_some();
         let read = match has_signals {
-            true => self.read_signals().map(|has_child_changed| has_changes |= has_child_changed),
+            true => contained(|| self.read_signals())
+                .unwrap_or(Ok(true))
+                .map(|has_child_changed| has_changes |= has_child_changed),
             false => Ok(()),
         };
         if has_reports {
@@ -97,7 +100,19 @@ impl Live {
         if has_changes && (has_ended || is_held) && polled.is_ok() && self.child.is_some() {
             self.not_collected(collected.is_ok());
         }
+        if !is_observed {
+            self.waiting.pause();
+        }
         polled.map(drop).and(read).and(collected)
+    }
+
+    /// Takes in what was observed, and begins what begins later.
+    fn observe(&mut self, has_deaths: bool) {
+        let Some(witness) = &mut self.witness else { return };
+        if has_deaths {
+            witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
+        }
+        self.pending.extend(witness.begin_late(clock::now(), &self.tree).map(Input::News));
     }
 
     /// The job has ended, and its status was not collected.
@@ -115,7 +130,7 @@ impl Live {
 
     /// Logs what failed, once for each kind; it is tried again after a while.
     pub(super) fn failed(&mut self, error: &SysError) {
-        self.waiting.retry_at = Some(clock::now() + RETRY_AFTER);
+        self.waiting.pause();
         let text = format!("could not {error}: {}; trying again", error.source.desc());
         if !self.waiting.logged.contains(&text) {
             self.waiting.logged.push(text.clone());
@@ -126,9 +141,10 @@ impl Live {
     /// Takes in what became of children, the job itself last: what its orphans died of is known
     /// before the job is judged.
     pub(super) fn collect_changes(&mut self) -> Result<(), SysError> {
+        // What fails or panics here may do so again: then the job is reaped by other means.
         let mut job_ended = None;
-        let collected = self.collect_into(&mut job_ended);
-        if let (Err(_), None, Some(child)) = (&collected, &job_ended, &self.child)
+        let collected = contained(|| self.collect_into(&mut job_ended));
+        if let (None | Some(Err(_)), None, Some(child)) = (&collected, &job_ended, &self.child)
             && let Some((end, usage)) = wait::reap(child.pid)
         {
             self.tree.reaped(child.pid);
@@ -136,7 +152,13 @@ impl Live {
         }
         // Whatever failed meanwhile, the job was reaped.
         self.pending.extend(job_ended);
-        collected.and_then(|()| self.notice_lost_job())
+        match collected {
+            Some(collected) => collected.and_then(|()| self.notice_lost_job()),
+            None => {
+                self.waiting.pause();
+                Ok(())
+            }
+        }
     }
 
     fn collect_into(&mut self, job_ended: &mut Option<Input>) -> Result<(), SysError> {
@@ -151,19 +173,20 @@ impl Live {
                 // Evidence that cannot be gathered does not cost the status.
                 self.failed(&error);
             }
-            let is_stranger = self.tree.is_stranger(pid);
-            let examined = catch_unwind(AssertUnwindSafe(|| self.examine(pid, &waited)));
-            let scene = examined.unwrap_or_default();
+            let is_orphan = !is_job && !self.tree.is_stranger(pid);
+            let scene = contained(|| self.examine(pid, &waited)).unwrap_or_default();
             let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
-            if let WaitStatus::Ended(_) = status {
-                self.tree.reaped(pid);
-            }
             if is_job {
+                // Before anything that may fail.
                 let ended = self.job_changed(status, usage, scene);
                 if job_ended.is_none() {
                     *job_ended = ended;
                 }
-            } else if let (WaitStatus::Ended(end), false) = (status, is_stranger) {
+            }
+            if let WaitStatus::Ended(_) = status {
+                self.tree.reaped(pid);
+            }
+            if let (WaitStatus::Ended(end), true) = (status, is_orphan) {
                 self.pending.push_back(Input::OrphanEnded(pid, end, usage));
             }
             if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
