@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Done, Place, is_alive, is_root, kill, messages, name, wait_until};
+use support::{Done, Place, is_alive, is_root, kill, messages, name, skip, state, wait_until};
 
 /// The pid that a file holds.
 fn pid_in(place: &Place, file: &str) -> i32 {
@@ -283,4 +283,54 @@ fn what_orphans_used_is_told_apart_from_what_the_job_used() {
     let job = done.log.iter().find(is_jobs).expect("the job's own");
     assert!(user_seconds(job) < 0.35, "{done:?}");
     assert!(user_seconds(done.message("1 orphan(s) reaped, rusage info -- ")) >= 0.4, "{done:?}");
+}
+
+/// A process that is killed, and its parent, which ends at once.
+const GONE_WITH_PARENT: &str = r#"sh -c 'sh -c "kill -9 \$\$"; exit 0'"#;
+
+/// Runs a job that succeeds, and a script while childminder is stopped: of whoever dies meanwhile nothing is left
+/// when it looks. Returns the verdict; `None` where the kernel does not report deaths.
+fn verdict_after(job: &str, script: &str) -> Option<String> {
+    let place = Place::new();
+    let job = format!(
+        "until [ -e go ]; do sleep 0.02; done; {job}; echo > done; \
+         until [ -e end ]; do sleep 0.02; done; exit 0"
+    );
+    let running = place.start(["sh", "-c", &job]);
+    let evidence = place.await_log("evidence in force");
+    let is_reported = evidence.contains("deaths of descendants by the proc connector");
+    running.signal("STOP");
+    wait_until("childminder is stopped", || state(running.pid()) == Some('T'));
+    assert!(place.shell(script).output().expect("sh starts").status.success());
+    place.write("go", "");
+    wait_until("it has happened", || place.file("done").exists());
+    running.signal("CONT");
+    place.await_log("(SIGCONT) from kill(2)");
+    place.write("end", "");
+    let done = running.end();
+    assert_eq!(done.code(), 0, "{done:?}");
+    is_reported.then(|| done.verdict().to_owned())
+}
+
+/// Section 7: "`certain` means that the evidence excludes every other cause". Whose a process was is known from
+/// the end of its parent, though both have gone.
+#[test]
+fn what_died_with_its_parent_is_known_as_a_descendant_or_a_stranger() {
+    let cases = [
+        (GONE_WITH_PARENT, "true", "success_with_losses (certain): "),
+        ("true", GONE_WITH_PARENT, "success (certain): exit status 0"),
+    ];
+    for (job, script, right) in cases {
+        // On a busy machine the ends of others may have filled the queue of the kernel meanwhile.
+        let verdicts: Vec<_> = (0..5).map(|_| verdict_after(job, script)).collect();
+        if verdicts.contains(&None) {
+            return skip("deaths of descendants", "the proc connector is not available");
+        }
+        let verdicts: Vec<String> = verdicts.into_iter().flatten().collect();
+        assert!(verdicts.iter().any(|verdict| verdict.starts_with(right)), "{verdicts:?}");
+        assert!(
+            verdicts.iter().all(|one| one.starts_with(right) || !one.contains("(certain)")),
+            "{verdicts:?}"
+        );
+    }
 }

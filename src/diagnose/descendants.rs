@@ -54,11 +54,21 @@ pub(super) fn mention(facts: &Facts) -> Vec<Evidence> {
     evidence
 }
 
-/// Says which processes died that may have been descendants.
-pub(super) fn unclear(facts: &Facts) -> Option<Evidence> {
-    let all = &facts.scene.deaths.unclear;
-    let death = all.iter().find(|death| is_unasked(facts, death))?;
-    let more = match all.len() - 1 {
+/// Says which processes were lost that may have been descendants.
+pub(super) fn unclear_losses(facts: &Facts) -> Option<Evidence> {
+    unclear(facts, Death::is_loss)
+}
+
+/// The same of those that died of that signal.
+pub(super) fn unclear_of(facts: &Facts, signal: Signal) -> Option<Evidence> {
+    unclear(facts, |death| death.signal() == Some(signal))
+}
+
+fn unclear(facts: &Facts, is_wanted: impl Fn(&Death) -> bool) -> Option<Evidence> {
+    let all = facts.scene.deaths.unclear.iter().filter(|death| is_wanted(death));
+    let mut all = all.filter(|death| is_unasked(facts, death));
+    let death = all.next()?;
+    let more = match all.count() {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };

@@ -87,7 +87,7 @@ pub(super) fn unexplained_rise(facts: &Facts) -> Option<&OomCounter> {
     let memory = &facts.scene.memory;
     // With a name for each, and all deaths of ours known, these were others.
     let is_others = names_all(memory)
-        && facts.scene.deaths.is_complete
+        && facts.scene.deaths.knows_all_of(Signal::KILL)
         && !facts.scene.deaths.kept().any(|death| memory.victims.contains(&death.pid));
     (!is_others).then_some(counter)
 }
@@ -180,7 +180,10 @@ fn of_counted(facts: &Facts, counter: &OomCounter) -> Confidence {
 /// known: a stranger that came and was killed between two looks would have needed the memory that they had.
 fn is_ours_alone(facts: &Facts) -> bool {
     let Scene { memory, deaths, .. } = &facts.scene;
-    memory.own_is_private && deaths.is_complete && !memory.limit_is_hosts && has_share(memory, NEAR)
+    memory.own_is_private
+        && deaths.knows_all_of(Signal::KILL)
+        && !memory.limit_is_hosts
+        && has_share(memory, NEAR)
 }
 
 fn killed_descendants(facts: &Facts) -> u64 {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::process::{Sender, SenderProcess};
+use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
 
 /// Within this time an end is taken for the effect of what happened before it.
@@ -118,7 +119,9 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
         evidence.push(descendants::words(facts, loss));
         evidence.extend(descendants::kernel_words(facts, loss));
         if count > 1 {
-            let (least, all) = match facts.scene.deaths.is_complete {
+            let is_all =
+                facts.scene.deaths.is_complete && descendants::unclear_losses(facts).is_none();
+            let (least, all) = match is_all {
                 true => ("", " in all"),
                 false => ("at least ", ""),
             };
@@ -135,7 +138,7 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
         evidence.push(memory::counter_words(counter));
         return (VerdictKind::SuccessWithLosses, Confidence::Possible, evidence);
     }
-    if let Some(unclear) = descendants::unclear(facts) {
+    if let Some(unclear) = descendants::unclear_losses(facts) {
         evidence.push(unclear);
         return (VerdictKind::Success, Confidence::Likely, evidence);
     }
@@ -164,12 +167,14 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     }));
     let lost = descendants::mention(facts);
     // Where not every death is known, one of them may be what 128+n stands for.
-    let may_name_a_death = status > 128 && !facts.scene.deaths.is_complete;
-    let confidence = match !lost.is_empty() || may_name_a_death {
+    let named = Signal::new(i32::from(status) - 128);
+    let unknown = named.filter(|signal| !facts.scene.deaths.knows_all_of(*signal));
+    let confidence = match !lost.is_empty() || unknown.is_some() {
         true => Confidence::Likely,
         false => Confidence::Certain,
     };
     evidence.extend(lost);
+    evidence.extend(unknown.and_then(|signal| descendants::unclear_of(facts, signal)));
     (VerdictKind::ExitNonzero, confidence, evidence)
 }
 

@@ -481,13 +481,19 @@ fn a_fault_is_that_of_the_job_if_a_thread_of_it_has_the_line_and_the_signal_fits
 fn a_success_is_not_certain_if_a_death_may_have_been_that_of_a_descendant() {
     let mut unclear = deaths(&[(900, Signal::KILL)]);
     unclear.unclear = std::mem::take(&mut unclear.first);
-    let unclear = Deaths { is_complete: false, last: None, losses: 0, ..unclear };
+    let unclear = Deaths { last: None, losses: 0, ..unclear };
     let scene = Scene { deaths: unclear, ..Scene::default() };
     let verdict = judge(&with(Termination::Exited(0), scene.clone()));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Success, Confidence::Likely));
     assert!(verdict.to_string().contains("was killed by SIGKILL, and it had gone"), "{verdict}");
-    let shell = judged(&with(Termination::Exited(137), scene));
-    assert_eq!(shell, (VerdictKind::ExitNonzero, Confidence::Likely));
+    let shell = judge(&with(Termination::Exited(137), scene.clone()));
+    assert_eq!((shell.kind, shell.confidence), (VerdictKind::ExitNonzero, Confidence::Likely));
+    assert!(shell.to_string().contains("(pid 900) was killed by SIGKILL, and"), "{shell}");
+    // It is not what another number stands for.
+    for status in [129, 134, 143, 254] {
+        let other = judged(&with(Termination::Exited(status), scene.clone()));
+        assert_eq!(other, (VerdictKind::ExitNonzero, Confidence::Certain), "{status}");
+    }
 }
 
 #[test]

@@ -240,10 +240,10 @@ pub struct Deaths {
     pub last: Option<Death>,
     /// How many were losses (see [`Death::is_loss`]).
     pub losses: u64,
-    /// Whether every death by signal of the attempt is known.
+    /// Whether every death by signal of the attempt was reported; some may be among the unclear ones.
     pub is_complete: bool,
-    /// Processes of which it is not known whether they were descendants: each was killed or crashed, and
-    /// had gone, with its parent, before their parents could be read.
+    /// Processes of which it is not known whether they were descendants: each died of a signal, and had
+    /// gone, with its parent, before their parents could be read.
     pub unclear: Vec<Death>,
 }
 
@@ -270,6 +270,12 @@ impl Deaths {
     pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Death> {
         let last = self.last.iter().filter(|last| self.first.iter().all(|one| one.pid != last.pid));
         self.first.iter().chain(last)
+    }
+
+    /// Returns whether each descendant that died of that signal is known.
+    #[must_use]
+    pub fn knows_all_of(&self, signal: Signal) -> bool {
+        self.is_complete && self.unclear.iter().all(|death| death.signal() != Some(signal))
     }
 
     /// Returns whether there may be more than are known of.

@@ -17,6 +17,7 @@ use crate::model::scene::{BY_PIDFD, Death, Deaths};
 use crate::model::time::Moment;
 use crate::observe::watch::Onlooker;
 use crate::run::exits::Exits;
+use crate::run::lineage::Lineage;
 use crate::sys::proc_events::{DeathNotice, ProcEvents};
 use crate::sys::reaper::{self, Tree};
 use crate::sys::wait::{self, Waited};
@@ -36,6 +37,7 @@ pub(super) struct DeathWatch {
     /// Whether a filter lets through only what concerns us. Until then nobody waits for the events: they
     /// are read at the end of the job.
     is_filtered: bool,
+    lineage: Arc<Lineage>,
     is_lossy: bool,
     /// Whether the other source is in force, or why not.
     exits_in_force: Result<(), String>,
@@ -55,6 +57,7 @@ impl DeathWatch {
         DeathWatch {
             events: Err("not open".to_owned()),
             is_filtered: false,
+            lineage: Arc::default(),
             is_lossy: false,
             exits_in_force: Err("not needed".to_owned()),
             exits: None,
@@ -86,6 +89,10 @@ impl DeathWatch {
     /// Has only what concerns this job reported, from now on as it happens. Later than the start of the
     /// first job, so that a short one does not pay for it.
     pub(super) fn follow(&mut self, job: Pid) {
+        if self.events.is_ok() {
+            // Before the filter, so that no end is missed in between.
+            self.lineage.open();
+        }
         match self.events.as_ref().map(|events| events.follow(job)) {
             Ok(Ok(())) => self.is_filtered = true,
             Ok(Err(error)) => self.fall_back(&error),
@@ -115,7 +122,11 @@ impl DeathWatch {
         let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let exits = Arc::new(Exits::new(soft, self.exits_in_force.is_ok()));
         self.exits = Some(Arc::clone(&exits));
-        Box::new(move |_, rows| exits.look(rows))
+        let lineage = Arc::clone(&self.lineage);
+        Box::new(move |_, rows| {
+            exits.look(rows);
+            lineage.read();
+        })
     }
 
     /// To be called after a child of ours was reaped.
@@ -138,6 +149,8 @@ impl DeathWatch {
             Ok(is_lossy) => self.is_lossy |= is_lossy,
             Err(error) => self.fall_back(&error),
         }
+        // Until the filter is there, ordinary ends are among them.
+        self.lineage.note(&notices);
         let has_killed = notices.iter().any(|one| matches!(one.end, Termination::Signaled { .. }));
         if has_killed
             && !self.is_filtered
@@ -163,7 +176,7 @@ impl DeathWatch {
                 continue;
             }
             // First what /proc says: it is gone in a moment.
-            let kin = match kin(&notice, tree) {
+            let kin = match kin(&notice, tree, &self.lineage) {
                 kin @ Kin::Ours(Some(_)) => kin,
                 kin => {
                     let known = known.get_or_insert_with(|| seen.take().map(|seen| seen()));
@@ -191,8 +204,12 @@ impl DeathWatch {
 
     fn note_unclear(&mut self, death: Death) {
         let is_later = self.job_ended_at.is_some_and(|ended_at| ended_at <= death.at);
-        if death.is_loss() && !is_later && self.deaths.unclear.len() < NOTICES_MAX {
-            self.deaths.unclear.push(death);
+        if is_later {
+            return;
+        }
+        match self.deaths.unclear.len() {
+            NOTICES_MAX.. => self.is_lossy = true,
+            _ => self.deaths.unclear.push(death),
         }
     }
 
@@ -213,7 +230,7 @@ impl DeathWatch {
         if self.job_ended_at.is_some_and(|at| clock::now() - at > REAPED_WITHIN) {
             later.into_iter().for_each(|death| self.deaths.add(death));
         }
-        let is_complete = self.events.is_ok() && !self.is_lossy && self.deaths.unclear.is_empty();
+        let is_complete = self.events.is_ok() && !self.is_lossy;
         let deaths = std::mem::take(&mut self.deaths);
         let (orphaned, lost): (Vec<Death>, Vec<Death>) =
             deaths.kept().cloned().partition(|death| self.died_of_the_end(death));
@@ -262,21 +279,29 @@ enum Kin {
     /// The job's; with its name, if that could still be read.
     Ours(Option<String>),
     Strange,
-    /// It and its parent have gone.
+    /// It has gone, with its parent, and what the parent was a child of is not known.
     Unclear,
 }
 
 /// Decides whether a dead process was one of ours: it is mostly a zombie whose parent has not waited yet,
 /// or its parent still leads to us.
-fn kin(notice: &DeathNotice, tree: &Tree) -> Kin {
+fn kin(notice: &DeathNotice, tree: &Tree, lineage: &Lineage) -> Kin {
     if let Some(name) = tree.name_of_own(notice.pid) {
         return Kin::Ours(Some(name));
     }
     let has_gone = |pid: Pid| reaper::key(pid).is_none();
-    match notice.parent {
-        Some(parent) if tree.contains(parent) => Kin::Ours(None),
-        parent if parent.is_none_or(has_gone) && has_gone(notice.pid) => Kin::Unclear,
-        _ => Kin::Strange,
+    let Some(mut parent) = notice.parent else {
+        return if has_gone(notice.pid) { Kin::Unclear } else { Kin::Strange };
+    };
+    if has_gone(parent) {
+        parent = lineage.ancestor(parent, notice.at);
+    }
+    if tree.contains(parent) {
+        Kin::Ours(None)
+    } else if has_gone(parent) && has_gone(notice.pid) {
+        Kin::Unclear
+    } else {
+        Kin::Strange
     }
 }
 

@@ -6,6 +6,7 @@ mod deaths;
 mod environment;
 mod exits;
 mod fate;
+mod lineage;
 mod live;
 mod oom_counters;
 mod place;

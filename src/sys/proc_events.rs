@@ -6,8 +6,10 @@
 //! it is attached to a job that has run for a while, and until then nobody waits for these events, which
 //! queue in the socket. Which of the dead were ours, `run` finds out.
 
+use std::ffi::c_int;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -65,6 +67,27 @@ pub struct DeathNotice {
     pub end: Termination,
 }
 
+const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+
+/// Where the highest byte of `WHAT` is.
+const TOP_OF_WHAT: usize = if cfg!(target_endian = "little") { WHAT + 3 } else { WHAT };
+
+/// How long the queue of the ends of all processes may be; the kernel doubles it and counts 768 bytes for each.
+const QUEUE_BYTES: c_int = 512 * 1024;
+
+/// The whole message.
+const ALL: usize = u32::MAX as usize;
+
+/// An instruction of a filter, but a jump.
+fn instruction(code: u32, k: usize) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k: k as u32 }
+}
+
+/// A jump on equality: with a number (BPF_K) or with the other register (BPF_X).
+fn jump(with: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | with) as u16, jt, jf, k }
+}
+
 /// The stream of deaths.
 pub struct ProcEvents {
     fd: OwnedFd,
@@ -78,15 +101,37 @@ impl ProcEvents {
     ///
     /// Of socket(2), bind(2) and send(2): an older kernel without root, or a network namespace.
     pub fn open() -> Result<ProcEvents, SysError> {
+        let events = ProcEvents::socket()?;
+        events.bind()?;
+        events.listen()?;
+        Ok(events)
+    }
+
+    /// Opens another stream, of the ends of all processes. The kernel keeps a thousand (without privileges, half
+    /// of them) until they are read, and drops what follows: it is there to be read now and then, and not to be
+    /// waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcEvents::open`], and of setsockopt(2).
+    pub fn open_ends() -> Result<ProcEvents, SysError> {
+        let events = ProcEvents::socket()?;
+        events.filter_ends()?;
+        // A shorter queue costs evidence only; without privileges the second one cuts it to rmem_max (socket(7)).
+        let lengthened = events.set(libc::SO_RCVBUFFORCE, &QUEUE_BYTES);
+        lengthened.or_else(|_| events.set(libc::SO_RCVBUF, &QUEUE_BYTES)).ok();
+        events.bind()?;
+        events.listen()?;
+        Ok(events)
+    }
+
+    fn socket() -> Result<ProcEvents, SysError> {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: plain integers.
         let fd = unsafe { libc::socket(libc::PF_NETLINK, kind, libc::NETLINK_CONNECTOR) };
         check("open a netlink socket", fd.into())?;
         // SAFETY: the call returned a new descriptor that nobody else owns.
-        let events = ProcEvents { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
-        events.bind()?;
-        events.listen()?;
-        Ok(events)
+        Ok(ProcEvents { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
     /// Makes sure that the pids in the events are ours, at the cost of a link in /proc that the kernel
@@ -109,57 +154,51 @@ impl ProcEvents {
     /// Of setsockopt(2), and of [`ProcEvents::check_pids`].
     pub fn follow(&self, job: Pid) -> Result<(), SysError> {
         ProcEvents::check_pids()?;
-        let byte = |offset: usize| libc::sock_filter {
-            code: (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16,
-            jt: 0,
-            jf: 0,
-            k: offset as u32,
-        };
-        let word = |offset: usize| libc::sock_filter {
-            code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
-            jt: 0,
-            jf: 0,
-            k: offset as u32,
-        };
-        let jump = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-            code: (libc::BPF_JMP | code | libc::BPF_K) as u16,
-            jt,
-            jf,
-            k,
-        };
-        let answer = |k: u32| libc::sock_filter {
-            code: (libc::BPF_RET | libc::BPF_K) as u16,
-            jt: 0,
-            jf: 0,
-            k,
-        };
         // Numbers are in the machine's order: the byte that counts lies at one end.
-        let little = cfg!(target_endian = "little");
-        let top = if little { WHAT + 3 } else { WHAT };
-        let low = if little { EXIT_CODE } else { EXIT_CODE + 3 };
-        let mut program = [
-            byte(top),
-            jump(libc::BPF_JEQ, 0x80, 0, 5),
+        let low = if cfg!(target_endian = "little") { EXIT_CODE } else { EXIT_CODE + 3 };
+        self.filter(&mut [
+            instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, TOP_OF_WHAT),
+            jump(libc::BPF_K, 0x80, 0, 5),
             // A word is loaded in network order.
-            word(PROCESS_PID),
-            jump(libc::BPF_JEQ, job.0.unsigned_abs().to_be(), 2, 0),
-            byte(low),
-            jump(libc::BPF_JSET, 0x7f, 0, 1),
-            answer(u32::MAX),
-            answer(0),
-        ];
+            instruction(LOAD_WORD, PROCESS_PID),
+            jump(libc::BPF_K, job.0.unsigned_abs().to_be(), 2, 0),
+            instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, low),
+            libc::sock_filter {
+                code: (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16,
+                jt: 0,
+                jf: 1,
+                k: 0x7f,
+            },
+            instruction(libc::BPF_RET | libc::BPF_K, ALL),
+            instruction(libc::BPF_RET | libc::BPF_K, 0),
+        ])
+    }
+
+    /// Lets the ends of processes through, of whatever they died.
+    fn filter_ends(&self) -> Result<(), SysError> {
+        self.filter(&mut [
+            instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, TOP_OF_WHAT),
+            jump(libc::BPF_K, 0x80, 0, 5),
+            instruction(LOAD_WORD, PROCESS_PID),
+            instruction(libc::BPF_MISC | libc::BPF_TAX, 0),
+            instruction(LOAD_WORD, PROCESS_TGID),
+            jump(libc::BPF_X, 0, 0, 1),
+            instruction(libc::BPF_RET | libc::BPF_K, ALL),
+            instruction(libc::BPF_RET | libc::BPF_K, 0),
+        ])
+    }
+
+    fn filter(&self, program: &mut [libc::sock_filter]) -> Result<(), SysError> {
         let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        // SAFETY: the option takes one sock_fprog, which points to a program of that length.
-        let result = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const program).cast(),
-                size_of::<libc::sock_fprog>() as libc::socklen_t,
-            )
-        };
-        check("filter process events", result.into()).map(|_| ())
+        self.set(libc::SO_ATTACH_FILTER, &program)
+    }
+
+    fn set<T>(&self, option: c_int, value: &T) -> Result<(), SysError> {
+        let value = ptr::from_ref(value).cast();
+        let (fd, level) = (self.fd.as_raw_fd(), libc::SOL_SOCKET);
+        // SAFETY: the value is one of that length; that of a filter points to a program of the length that it says.
+        let set = unsafe { libc::setsockopt(fd, level, option, value, size_of::<T>() as u32) };
+        check("filter process events", set.into()).map(|_| ())
     }
 
     fn bind(&self) -> Result<(), SysError> {
