@@ -771,3 +771,20 @@ fn the_manual_is_well_formed() {
         Err(error) => skip("the manual", &format!("no groff: {error}")),
     }
 }
+
+/// Section 7: "One line that ends the log". What is known by then about the rows stands before it, once.
+#[test]
+fn what_is_known_about_the_rows_is_said_before_the_verdict() {
+    for words in
+        [&["true"][..], &["-s", "-t", "2", "--backoff", "1ms..1ms", "sh", "-c", "kill -9 $$"]]
+    {
+        let place = Place::new();
+        let directory = place.state_home().join("childminder");
+        fs::create_dir_all(&directory).expect("a directory");
+        // The key that rows are sealed with is none.
+        fs::write(directory.join("seal.key"), "short").expect("written");
+        let done = place.run(["--central-log", "r.csv"].iter().chain(words));
+        assert_eq!(done.count("central log: rows have no seal"), 1, "{done:?}");
+        assert!(done.log.last().is_some_and(|line| line.starts_with("verdict: ")), "{done:?}");
+    }
+}

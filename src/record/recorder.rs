@@ -94,13 +94,21 @@ impl Recorder {
         Ok(())
     }
 
+    /// Returns what became known about rows, once; waits for those that were handed over, at most so long. Also
+    /// returns whether all of them were kept or refused by then.
+    #[must_use]
+    pub fn take_news(&self, within: Duration) -> (Vec<String>, bool) {
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), within, is_busy);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut state.account.apart), !waited.timed_out())
+    }
+
     /// Waits until all rows are kept, at most so long, and says which are not.
     #[must_use]
     pub fn finish(self, within: Duration) -> Account {
         let mut state = self.shared.lock();
         state.is_over = true;
         self.shared.changed.notify_all();
-        let is_busy = |state: &mut State| !state.waiting.is_empty() || !state.in_hand.is_empty();
         let waited = self.shared.changed.wait_timeout_while(state, within, is_busy);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let mut late = std::mem::take(&mut state.in_hand);
@@ -112,6 +120,10 @@ impl Recorder {
         account.lost.iter_mut().for_each(|(row, _)| row.fill(self.shared.base()));
         account
     }
+}
+
+fn is_busy(state: &mut State) -> bool {
+    !state.waiting.is_empty() || !state.in_hand.is_empty()
 }
 
 impl Shared {
@@ -157,12 +169,11 @@ impl Shared {
 
 fn record(shared: &Shared, mut writer: Writer) {
     while let Some(rows) = shared.take() {
-        let kept = writer.keep(&rows);
         if let Some(why) = writer.take_no_key() {
             let text =
                 format!("central log: rows have no seal, so nanny rerun may refuse them: {why}");
             shared.lock().account.apart.push(text);
         }
-        shared.kept(kept);
+        shared.kept(writer.keep(&rows));
     }
 }

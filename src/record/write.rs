@@ -130,9 +130,18 @@ impl Writer {
         Writer { find_key: Some(find_key), ..self }
     }
 
-    /// Returns, once, why rows were kept without a seal.
+    /// Looks for the key; returns, once, why rows are kept without a seal.
     pub fn take_no_key(&mut self) -> Option<NoKey> {
+        self.look_for_key();
         self.no_key.take()
+    }
+
+    fn look_for_key(&mut self) {
+        match self.find_key.take().map(|find| find()) {
+            Some(Ok(key)) => self.key = Some(key),
+            Some(Err(why)) => self.no_key = Some(why),
+            None => {}
+        }
     }
 
     /// With `--central-sync` rows are on the disk when they are said to be kept.
@@ -153,11 +162,7 @@ impl Writer {
     ///
     /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
     pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, Trouble> {
-        match self.find_key.take().map(|find| find()) {
-            Some(Ok(key)) => self.key = Some(key),
-            Some(Err(why)) => self.no_key = Some(why),
-            None => {}
-        }
+        self.look_for_key();
         let mut rows = rows.to_vec();
         self.seal(&mut rows);
         let network = match self.last {

@@ -22,6 +22,9 @@ use crate::sys::signals::SignalFd;
 /// How long the end of the run waits for whoever reads the log or standard error.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the verdict waits for the first rows, which a file on this machine takes in a millisecond.
+const ROW_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How often lines that wait for a reader are tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -115,23 +118,42 @@ impl Sinks {
             let written = self.log.publish(stamp, &Event::Runs(recording::header(&plan)));
             self.note(written);
         }
+        let is_verdict = matches!(event, Event::Judged(_) | Event::Concluded(_));
+        if is_verdict {
+            self.tell_news(stamp);
+        }
         let written = self.log.publish(stamp, event);
         self.note(written);
         if let Some(console) = &mut self.console {
             let written = console.publish(stamp, event);
             self.note(written);
         }
-        let news = self.telemetry.as_ref().map(|telemetry| {
-            let mut telemetry = telemetry.borrow_mut();
-            telemetry.publish(stamp, event);
-            telemetry.take_news()
-        });
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.borrow_mut().publish(stamp, event);
+        }
+        if !is_verdict {
+            self.log_telemetry_news(stamp);
+        }
+        if let Some(record) = &mut self.record {
+            let written = record.publish(stamp, event);
+            self.note(written);
+        }
+    }
+
+    /// Logs what is known so far of telemetry and of the rows: the verdict ends the log.
+    fn tell_news(&mut self, stamp: Stamp) {
+        self.log_telemetry_news(stamp);
+        let news = self.record.as_mut().map(|record| record.take_news(ROW_PATIENCE));
         for text in news.unwrap_or_default() {
             let written = self.log.publish(stamp, &Event::Notice { text });
             self.note(written);
         }
-        if let Some(record) = &mut self.record {
-            let written = record.publish(stamp, event);
+    }
+
+    fn log_telemetry_news(&mut self, stamp: Stamp) {
+        let news = self.telemetry.as_ref().map(|telemetry| telemetry.borrow_mut().take_news());
+        for text in news.unwrap_or_default() {
+            let written = self.log.publish(stamp, &Event::Notice { text });
             self.note(written);
         }
     }
@@ -159,8 +181,12 @@ impl Sinks {
             let account = record.finish(self.stamp(), DEADLINE);
             self.tell(account);
         }
-        let lost = telemetry.and_then(|told| told.borrow_mut().await_flush(signals));
-        if let Some(text) = lost {
+        let lost = telemetry.map(|told| {
+            let mut told = told.borrow_mut();
+            let lost = told.await_flush(signals);
+            told.take_news().into_iter().chain(lost)
+        });
+        for text in lost.into_iter().flatten() {
             self.publish(&Event::Notice { text });
         }
         self.flush();

@@ -24,6 +24,8 @@ pub struct Record {
     /// Until the thread is started.
     prepared: Option<(Writer, MakeBase)>,
     recorder: Option<Recorder>,
+    /// Whether rows were once waited for in vain.
+    is_slow: bool,
     /// Rows that could not be handed over.
     account: Account,
 }
@@ -37,8 +39,20 @@ impl Record {
             rows,
             prepared: Some((writer, make_base)),
             recorder: None,
+            is_slow: false,
             account: Account::default(),
         }
+    }
+
+    /// Returns what there is to say about the rows so far, before the verdict ends the log. A record that does
+    /// not answer in time is not waited for again.
+    #[must_use]
+    pub fn take_news(&mut self, within: Duration) -> Vec<String> {
+        let Some(recorder) = &self.recorder else { return Vec::new() };
+        let within = if self.is_slow { Duration::ZERO } else { within };
+        let (news, is_done) = recorder.take_news(within);
+        self.is_slow |= !is_done;
+        news
     }
 
     /// The end of the run: returns what became of its rows, at the latest after that time.
