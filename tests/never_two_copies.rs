@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use support::{Done, Place, is_root, kill, program, skip, wait_until};
 
@@ -520,4 +520,29 @@ fn later_runs_remove_the_cgroups_of_earlier_ones() {
         again();
         cgroup.names().is_empty()
     });
+}
+
+/// `--stragglers wait` also waits for what somebody moved into the job's cgroup: the end of that is not
+/// told by a signal.
+#[test]
+fn what_was_moved_into_the_cgroup_is_waited_for() {
+    let Some(cgroup) = Cgroup::new("moved") else { return };
+    let place = Place::new();
+    let mut command = cgroup.command(&place, "cgroup.procs");
+    let job = "until [ -e go ]; do sleep 0.02; done; exit 0";
+    command.args(["-s", "--stragglers", "wait", "sh", "-c", job]);
+    let mut run = place.start_command(command);
+    run.job();
+    let own = cgroup.0.join(cgroup.names().first().expect("a cgroup of the attempt"));
+    // It ends when its input does.
+    let mut moved = place.command("cat").stdin(Stdio::piped()).spawn().expect("cat starts");
+    fs::write(own.join("cgroup.procs"), moved.id().to_string()).expect("root may");
+    place.write("go", "");
+    place.await_log(&format!("1 process(es) of the job outlive it (wait): {} (cat)", moved.id()));
+    assert!(!run.has_ended());
+    drop(moved.stdin.take());
+    assert!(moved.wait().expect("our child").success());
+    let done = run.end();
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(done.count("outlive it"), 1, "{done:?}");
 }

@@ -19,6 +19,9 @@ const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// How long processes may live after SIGKILL; then there is no restart.
 pub(super) const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often processes are looked at of whose end nobody tells us.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// An ended attempt whose processes may remain.
 #[derive(Clone, Debug)]
 pub(super) struct Clearing {
@@ -35,8 +38,8 @@ pub(super) struct Clearing {
 pub(super) enum Phase {
     /// We do not know yet whether anything remains.
     Looking,
-    /// It is waited for (`--stragglers wait`).
-    AwaitingEnd,
+    /// It is waited for (`--stragglers wait`); until then, if we are not told of its end.
+    AwaitingEnd { look_at: Option<Moment> },
     /// SIGTERM was sent.
     Terminating { kill_at: Moment, look_at: Moment, interval: Duration },
     /// SIGKILL was sent.
@@ -46,7 +49,8 @@ pub(super) enum Phase {
 impl Clearing {
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         match self.phase {
-            Phase::Looking | Phase::AwaitingEnd => None,
+            Phase::Looking => None,
+            Phase::AwaitingEnd { look_at } => look_at,
             Phase::Terminating { kill_at, look_at, .. } => Some(kill_at.min(look_at)),
             Phase::Killing { give_up_at, look_at, .. } => Some(give_up_at.min(look_at)),
         }
@@ -56,7 +60,7 @@ impl Clearing {
     /// loss.
     pub(super) fn straggler_ended(&mut self, now: Moment, pid: Pid, end: Termination) {
         let death = Death { pid, name: None, end, source: "waitid(2)", at: now };
-        let is_loss = death.is_loss() && self.phase == Phase::AwaitingEnd;
+        let is_loss = death.is_loss() && self.is_awaiting();
         if is_loss && self.last.verdict.kind.is_success() {
             self.last.verdict.kind = VerdictKind::SuccessWithLosses;
             self.last.verdict.evidence.push(Evidence {
@@ -65,6 +69,11 @@ impl Clearing {
                 quality: Quality::Exact,
             });
         }
+    }
+
+    /// Returns whether what remains is waited for.
+    pub(super) fn is_awaiting(&self) -> bool {
+        matches!(self.phase, Phase::AwaitingEnd { .. })
     }
 
     /// Says why what remains must be ended, if it must.
@@ -79,6 +88,11 @@ impl Clearing {
             None
         }
     }
+}
+
+/// The end of a descendant is told; that of another process in the job's cgroup is not.
+fn await_end(now: Moment, tree: &Remaining) -> Phase {
+    Phase::AwaitingEnd { look_at: tree.has_no_child.then(|| now + LOOK_AGAIN_AFTER) }
 }
 
 impl Supervisor {
@@ -100,8 +114,8 @@ impl Supervisor {
                 self.state = State::Clearing(clearing);
             }
             (Phase::Looking, None) if self.policy.stragglers == Stragglers::Wait => {
+                clearing.phase = await_end(now, &tree);
                 self.report_stragglers(tree);
-                clearing.phase = Phase::AwaitingEnd;
                 self.state = State::Clearing(clearing);
             }
             (Phase::Looking, None) => {
@@ -109,7 +123,10 @@ impl Supervisor {
                 self.give_up_restart(&clearing);
                 self.finish(clearing.last);
             }
-            (Phase::AwaitingEnd, _) => self.state = State::Clearing(clearing),
+            (Phase::AwaitingEnd { .. }, _) => {
+                clearing.phase = await_end(now, &tree);
+                self.state = State::Clearing(clearing);
+            }
             (Phase::Terminating { kill_at, .. }, _) if kill_at <= now => {
                 let why = must_end.unwrap_or("they were asked to end");
                 self.publish(Event::Killing { why });

@@ -81,6 +81,8 @@ pub struct Remaining {
     pub seen: Vec<Descendant>,
     /// Those of them that were killed already and end just now.
     pub dying: Vec<Pid>,
+    /// Whether none of them is a descendant of ours, whose end we would be told of: they are in the job's cgroup.
+    pub has_no_child: bool,
     /// Whether no process of the job exists, as the kernel says: that nobody was seen proves nothing.
     pub is_gone: bool,
 }

@@ -206,7 +206,7 @@ impl Supervisor {
         match state {
             State::Clearing(clearing) => {
                 self.note_stop_request(&info, reach);
-                let is_awaiting = clearing.phase == Phase::AwaitingEnd;
+                let is_awaiting = clearing.is_awaiting();
                 if is_awaiting
                     && reach == Reach::OnlyUs
                     && self.policy.forward.includes(info.signal)

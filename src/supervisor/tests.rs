@@ -115,7 +115,7 @@ fn remaining(pids: &[i32], is_gone: bool) -> Input {
         state: 'S',
     };
     let seen = pids.iter().map(process).collect();
-    Input::Tree(Remaining { seen, dying: Vec::new(), is_gone })
+    Input::Tree(Remaining { seen, is_gone, ..Remaining::default() })
 }
 
 fn no_wait() -> Policy {
@@ -510,6 +510,24 @@ fn what_nobody_sees_is_not_taken_for_gone() {
     assert_eq!(desk.tell(unseen()), "", "another one is left");
     assert_eq!(desk.tell(orphan), "orphan_ended look");
     assert_eq!(desk.tell(tree(&[])), "orphans_summary judged finish(0,success)");
+}
+
+/// Of what is in the cgroup and no descendant of ours no signal tells the end.
+#[test]
+fn what_is_no_descendant_is_looked_at_again() {
+    let mut desk = Desk::running(Policy { stragglers: Stragglers::Wait, ..Policy::default() });
+    desk.tell(exited(0));
+    let seen = || {
+        let Input::Tree(tree) = tree(&[7]) else { unreachable!("a tree") };
+        Input::Tree(Remaining { has_no_child: true, ..tree })
+    };
+    assert_eq!(desk.tell(seen()), "stragglers");
+    let first = desk.supervisor.next_deadline().expect("a time to look");
+    desk.now = first;
+    assert_eq!(desk.tell(Input::Woken), "look");
+    assert_eq!(desk.tell(seen()), "", "it is reported once");
+    assert!(desk.supervisor.next_deadline().is_some_and(|next| next > first));
+    assert_eq!(desk.tell(tree(&[])), "judged finish(0,success)");
 }
 
 #[test]

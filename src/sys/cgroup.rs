@@ -4,6 +4,7 @@
 //! An unprivileged user may where a manager delegated a cgroup to him and started childminder in
 //! it. Everywhere else the tree walk of `reaper` serves.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -28,6 +29,8 @@ const SWEPT_MAX: usize = 256;
 pub struct AttemptCgroup {
     path: PathBuf,
     procs: OwnedFd,
+    /// Whether what is in it was seen to stay.
+    has_stayed: Cell<bool>,
 }
 
 impl AttemptCgroup {
@@ -43,7 +46,9 @@ impl AttemptCgroup {
         sweep(&own);
         let usable = fs::exists(path.join("cgroup.kill")).unwrap_or(false);
         match fs::OpenOptions::new().write(true).open(path.join("cgroup.procs")) {
-            Ok(procs) if usable => Some(AttemptCgroup { path, procs: procs.into() }),
+            Ok(procs) if usable => {
+                Some(AttemptCgroup { path, procs: procs.into(), has_stayed: Cell::new(false) })
+            }
             // A kernel before 5.14 cannot kill it at once: then it is of no use here.
             _ => {
                 fs::remove_dir(&path).ok()?;
@@ -67,13 +72,14 @@ impl AttemptCgroup {
         fs::write(self.path.join("cgroup.kill"), "1")
     }
 
-    /// Returns whether nothing is left in it or in those that were made below it. To be asked when
-    /// all that was in it is known to have ended.
+    /// Returns whether nothing is left in it or in those that were made below it. The first time, what is on its
+    /// way out is waited for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let deadline = clock::now() + LAST_EXIT_MAX;
         while self.is_populated() {
-            if clock::now() >= deadline {
+            if self.has_stayed.get() || clock::now() >= deadline {
+                self.has_stayed.set(true);
                 return false;
             }
             std::thread::yield_now();

@@ -57,6 +57,7 @@ impl Live {
             remaining.seen = self.living();
             remaining.is_gone = self.is_gone();
         }
+        remaining.has_no_child = !remaining.is_gone && self.tree.is_gone();
         let pids = remaining.seen.iter().map(|process| process.key.pid);
         remaining.dying = pids.filter(|pid| proc::is_dying(*pid)).collect();
         remaining
