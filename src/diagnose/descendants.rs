@@ -73,8 +73,8 @@ fn unclear(facts: &Facts, is_wanted: impl Fn(&Death) -> bool) -> Option<Evidence
         more => format!(" (and {more} more)"),
     };
     let fact = format!(
-        "{death}{more}, and it had gone with its parent before it was known whether it was a \
-         descendant"
+        "{death}{more} and may have been a descendant: it and its parent were gone before that could \
+         be checked"
     );
     Some(exact(fact, death.source))
 }

@@ -40,7 +40,7 @@ pub(super) fn cpu_signal(scene: &Scene) -> Answer {
     let limit = now.saturating_sub(1).max(1) as f64;
     let used = scene.cpu.map(|used| used.as_secs_f64());
     let words = |limit| format!("RLIMIT_CPU (soft) was {limit} s{}", used_words(scene.cpu));
-    let fact = words(limit);
+    let fact = format!("{}{}", words(limit), less_words(limit, used));
     match used {
         Some(used) if used < limit * REACHED => by_a_process(Signal::XCPU, words(now as f64)),
         Some(used) if used <= limit + AT_ONCE => {
@@ -55,7 +55,8 @@ pub(super) fn cpu_kill(scene: &Scene) -> Option<Evidence> {
     let Limits { cpu_hard_seconds, real_time_hard_us, .. } = scene.limits?;
     let used = scene.cpu?.as_secs_f64();
     if let Some(limit) = cpu_hard_seconds.filter(|limit| used >= *limit as f64 * REACHED) {
-        let fact = format!("RLIMIT_CPU (hard) of {limit} s reached{}", used_words(scene.cpu));
+        let less = less_words(limit as f64, Some(used));
+        let fact = format!("RLIMIT_CPU (hard) of {limit} s reached{}{less}", used_words(scene.cpu));
         return Some(inferred(fact, "/proc/PID/limits"));
     }
     let is_real_time = scene.is_real_time == Some(true);
@@ -110,6 +111,16 @@ fn by_a_process(signal: Signal, fact: impl Into<String>) -> Answer {
 fn real_time_words(limit_us: u64, which: &str, used: Option<Duration>) -> String {
     let limit = Duration::from_micros(limit_us).as_secs_f64();
     format!("RLIMIT_RTTIME ({which}) was {limit} s{}", used_words(used))
+}
+
+/// Says why less time was used than the limit that was reached.
+fn less_words(limit: f64, used: Option<f64>) -> &'static str {
+    match used {
+        Some(used) if used < limit => {
+            " as measured; the kernel compares the limit with a count of ticks"
+        }
+        _ => "",
+    }
 }
 
 fn used_words(used: Option<Duration>) -> String {

@@ -109,8 +109,9 @@ enum Killer<'a> {
 fn killer(facts: &Facts, pid: Pid, at: Moment) -> Killer<'_> {
     let memory = &facts.scene.memory;
     if memory.victims.contains(&pid) {
+        let who = if pid == facts.pid { "the job" } else { "that process" };
         let fact = format!(
-            "the kernel's log names pid {pid} as a victim of the out-of-memory (OOM) killer"
+            "the kernel's log names {who} (pid {pid}) as a victim of the out-of-memory (OOM) killer"
         );
         return Killer::Named(exact(fact, "/dev/kmsg"));
     }
@@ -241,7 +242,7 @@ fn pressure_words(memory: &Memory) -> Option<Evidence> {
 }
 
 /// A size with a unit that fits.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let (gib, mib) = (bytes as f64 / (1 << 30) as f64, bytes as f64 / (1 << 20) as f64);
     if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{mib:.1} MiB") }
 }

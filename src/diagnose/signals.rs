@@ -31,8 +31,8 @@ pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement
             (VerdictKind::Unknown, Confidence::Likely, vec![inferred(why, "signal(7)")])
         }
         _ => {
-            let why = "not sent through childminder, and the kernel rarely sends it by itself: its sender \
-                 is not known";
+            let why = "not sent through childminder, and the kernel rarely sends it by itself: its sender, \
+                 another process or the job itself, is not known";
             (VerdictKind::KilledByProcess, Confidence::Likely, vec![inferred(why, "signal(7)")])
         }
     };
@@ -108,6 +108,12 @@ fn fault(facts: &Facts, signal: Signal) -> Judgement {
             source: "core(5)",
             quality: Quality::Exact,
         });
+    }
+    if let Some(limit) = scene.limits.and_then(|limits| limits.address_space_bytes) {
+        let limit = memory::size(limit);
+        let fact =
+            format!("RLIMIT_AS was {limit} (ulimit -v): a program without memory may end so");
+        evidence.push(inferred(fact, "/proc/PID/limits"));
     }
     (VerdictKind::Crashed, confidence, evidence)
 }
