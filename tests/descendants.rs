@@ -235,7 +235,8 @@ fn grandchildren_from_before_the_job_are_not_signalled() {
     let place = Place::new();
     let stranger = "until [ -e begun ]; do sleep 0.02; done; sleep 300 & echo $! > late";
     let job = "echo > begun; until [ -s late ]; do sleep 0.02; done; \
-         until grep -q \"^PPid:.$PPID\\$\" /proc/$(cat late)/status; do sleep 0.02; done; exit 0";
+         until grep -q \"^PPid:.$PPID\\$\" /proc/$(cat late)/status; do sleep 0.02; done; \
+         until grep -q sleep /proc/$(cat late)/comm; do sleep 0.02; done; exit 0";
     let mut script =
         place.shell("sh -c \"$0\" & exec \"$CM\" --stragglers kill --kill-after 0.2 sh -c \"$1\"");
     script.args([stranger, job]);
