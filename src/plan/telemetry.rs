@@ -187,6 +187,15 @@ pub struct WebPlan {
 }
 
 impl WebPlan {
+    /// The paths of the page about the job, with what each is: metrics cannot be at one of them.
+    pub const PAGE: [(&str, &str); 5] = [
+        ("/", "the page about the job"),
+        ("/status.json", "the data of that page"),
+        ("/page.js", "its script"),
+        ("/page.css", "its style sheet"),
+        ("/healthz", "the health check"),
+    ];
+
     /// Whether anything is to be served.
     #[must_use]
     pub fn is_asked(&self) -> bool {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf, absolute};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,17 +17,20 @@ use crate::model::process::{Pid, RunId, Sender};
 use crate::model::redact::Redactor;
 use crate::model::sample::TreeSample;
 use crate::model::shared::lock;
+use crate::model::shell;
 use crate::model::signal::SignalInfo;
 use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
 use crate::run::senders::user_name;
 use crate::sink::Stamp;
 use crate::sink::console;
+use crate::sink::past::Past;
 use crate::sink::stats::Stats;
 use crate::sys::signals::SignalFd;
 use crate::sys::{activation, clock, environment, poll};
 use crate::telemetry::identity::{Facts, Identity};
 use crate::telemetry::site::Site;
+use crate::telemetry::status::{About, Page};
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{Begin, Telemetry, Until, otlp};
 
@@ -49,6 +53,8 @@ pub(super) struct Told {
 struct Inside {
     plan: TelemetryPlan,
     stats: Arc<Mutex<Stats>>,
+    /// Only where a page is served.
+    past: Option<Arc<Mutex<Past>>>,
     site: Arc<Site>,
     begun: Moment,
     traces: Option<Traces>,
@@ -60,14 +66,18 @@ struct Inside {
 }
 
 /// Prepares what was asked for; no thread is started before the job.
-pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
+pub(super) fn prepare(plan: &RunPlan, run_id: RunId, log: Option<&Path>) -> Option<Shared> {
     let asked = plan.telemetry.as_deref()?;
-    let prepared = catch_unwind(AssertUnwindSafe(|| prepare_inside(plan, asked, run_id)));
+    let prepared = catch_unwind(AssertUnwindSafe(|| prepare_inside(plan, asked, (run_id, log))));
     let news = if prepared.is_err() { vec![NO_TELEMETRY.to_owned()] } else { Vec::new() };
     Some(Rc::new(RefCell::new(Told { telemetry: prepared.ok(), news })))
 }
 
-fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Inside {
+fn prepare_inside(
+    plan: &RunPlan,
+    asked: &TelemetryPlan,
+    (run_id, log): (RunId, Option<&Path>),
+) -> Inside {
     if asked.web.systemd_socket {
         activation::seal();
     }
@@ -102,10 +112,17 @@ fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Insid
     let stats = Arc::new(Mutex::new(Stats::new(stamp.wall.0)));
     let begun = clock::now();
     let ourselves = Pid(getpid().as_raw());
-    let site = Site::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
+    let mut site = Site::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
+    let past = asked.web.is_asked().then(Arc::<Mutex<Past>>::default);
+    if let Some(past) = &past {
+        let (past, redactor) = (Arc::clone(past), redactor.clone());
+        let about = about(plan, &redactor, log);
+        site = site.with_page(Page { about, past, redactor, ..Page::default() });
+    }
     Inside {
         plan: asked.clone(),
         stats,
+        past,
         site: Arc::new(site),
         begun,
         traces,
@@ -113,6 +130,21 @@ fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Insid
         redactor,
         has_failed: false,
         until: Until { flush: begun, linger: None },
+    }
+}
+
+/// What the page says of the run. The words of the command are looked at before they become one text.
+fn about(plan: &RunPlan, redactor: &Redactor, log: Option<&Path>) -> About {
+    let words = match &plan.work {
+        Work::Job(job) => redactor.command(&job.command).words,
+        Work::Probe(probe) => vec![probe.function.word().into()],
+    };
+    let shown = |path: PathBuf| path.to_string_lossy().into_owned();
+    About {
+        command: shell::words(&words),
+        directory: std::env::current_dir().map(shown).unwrap_or_default(),
+        log: log.map(|log| shown(absolute(log).unwrap_or_else(|_| log.to_owned()))),
+        is_probe: matches!(plan.work, Work::Probe(_)),
     }
 }
 
@@ -222,6 +254,9 @@ impl Inside {
         let hidden = self.hidden(event);
         let event = &*hidden;
         lock(&self.stats).apply(stamp, event);
+        if let Some(past) = &self.past {
+            lock(past).apply(stamp, event);
+        }
         let context = self.traces.as_ref().map(Traces::context);
         if let Some(traces) = &mut self.traces {
             traces.apply(stamp, event);

@@ -19,6 +19,7 @@ pub mod pushgateway;
 pub mod readings;
 mod served;
 pub mod site;
+pub mod status;
 pub mod textfile;
 pub mod traces;
 pub mod warn;
