@@ -56,6 +56,9 @@ pub struct OtlpPlan {
     pub attributes: Vec<(String, String)>,
     /// Between two exports of metrics.
     pub metric_interval: Duration,
+    /// Whether histograms have exponential buckets, which Prometheus calls native, and not those of
+    /// the table of metrics.
+    pub is_exponential: bool,
     /// Between two exports of spans.
     pub span_delay: Duration,
     /// So many spans may wait.

@@ -326,7 +326,12 @@ impl Inside {
         let thread = self.thread.take()?;
         let Until { flush, linger } = self.until;
         let mut deadline = linger.map_or(flush, |linger| linger.max(flush)) + SLACK;
-        let (mut has_left, mut cut_short) = (false, None);
+        let mut has_left = false;
+        // What was sent by the time that the thread is done counts.
+        let cut_short = |has_left: bool| {
+            let is_cut = has_left && !thread.is_flushed();
+            is_cut.then(|| "telemetry was cut short by a signal".to_owned())
+        };
         loop {
             let fds = [Some(thread.done().as_fd()), Some(signals.as_fd())];
             let [is_done, has_signals] = poll::wait(fds, Some(deadline)).unwrap_or_else(|_| {
@@ -334,20 +339,19 @@ impl Inside {
                 [false; 2]
             });
             if is_done || thread.is_done() {
-                return cut_short.or_else(|| thread.losses());
+                return cut_short(has_left).or_else(|| thread.losses());
             }
             if has_signals && signals.ask_to_stop() {
                 if has_left {
-                    return cut_short;
+                    return cut_short(has_left);
                 }
                 has_left = true;
-                let text = || "telemetry was cut short by a signal".to_owned();
-                cut_short = (!thread.leave()).then(text);
+                thread.leave();
                 deadline = deadline.min(clock::now() + GOODBYE);
             }
             if clock::now() >= deadline {
                 let text = || Some("telemetry did not end in time".to_owned());
-                return if has_left { cut_short } else { text() };
+                return if has_left { cut_short(has_left) } else { text() };
             }
         }
     }

@@ -183,11 +183,15 @@ impl Telemetry {
         self.finish.try_send(Finish { ended, context, until }).ok();
     }
 
-    /// Asks it to end at once, and not to wait for anybody. Returns whether all was sent by then.
-    pub fn leave(&self) -> bool {
-        let is_flushed = self.farewell.is_flushed.load(Ordering::SeqCst);
+    /// Asks it to end at once, and not to wait for anybody.
+    pub fn leave(&self) {
         self.farewell.leave.send_replace(true);
-        is_flushed
+    }
+
+    /// Returns whether all was sent, or given up.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.farewell.is_flushed.load(Ordering::SeqCst)
     }
 
     /// Becomes readable when the thread is done.

@@ -3,6 +3,7 @@
 //! The exporters are driven by us, one export at a time for each pipeline: the SDK's own batch threads
 //! ignore the time limit of the final flush.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
+use opentelemetry_sdk::metrics::Temporality;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::SpanExporter as _;
@@ -58,6 +61,14 @@ pub fn resource(identity: &Identity, otlp: Option<&OtlpPlan>) -> Resource {
         .build()
 }
 
+/// The most exports of increments that wait for a receiver: an hour of the default interval.
+const INCREMENTS_MAX: usize = 60;
+
+/// Returns the number of metrics in an export.
+fn count(metrics: &ResourceMetrics) -> u64 {
+    metrics.scope_metrics().map(|scope| scope.metrics().count() as u64).sum()
+}
+
 /// When an export has to be through.
 #[derive(Clone, Copy, Debug)]
 pub enum By {
@@ -70,7 +81,7 @@ pub enum By {
 /// The exporters, and what they send.
 pub struct Exports {
     spans: Option<Mutex<(SpanExporter, Arc<SpanQueue>)>>,
-    metrics: Option<Mutex<MetricExporter>>,
+    metrics: Option<Mutex<(MetricExporter, VecDeque<ResourceMetrics>)>>,
     records: Option<Mutex<(LogExporter, Arc<LogQueue>)>>,
     /// The metrics that are sent.
     pub instruments: Option<Instruments>,
@@ -115,7 +126,9 @@ impl Exports {
             warnings.build(METRICS, metric_exporter(pipeline, &troubles[METRICS]))
         });
         let instruments = metrics.as_ref().map(|exporter| {
-            Instruments::new(resource.clone(), exporter.temporality(), &site.identity.labels)
+            let is_exponential = plan.is_some_and(|plan| plan.is_exponential);
+            let form = (exporter.temporality(), is_exponential);
+            Instruments::new(resource.clone(), form, &site.identity.labels)
         });
         let records = logs
             .and_then(|pipeline| warnings.build(LOGS, log_exporter(pipeline, &troubles[LOGS])))
@@ -131,7 +144,7 @@ impl Exports {
         };
         Exports {
             spans,
-            metrics: metrics.map(Mutex::new),
+            metrics: metrics.map(|exporter| Mutex::new((exporter, VecDeque::new()))),
             records,
             instruments,
             logs,
@@ -185,13 +198,27 @@ impl Exports {
         }
     }
 
-    /// Sends the metrics of this moment. Those that cannot be sent are not kept: the next ones
-    /// say more.
+    /// Sends the metrics of this moment. Cumulative ones that cannot be sent are not kept: the next ones
+    /// say more. Increments wait for the next tick, for nobody else knows them.
     pub async fn send_metrics(&self, by: By) {
         let (Some(metrics), Some(instruments)) = (&self.metrics, &self.instruments) else { return };
-        let Some(exporter) = self.turn(METRICS, metrics, by).await else { return };
-        if let Some(metrics) = instruments.collect(self.site.collect()) {
-            self.tried(METRICS, by, exporter.export(&metrics)).await;
+        let Some(mut turn) = self.turn(METRICS, metrics, by).await else { return };
+        let (exporter, waiting) = &mut *turn;
+        waiting.extend(instruments.collect(self.site.collect()));
+        let most = match exporter.temporality() {
+            Temporality::Delta => INCREMENTS_MAX,
+            _ => 1,
+        };
+        while waiting.len() > most {
+            let lost = waiting.pop_front();
+            let count = lost.as_ref().map(count).filter(|_| most > 1).unwrap_or_default();
+            self.site.note_health(|health| health.dropped[METRICS] += count);
+        }
+        while let Some(oldest) = waiting.front() {
+            if !self.tried(METRICS, by, exporter.export(oldest)).await {
+                return;
+            }
+            waiting.pop_front();
         }
     }
 

@@ -193,6 +193,8 @@ impl Worker {
         };
         let flush = async {
             tokio::select! {
+                // What takes no time was not cut short.
+                biased;
                 () = self.flush(until.flush) => farewell.is_flushed.store(true, Ordering::SeqCst),
                 () = is_asked_to_leave() => {}
             }
