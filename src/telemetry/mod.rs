@@ -8,6 +8,7 @@ mod attempt_span;
 pub mod catalogue;
 pub mod client;
 pub mod exposition;
+mod failures;
 pub mod file_sd;
 pub mod identity;
 pub mod instruments;

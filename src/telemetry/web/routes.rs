@@ -241,6 +241,17 @@ mod tests {
         assert!(!page.contains("<style") && !page.contains("onclick") && !page.contains("style="));
     }
 
+    /// The page is loaded at three in the morning over whatever there is.
+    #[test]
+    fn the_page_is_small() {
+        let packed = |path: &str| {
+            let request = Request::get(path).header("accept-encoding", "gzip");
+            ask(request.body(()).unwrap()).1.len()
+        };
+        let bytes: usize = ["/", "/page.js", "/page.css"].map(packed).iter().sum();
+        assert!(bytes < 12 * 1024, "{bytes} bytes");
+    }
+
     #[test]
     fn only_reading_is_allowed() {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"] {

@@ -555,7 +555,7 @@ fn an_address_that_cannot_be_had_is_told_and_the_others_serve() {
     let (addresses, warnings) = bound(WebPlan { listen, ..WebPlan::default() });
     assert_eq!(addresses.len(), 1);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].starts_with(&format!("serve metrics at {}: ", taken.1)));
+    assert!(warnings[0].starts_with(&format!("metrics are not served at {}: ", taken.1)));
     let (addresses, warnings) = bound(WebPlan { systemd_socket: true, ..WebPlan::default() });
     assert!(addresses.is_empty());
     assert_eq!(warnings, ["--web.systemd-socket: no socket was passed"]);
