@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf, absolute};
@@ -19,6 +20,7 @@ use crate::model::sample::TreeSample;
 use crate::model::shared::lock;
 use crate::model::shell;
 use crate::model::signal::SignalInfo;
+use crate::model::text::ShellQuoted;
 use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
 use crate::run::senders::user_name;
@@ -60,6 +62,8 @@ struct Inside {
     traces: Option<Traces>,
     thread: Option<Telemetry>,
     redactor: Redactor,
+    /// The command line of the job.
+    command: Vec<OsString>,
     has_failed: bool,
     /// How long the end of the run is held up at most.
     until: Until,
@@ -128,20 +132,23 @@ fn prepare_inside(
         traces,
         thread: None,
         redactor,
+        command: match &plan.work {
+            Work::Job(job) => job.command.clone(),
+            Work::Probe(_) => Vec::new(),
+        },
         has_failed: false,
         until: Until { flush: begun, linger: None },
     }
 }
 
-/// What the page says of the run. The words of the command are looked at before they become one text.
+/// What the page says of the run.
 fn about(plan: &RunPlan, redactor: &Redactor, log: Option<&Path>) -> About {
-    let words = match &plan.work {
-        Work::Job(job) => redactor.command(&job.command).words,
-        Work::Probe(probe) => vec![probe.function.word().into()],
-    };
     let shown = |path: PathBuf| path.to_string_lossy().into_owned();
     About {
-        command: shell::words(&words),
+        command: match &plan.work {
+            Work::Job(job) => shell::words(&redactor.command(&job.command).words),
+            Work::Probe(probe) => probe.function.word().to_owned(),
+        },
         directory: std::env::current_dir().map(shown).unwrap_or_default(),
         log: log.map(|log| shown(absolute(log).unwrap_or_else(|_| log.to_owned()))),
         is_probe: matches!(plan.work, Work::Probe(_)),
@@ -218,7 +225,11 @@ impl Inside {
         // Command lines of senders and descendants have lost the bounds of their words.
         let hide_blurred = |text: &mut String| *text = self.redactor.blurred(text);
         match event.to_mut() {
-            Event::Started { command, .. } => hide(command),
+            // Words say more than the text that was made of them.
+            Event::Started { command, .. } => {
+                let words = self.redactor.command(&self.command).words;
+                *command = ShellQuoted(&words).to_string();
+            }
             Event::StartFailed { failure, .. } => hide(&mut failure.step),
             Event::Received(SignalInfo { sender: Sender::Process(sender), .. }) => {
                 sender.command.iter_mut().for_each(hide_blurred);
