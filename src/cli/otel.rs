@@ -42,6 +42,7 @@ pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan
         pipelines,
         service_name,
         attributes,
+        is_exponential: reader.is_exponential(),
         metric_interval: reader.span("OTEL_METRIC_EXPORT_INTERVAL", 60_000),
         span_delay: reader.span("OTEL_BSP_SCHEDULE_DELAY", 5_000),
         span_queue: reader.size("OTEL_BSP_MAX_QUEUE_SIZE", 2_048),
@@ -312,6 +313,19 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
+    fn is_exponential(&mut self) -> bool {
+        const NAME: &str = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+        let Some(text) = self.text(NAME) else { return false };
+        let is = |known: &str| text.trim().eq_ignore_ascii_case(known);
+        let is_exponential = is("base2_exponential_bucket_histogram");
+        if !is_exponential && !is("explicit_bucket_histogram") {
+            let known = "explicit_bucket_histogram and base2_exponential_bucket_histogram are known; \
+                         the first is used";
+            self.warn(NAME, &text, known);
+        }
+        is_exponential
+    }
+
     /// The exporter leaves out bad pairs without a word. The values are secrets, and are not shown.
     fn check_headers(&mut self, signal: &str) {
         let name = self.name(signal, "HEADERS");
@@ -479,6 +493,21 @@ mod tests {
         let good =
             [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,")];
         assert!(with(&[ENDPOINT, good[0], good[1]]).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn the_buckets_of_histograms_are_chosen() {
+        let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+        for (value, is_exponential, warned) in [
+            ("", false, 0),
+            ("explicit_bucket_histogram", false, 0),
+            ("Base2_Exponential_Bucket_Histogram", true, 0),
+            ("native", false, 1),
+        ] {
+            let plan = with(&[ENDPOINT, (name, value)]).unwrap();
+            assert_eq!(plan.is_exponential, is_exponential, "{value}");
+            assert_eq!(plan.warnings.len(), warned, "{:?}", plan.warnings);
+        }
     }
 
     #[test]

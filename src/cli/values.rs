@@ -6,6 +6,7 @@ use crate::model::policy::{Backoff, Cause, Forward};
 use crate::model::signal::Signal;
 use crate::model::time::WallTime;
 use crate::model::verdict::VerdictKind;
+use crate::plan::WebPlan;
 use crate::question::Since;
 
 /// No span that a user means is longer: ten years.
@@ -152,11 +153,11 @@ pub(super) fn listen_address(text: &str) -> Result<String, String> {
 /// A path of a URL.
 pub(super) fn web_path(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    match text {
-        "/" => Err("/ is the page about the job: choose another path".into()),
-        "/healthz" => Err("/healthz says whether we live: choose another path".into()),
-        _ if text.starts_with('/') && text.bytes().all(is_plain) => Ok(text.to_owned()),
-        _ => Err(format!("'{text}' is no path such as /metrics")),
+    let taken = WebPlan::PAGE.into_iter().find(|(path, _)| *path == text);
+    match taken {
+        Some((path, what)) => Err(format!("{path} is {what}: choose another path")),
+        None if text.starts_with('/') && text.bytes().all(is_plain) => Ok(text.to_owned()),
+        None => Err(format!("'{text}' is not a path such as /metrics")),
     }
 }
 
@@ -355,8 +356,12 @@ mod tests {
             assert!(metric_label(text).is_err(), "{text}");
         }
         assert!(web_path("/m").is_ok());
-        for text in ["", "metrics", "/", "/healthz", "/a b", "/a?b"] {
+        for text in ["", "metrics", "/a b", "/a?b"] {
             assert!(web_path(text).is_err(), "{text}");
+        }
+        for (path, _) in WebPlan::PAGE {
+            let said = web_path(path).expect_err(path);
+            assert!(said.starts_with(path) && said.ends_with("choose another path"), "{said}");
         }
     }
 

@@ -56,6 +56,9 @@ pub struct OtlpPlan {
     pub attributes: Vec<(String, String)>,
     /// Between two exports of metrics.
     pub metric_interval: Duration,
+    /// Whether histograms have exponential buckets, which Prometheus calls native, and not those of
+    /// the table of metrics.
+    pub is_exponential: bool,
     /// Between two exports of spans.
     pub span_delay: Duration,
     /// So many spans may wait.
@@ -187,6 +190,15 @@ pub struct WebPlan {
 }
 
 impl WebPlan {
+    /// The paths of the page about the job, with what each is: metrics cannot be at one of them.
+    pub const PAGE: [(&str, &str); 5] = [
+        ("/", "the page about the job"),
+        ("/status.json", "the data of that page"),
+        ("/page.js", "its script"),
+        ("/page.css", "its style sheet"),
+        ("/healthz", "the health check"),
+    ];
+
     /// Whether anything is to be served.
     #[must_use]
     pub fn is_asked(&self) -> bool {

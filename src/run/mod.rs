@@ -142,7 +142,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let word = probe.function.word();
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
             let run_id = run_id();
-            let told = telemetry::prepare(plan, run_id);
+            let told = telemetry::prepare(plan, run_id, log.file());
             let ids = (run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
             let record = recording::sink(plan, ids, began_in, log.file());
             let sinks = Sinks::new(log, &plan.log).of(plan);
@@ -183,7 +183,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             if let Some(file) = log.file() {
                 world.quarantine_beside(file);
             }
-            let told = telemetry::prepare(plan, world.run_id);
+            let told = telemetry::prepare(plan, world.run_id, log.file());
             world.telemetry.clone_from(&told);
             world.moved_to =
                 environment::moved_to(plan.working_directory.as_deref(), job.directory.as_deref());

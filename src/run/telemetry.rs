@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf, absolute};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,17 +18,21 @@ use crate::model::process::{Pid, RunId, Sender};
 use crate::model::redact::Redactor;
 use crate::model::sample::TreeSample;
 use crate::model::shared::lock;
+use crate::model::shell;
 use crate::model::signal::SignalInfo;
+use crate::model::text::ShellQuoted;
 use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
 use crate::run::senders::user_name;
 use crate::sink::Stamp;
 use crate::sink::console;
+use crate::sink::past::Past;
 use crate::sink::stats::Stats;
 use crate::sys::signals::SignalFd;
 use crate::sys::{activation, clock, environment, poll};
 use crate::telemetry::identity::{Facts, Identity};
 use crate::telemetry::site::Site;
+use crate::telemetry::status::{About, Page};
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{Begin, Telemetry, Until, otlp};
 
@@ -49,25 +55,33 @@ pub(super) struct Told {
 struct Inside {
     plan: TelemetryPlan,
     stats: Arc<Mutex<Stats>>,
+    /// Only where a page is served.
+    past: Option<Arc<Mutex<Past>>>,
     site: Arc<Site>,
     begun: Moment,
     traces: Option<Traces>,
     thread: Option<Telemetry>,
     redactor: Redactor,
+    /// The command line of the job.
+    command: Vec<OsString>,
     has_failed: bool,
     /// How long the end of the run is held up at most.
     until: Until,
 }
 
 /// Prepares what was asked for; no thread is started before the job.
-pub(super) fn prepare(plan: &RunPlan, run_id: RunId) -> Option<Shared> {
+pub(super) fn prepare(plan: &RunPlan, run_id: RunId, log: Option<&Path>) -> Option<Shared> {
     let asked = plan.telemetry.as_deref()?;
-    let prepared = catch_unwind(AssertUnwindSafe(|| prepare_inside(plan, asked, run_id)));
+    let prepared = catch_unwind(AssertUnwindSafe(|| prepare_inside(plan, asked, (run_id, log))));
     let news = if prepared.is_err() { vec![NO_TELEMETRY.to_owned()] } else { Vec::new() };
     Some(Rc::new(RefCell::new(Told { telemetry: prepared.ok(), news })))
 }
 
-fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Inside {
+fn prepare_inside(
+    plan: &RunPlan,
+    asked: &TelemetryPlan,
+    (run_id, log): (RunId, Option<&Path>),
+) -> Inside {
     if asked.web.systemd_socket {
         activation::seal();
     }
@@ -102,17 +116,42 @@ fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Insid
     let stats = Arc::new(Mutex::new(Stats::new(stamp.wall.0)));
     let begun = clock::now();
     let ourselves = Pid(getpid().as_raw());
-    let site = Site::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
+    let mut site = Site::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
+    let past = asked.web.is_asked().then(Arc::<Mutex<Past>>::default);
+    if let Some(past) = &past {
+        let (past, redactor) = (Arc::clone(past), redactor.clone());
+        let about = about(plan, &redactor, log);
+        site = site.with_page(Page { about, past, redactor, ..Page::default() });
+    }
     Inside {
         plan: asked.clone(),
         stats,
+        past,
         site: Arc::new(site),
         begun,
         traces,
         thread: None,
         redactor,
+        command: match &plan.work {
+            Work::Job(job) => job.command.clone(),
+            Work::Probe(_) => Vec::new(),
+        },
         has_failed: false,
         until: Until { flush: begun, linger: None },
+    }
+}
+
+/// What the page says of the run.
+fn about(plan: &RunPlan, redactor: &Redactor, log: Option<&Path>) -> About {
+    let shown = |path: PathBuf| path.to_string_lossy().into_owned();
+    About {
+        command: match &plan.work {
+            Work::Job(job) => shell::words(&redactor.command(&job.command).words),
+            Work::Probe(probe) => probe.function.word().to_owned(),
+        },
+        directory: std::env::current_dir().map(shown).unwrap_or_default(),
+        log: log.map(|log| shown(absolute(log).unwrap_or_else(|_| log.to_owned()))),
+        is_probe: matches!(plan.work, Work::Probe(_)),
     }
 }
 
@@ -186,7 +225,11 @@ impl Inside {
         // Command lines of senders and descendants have lost the bounds of their words.
         let hide_blurred = |text: &mut String| *text = self.redactor.blurred(text);
         match event.to_mut() {
-            Event::Started { command, .. } => hide(command),
+            // Words say more than the text that was made of them.
+            Event::Started { command, .. } => {
+                let words = self.redactor.command(&self.command).words;
+                *command = ShellQuoted(&words).to_string();
+            }
             Event::StartFailed { failure, .. } => hide(&mut failure.step),
             Event::Received(SignalInfo { sender: Sender::Process(sender), .. }) => {
                 sender.command.iter_mut().for_each(hide_blurred);
@@ -222,6 +265,9 @@ impl Inside {
         let hidden = self.hidden(event);
         let event = &*hidden;
         lock(&self.stats).apply(stamp, event);
+        if let Some(past) = &self.past {
+            lock(past).apply(stamp, event);
+        }
         let context = self.traces.as_ref().map(Traces::context);
         if let Some(traces) = &mut self.traces {
             traces.apply(stamp, event);
@@ -291,7 +337,12 @@ impl Inside {
         let thread = self.thread.take()?;
         let Until { flush, linger } = self.until;
         let mut deadline = linger.map_or(flush, |linger| linger.max(flush)) + SLACK;
-        let (mut has_left, mut cut_short) = (false, None);
+        let mut has_left = false;
+        // What was sent by the time that the thread is done counts.
+        let cut_short = |has_left: bool| {
+            let is_cut = has_left && !thread.is_flushed();
+            is_cut.then(|| "telemetry was cut short by a signal".to_owned())
+        };
         loop {
             let fds = [Some(thread.done().as_fd()), Some(signals.as_fd())];
             let [is_done, has_signals] = poll::wait(fds, Some(deadline)).unwrap_or_else(|_| {
@@ -299,20 +350,19 @@ impl Inside {
                 [false; 2]
             });
             if is_done || thread.is_done() {
-                return cut_short.or_else(|| thread.losses());
+                return cut_short(has_left).or_else(|| thread.losses());
             }
             if has_signals && signals.ask_to_stop() {
                 if has_left {
-                    return cut_short;
+                    return cut_short(has_left);
                 }
                 has_left = true;
-                let text = || "telemetry was cut short by a signal".to_owned();
-                cut_short = (!thread.leave()).then(text);
+                thread.leave();
                 deadline = deadline.min(clock::now() + GOODBYE);
             }
             if clock::now() >= deadline {
                 let text = || Some("telemetry did not end in time".to_owned());
-                return if has_left { cut_short } else { text() };
+                return if has_left { cut_short(has_left) } else { text() };
             }
         }
     }

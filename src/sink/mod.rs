@@ -15,6 +15,7 @@ mod behind;
 pub mod console;
 pub mod log_file;
 mod outlet;
+pub mod past;
 pub mod record;
 pub mod stats;
 

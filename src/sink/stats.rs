@@ -3,7 +3,7 @@
 //! Pure: it reads neither clocks nor files. The supervising thread writes it, the telemetry thread
 //! copies it, and both hold its lock for a moment only.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::event::Event;
@@ -114,9 +114,6 @@ pub const CALL_BOUNDS: &[f64] =
 /// More different exit statuses than these are counted together.
 pub const EXIT_CODES_MAX: usize = 32;
 
-/// So many points of the past are kept for the page's charts.
-const HISTORY_MAX: usize = 300;
-
 /// The calls of one built-in function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calls {
@@ -137,19 +134,6 @@ pub struct Ended {
     pub exit_status: u8,
     /// How it ended.
     pub outcome: Outcome,
-}
-
-/// A point of the page's charts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
-    /// Since the run began.
-    pub elapsed: Duration,
-    /// CPU time of the tree since the run began.
-    pub cpu: Duration,
-    /// Resident memory of the tree, in bytes.
-    pub rss_bytes: u64,
-    /// Calls of built-in functions since the run began.
-    pub calls: u64,
 }
 
 /// The numbers of one run.
@@ -205,8 +189,6 @@ pub struct Stats {
     pub trees_cpu: Duration,
     /// The host's load in the last sample before the last failure.
     pub load_at_death: Option<HostLoad>,
-    /// For the page's charts.
-    pub history: VecDeque<Point>,
     /// How the run ended.
     pub ended: Option<Ended>,
     has_timed_out: bool,
@@ -339,16 +321,6 @@ impl Stats {
         calls.failures += u64::from(!is_right);
         calls.durations.observe(took.as_secs_f64());
     }
-
-    /// Adds a point to the charts.
-    pub fn remember(&mut self, elapsed: Duration) {
-        if self.history.len() >= HISTORY_MAX {
-            self.history.pop_front();
-        }
-        let rss_bytes = self.tree.map_or(0, |tree| tree.rss_bytes);
-        let calls = self.calls.values().map(|calls| calls.calls).sum();
-        self.history.push_back(Point { elapsed, cpu: self.tree_cpu(), rss_bytes, calls });
-    }
 }
 
 #[cfg(test)]
@@ -435,9 +407,5 @@ mod tests {
         assert_eq!(stats.tree_cpu(), Duration::from_secs(10));
         stats.sampled(sample(2));
         assert_eq!(stats.tree_cpu(), Duration::from_secs(12));
-        for _ in 0..HISTORY_MAX * 2 {
-            stats.remember(Duration::ZERO);
-        }
-        assert_eq!(stats.history.len(), HISTORY_MAX);
     }
 }

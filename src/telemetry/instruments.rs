@@ -12,7 +12,8 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{
-    InstrumentKind, ManualReader, Pipeline, SdkMeterProvider, Temporality,
+    self, Aggregation, InstrumentKind, ManualReader, Pipeline, SdkMeterProvider, Stream,
+    Temporality,
 };
 
 use crate::model::shared::lock;
@@ -66,13 +67,17 @@ impl Instruments {
     #[must_use]
     pub fn new(
         resource: Resource,
-        temporality: Temporality,
+        (temporality, is_exponential): (Temporality, bool),
         labels: &[(String, String)],
     ) -> Instruments {
         let manual = ManualReader::builder().with_temporality(temporality).build();
         let reader = Shared(Arc::new(manual));
-        let provider =
-            SdkMeterProvider::builder().with_resource(resource).with_reader(reader.clone()).build();
+        let builder = SdkMeterProvider::builder().with_resource(resource);
+        let builder = builder.with_reader(reader.clone());
+        let provider = match is_exponential {
+            true => builder.with_view(exponential).build(),
+            false => builder.build(),
+        };
         let meter = provider.meter_with_scope(traces::scope());
         let labels: Vec<KeyValue> =
             labels.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
@@ -110,6 +115,20 @@ impl Instruments {
         self.reader.collect(&mut metrics).ok()?;
         Some(metrics)
     }
+}
+
+/// Exponential buckets for histograms, with the limits that the specification has as defaults.
+fn exponential(instrument: &metrics::Instrument) -> Option<Stream> {
+    if instrument.kind() != InstrumentKind::Histogram {
+        return None;
+    }
+    let aggregation = Aggregation::Base2ExponentialHistogram {
+        max_size: 160,
+        max_scale: 20,
+        record_min_max: true,
+    };
+    // The limits are good ones; without a stream the instrument has its own buckets.
+    Stream::builder().with_aggregation(aggregation).build().ok()
 }
 
 /// The two histograms are told value by value, not observed.

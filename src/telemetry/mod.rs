@@ -8,6 +8,7 @@ mod attempt_span;
 pub mod catalogue;
 pub mod client;
 pub mod exposition;
+mod failures;
 pub mod file_sd;
 pub mod identity;
 pub mod instruments;
@@ -19,6 +20,7 @@ pub mod pushgateway;
 pub mod readings;
 mod served;
 pub mod site;
+pub mod status;
 pub mod textfile;
 pub mod traces;
 pub mod warn;
@@ -182,11 +184,15 @@ impl Telemetry {
         self.finish.try_send(Finish { ended, context, until }).ok();
     }
 
-    /// Asks it to end at once, and not to wait for anybody. Returns whether all was sent by then.
-    pub fn leave(&self) -> bool {
-        let is_flushed = self.farewell.is_flushed.load(Ordering::SeqCst);
+    /// Asks it to end at once, and not to wait for anybody.
+    pub fn leave(&self) {
         self.farewell.leave.send_replace(true);
-        is_flushed
+    }
+
+    /// Returns whether all was sent, or given up.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.farewell.is_flushed.load(Ordering::SeqCst)
     }
 
     /// Becomes readable when the thread is done.

@@ -3,6 +3,7 @@
 //! The exporters are driven by us, one export at a time for each pipeline: the SDK's own batch threads
 //! ignore the time limit of the final flush.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
+use opentelemetry_sdk::metrics::Temporality;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::SpanExporter as _;
@@ -26,6 +29,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::model::shared::lock;
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
 use crate::telemetry::client::{self, Client, Trouble};
+use crate::telemetry::failures::{Cause, Failures};
 use crate::telemetry::identity::Identity;
 use crate::telemetry::instruments::Instruments;
 use crate::telemetry::logs::{LogQueue, Logs};
@@ -58,6 +62,14 @@ pub fn resource(identity: &Identity, otlp: Option<&OtlpPlan>) -> Resource {
         .build()
 }
 
+/// The most exports of increments that wait for a receiver: an hour of the default interval.
+const INCREMENTS_MAX: usize = 60;
+
+/// Returns the number of metrics in an export.
+fn count(metrics: &ResourceMetrics) -> u64 {
+    metrics.scope_metrics().map(|scope| scope.metrics().count() as u64).sum()
+}
+
 /// When an export has to be through.
 #[derive(Clone, Copy, Debug)]
 pub enum By {
@@ -70,7 +82,7 @@ pub enum By {
 /// The exporters, and what they send.
 pub struct Exports {
     spans: Option<Mutex<(SpanExporter, Arc<SpanQueue>)>>,
-    metrics: Option<Mutex<MetricExporter>>,
+    metrics: Option<Mutex<(MetricExporter, VecDeque<ResourceMetrics>)>>,
     records: Option<Mutex<(LogExporter, Arc<LogQueue>)>>,
     /// The metrics that are sent.
     pub instruments: Option<Instruments>,
@@ -80,12 +92,10 @@ pub struct Exports {
     timeouts: [Duration; 3],
     /// How many items go into one export of each; metrics go as a whole.
     batches: [usize; 3],
-    /// Where each goes.
-    addresses: [String; 3],
     /// Why the last export of each by HTTP had no answer.
     troubles: [Trouble; 3],
+    failures: Failures,
     site: Arc<Site>,
-    warnings: Arc<Warnings>,
 }
 
 impl Exports {
@@ -104,21 +114,23 @@ impl Exports {
             .map(|pipeline| pipeline.map(|pipeline| pipeline.timeout).unwrap_or_default());
         let addresses =
             [traces, metrics, logs].map(|pipeline| pipeline.map(address).unwrap_or_default());
-        let troubles: [Trouble; 3] = Default::default();
+        let (troubles, failures) = (<[Trouble; 3]>::default(), Failures::new(addresses, warnings));
         let spans = traces.zip(span_queue).and_then(|(pipeline, queue)| {
             let mut exporter =
-                warnings.build(TRACES, span_exporter(pipeline, &troubles[TRACES]))?;
+                failures.build(TRACES, span_exporter(pipeline, &troubles[TRACES]))?;
             exporter.set_resource(&resource);
             Some(Mutex::new((exporter, queue)))
         });
         let metrics = metrics.and_then(|pipeline| {
-            warnings.build(METRICS, metric_exporter(pipeline, &troubles[METRICS]))
+            failures.build(METRICS, metric_exporter(pipeline, &troubles[METRICS]))
         });
         let instruments = metrics.as_ref().map(|exporter| {
-            Instruments::new(resource.clone(), exporter.temporality(), &site.identity.labels)
+            let is_exponential = plan.is_some_and(|plan| plan.is_exponential);
+            let form = (exporter.temporality(), is_exponential);
+            Instruments::new(resource.clone(), form, &site.identity.labels)
         });
         let records = logs
-            .and_then(|pipeline| warnings.build(LOGS, log_exporter(pipeline, &troubles[LOGS])))
+            .and_then(|pipeline| failures.build(LOGS, log_exporter(pipeline, &troubles[LOGS])))
             .zip(plan)
             .map(|(mut exporter, plan)| {
                 exporter.set_resource(&resource);
@@ -129,18 +141,18 @@ impl Exports {
             Some((exporter, logs)) => (Some(Mutex::new((exporter, logs.queue()))), Some(logs)),
             None => (None, None),
         };
+        failures.tell();
         Exports {
             spans,
-            metrics: metrics.map(Mutex::new),
+            metrics: metrics.map(|exporter| Mutex::new((exporter, VecDeque::new()))),
             records,
             instruments,
             logs,
             timeouts,
             batches: plan.map_or([1; 3], |plan| [plan.span_batch, 1, plan.log_batch]),
-            addresses,
             troubles,
+            failures,
             site: Arc::clone(site),
-            warnings: Arc::clone(warnings),
         }
     }
 
@@ -185,13 +197,27 @@ impl Exports {
         }
     }
 
-    /// Sends the metrics of this moment. Those that cannot be sent are not kept: the next ones
-    /// say more.
+    /// Sends the metrics of this moment. Cumulative ones that cannot be sent are not kept: the next ones
+    /// say more. Increments wait for the next tick, for nobody else knows them.
     pub async fn send_metrics(&self, by: By) {
         let (Some(metrics), Some(instruments)) = (&self.metrics, &self.instruments) else { return };
-        let Some(exporter) = self.turn(METRICS, metrics, by).await else { return };
-        if let Some(metrics) = instruments.collect(self.site.collect()) {
-            self.tried(METRICS, by, exporter.export(&metrics)).await;
+        let Some(mut turn) = self.turn(METRICS, metrics, by).await else { return };
+        let (exporter, waiting) = &mut *turn;
+        waiting.extend(instruments.collect(self.site.collect()));
+        let most = match exporter.temporality() {
+            Temporality::Delta => INCREMENTS_MAX,
+            _ => 1,
+        };
+        while waiting.len() > most {
+            let lost = waiting.pop_front();
+            let count = lost.as_ref().map(count).filter(|_| most > 1).unwrap_or_default();
+            self.site.note_health(|health| health.dropped[METRICS] += count);
+        }
+        while let Some(oldest) = waiting.front() {
+            if !self.tried(METRICS, by, exporter.export(oldest)).await {
+                return;
+            }
+            waiting.pop_front();
         }
     }
 
@@ -199,6 +225,7 @@ impl Exports {
     pub async fn flush(&self, deadline: Instant) {
         let by = By::Deadline(deadline);
         tokio::join!(self.send_spans(by), self.send_records(by), self.send_metrics(by));
+        self.failures.tell();
     }
 
     /// Waits until the export before this one is through. In the background nobody waits: the next
@@ -239,7 +266,12 @@ impl Exports {
             Some(deadline) => timeout_at(deadline, export).await,
             None => Ok(export.await),
         };
-        self.note(pipeline, result.unwrap_or(Err(OTelSdkError::Timeout(limit))))
+        let is_well = self.note(pipeline, result.unwrap_or(Err(OTelSdkError::Timeout(limit))));
+        if matches!(by, By::NextTick) {
+            // Those of the last flush are told together.
+            self.failures.tell();
+        }
+        is_well
     }
 
     /// Takes the account of an export, and returns whether all is well.
@@ -249,27 +281,20 @@ impl Exports {
             health.failures[pipeline] += u64::from(result.is_err());
         });
         if let Err(error) = &result {
-            let cause = lock(&self.troubles[pipeline]).take();
-            let reason = match error {
-                // Without an answer the exporter does not know more than that.
-                OTelSdkError::InternalFailure(text) => cause.unwrap_or_else(|| text.clone()),
-                OTelSdkError::Timeout(_) => "no answer within the limit of time".to_owned(),
-                other => other.to_string(),
-            };
-            let text = format!(
-                "OTLP {} could not be sent to {}: {reason}",
-                PIPELINES[pipeline], self.addresses[pipeline]
-            );
-            self.warnings.once(PIPELINES[pipeline], &text);
+            let connection = lock(&self.troubles[pipeline]).take();
+            self.failures.note(pipeline, Cause::of(error, connection));
         }
         result.is_ok()
     }
 }
 
-impl Warnings {
+impl Failures {
     fn build<T>(&self, pipeline: usize, built: Result<T, String>) -> Option<T> {
-        let name = PIPELINES[pipeline];
-        built.map_err(|reason| self.once(name, &format!("no OTLP {name}: {reason}"))).ok()
+        // The same for all signals: their own paths are no part of it.
+        let own_path = format!("/v1/{}", PIPELINES[pipeline]);
+        let noted =
+            |reason: String| self.note(pipeline, Cause::refused(&reason.replace(&own_path, "")));
+        built.map_err(noted).ok()
     }
 }
 

@@ -11,7 +11,7 @@ use opentelemetry_http::HttpClient;
 
 use crate::model::percent::decoded;
 use crate::plan::Credentials;
-use crate::telemetry::client::{Client, Trouble};
+use crate::telemetry::client::{self, Client, Trouble};
 use crate::telemetry::exposition;
 use crate::telemetry::identity::Identity;
 use crate::telemetry::site::Site;
@@ -20,19 +20,37 @@ use crate::telemetry::site::Site;
 ///
 /// # Errors
 ///
-/// A line that says what is wrong with the URL or with the answer.
+/// A line that says what is wrong with the URL or with the answer, and where that is.
 pub async fn push(url: &str, site: &Site) -> Result<(), String> {
     let (uri, authorization) = target(url, &site.identity)?;
+    let pushed = push_to(&uri, authorization, site).await;
+    pushed.map_err(|reason| format!("{}: {reason}", address(&uri)))
+}
+
+/// Says that there was no answer in time, and where.
+#[must_use]
+pub fn late(url: &str, site: &Site) -> String {
+    let address = target(url, &site.identity).map(|(uri, _)| address(&uri));
+    format!("{}: no answer within the time limit", address.unwrap_or_default())
+}
+
+/// Returns scheme, host and port; [`target`] took the user out.
+fn address(uri: &Uri) -> String {
+    let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+    format!("{}://{authority}", uri.scheme_str().unwrap_or_default())
+}
+
+async fn push_to(uri: &Uri, authorization: Option<String>, site: &Site) -> Result<(), String> {
     let collected = site.collect().of_the_job();
     let body = exposition::text(&exposition::families(&collected, &site.identity));
-    let mut request = Request::post(&uri).header("content-type", exposition::TEXT);
+    let mut request = Request::post(uri).header("content-type", exposition::TEXT);
     if let Some(authorization) = authorization {
         request = request.header("authorization", authorization);
     }
     let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
     let (credentials, wants_tls) = (Credentials::default(), uri.scheme_str() == Some("https"));
     let client = Client::new(&credentials, wants_tls, &Trouble::default())?;
-    let answer = client.send_bytes(request).await.map_err(|error| chain(&*error))?;
+    let answer = client.send_bytes(request).await.map_err(|error| client::cause(&*error))?;
     if answer.status().is_success() {
         return Ok(());
     }
@@ -41,20 +59,10 @@ pub async fn push(url: &str, site: &Site) -> Result<(), String> {
     Err(format!("it answered {}: {}", answer.status(), line.chars().take(200).collect::<String>()))
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// Makes the address of our group, and the header for a user in the URL.
 fn target(url: &str, identity: &Identity) -> Result<(Uri, Option<String>), String> {
-    let wrong = || "say http://HOST:PORT, with or without a path".to_owned();
+    let wrong =
+        || "an address that is not valid: say http://HOST:PORT, with or without a path".to_owned();
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
     let (authority, path) = match rest.split_once('/') {
         Some((authority, path)) => (authority, format!("/{}", path.trim_end_matches('/'))),

@@ -73,5 +73,5 @@ impl Served {
 
 fn tell_file_sd(warnings: &Warnings, error: &FileSdError) {
     let reason = error.source().map(ToString::to_string).unwrap_or_default();
-    warnings.once("file_sd", &format!("{error}: {reason}"));
+    warnings.once("file_sd", &format!("could not {error}: {reason}"));
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::model::process::Pid;
@@ -16,6 +15,7 @@ use crate::telemetry::exposition::{self, Clamp, Collected, Exemplar};
 use crate::telemetry::identity::Identity;
 use crate::telemetry::metrics::{Health, Snapshot};
 use crate::telemetry::readings::{ChildReading, SelfReading};
+use crate::telemetry::status::{Asked, Page};
 
 /// So long a text is given out again if nothing happened: the job's own process is then read
 /// ten times in a second at most, however many ask.
@@ -41,6 +41,7 @@ pub struct Site {
     /// When the run began.
     pub begun: Moment,
     stats: Arc<Mutex<Stats>>,
+    page: Page,
     state: Mutex<State>,
     /// Holds a permit once a client has the metrics of the run's end.
     end_scraped: Notify,
@@ -70,7 +71,14 @@ impl Site {
         stats: Arc<Mutex<Stats>>,
     ) -> Site {
         let (state, end_scraped) = (Mutex::default(), Notify::new());
-        Site { identity, ourselves, now, begun, stats, state, end_scraped }
+        let page = Page::default();
+        Site { identity, ourselves, now, begun, stats, page, state, end_scraped }
+    }
+
+    /// Has a page about the job as well.
+    #[must_use]
+    pub fn with_page(self, page: Page) -> Site {
+        Site { page, ..self }
     }
 
     /// Returns a copy of the run's numbers.
@@ -133,7 +141,8 @@ impl Site {
 
     /// Adds a point to the charts of the page.
     pub fn remember(&self) {
-        lock(&self.stats).remember((self.now)() - self.begun);
+        let stats = self.stats();
+        self.page.remember((self.now)() - self.begun, &stats);
     }
 
     /// Sets the trace that exemplars lead to.
@@ -155,77 +164,10 @@ impl Site {
     /// Returns what the page about the job shows, as JSON.
     #[must_use]
     pub fn status(&self) -> String {
-        let stats = self.stats();
-        let elapsed = (self.now)() - self.begun;
-        let state = match &stats {
-            Stats { ended: Some(_), .. } => "ended",
-            Stats { is_stopped: true, .. } => "stopped",
-            Stats { child: Some(_), .. } => "running",
-            Stats { attempt: 0, calls, .. } if !calls.is_empty() => "running",
-            Stats { attempt: 0, .. } => "starting",
-            _ => "between attempts",
-        };
-        let status = Status {
-            job: &self.identity.name,
-            host: &self.identity.host,
-            user: &self.identity.user,
-            run_id: &self.identity.run_id,
-            version: env!("CARGO_PKG_VERSION"),
-            state,
-            pid: stats.child.map(|pid| pid.0),
-            attempt: stats.attempt,
-            restarts: stats.restarts,
-            uptime_seconds: elapsed.as_secs_f64(),
-            stops: stats.stops,
-            stopped_seconds: stats.stopped.as_secs_f64(),
-            exit_status: stats.ended.map(|ended| ended.exit_status),
-            verdict: stats.verdict.as_ref().map(ToString::to_string),
-            signals: stats.received.iter().map(|(signal, n)| (signal.to_string(), *n)).collect(),
-            calls: stats
-                .calls
-                .iter()
-                .map(|(word, calls)| ((*word).to_owned(), calls.calls))
-                .collect(),
-            processes: stats.tree.map(|tree| tree.processes),
-            resident_bytes: stats.tree.map(|tree| tree.rss_bytes),
-            cpu_seconds: stats.tree_cpu().as_secs_f64(),
-            history: stats
-                .history
-                .iter()
-                .map(|one| {
-                    let (at, cpu) = (one.elapsed.as_secs_f64(), one.cpu.as_secs_f64());
-                    (at, cpu, one.rss_bytes, one.calls)
-                })
-                .collect(),
-        };
-        serde_json::to_string(&status).unwrap_or_default()
+        let (stats, elapsed) = (self.stats(), (self.now)() - self.begun);
+        let (identity, ourselves) = (&self.identity, self.ourselves);
+        Asked { identity, stats: &stats, page: &self.page, ourselves, elapsed }.json()
     }
-}
-
-/// What the page shows.
-#[derive(Serialize)]
-struct Status<'a> {
-    job: &'a str,
-    host: &'a str,
-    user: &'a str,
-    run_id: &'a str,
-    version: &'static str,
-    state: &'static str,
-    pid: Option<i32>,
-    attempt: u32,
-    restarts: u64,
-    uptime_seconds: f64,
-    stops: u64,
-    stopped_seconds: f64,
-    exit_status: Option<u8>,
-    verdict: Option<String>,
-    signals: Vec<(String, u64)>,
-    calls: Vec<(String, u64)>,
-    processes: Option<u64>,
-    resident_bytes: Option<u64>,
-    cpu_seconds: f64,
-    /// Since the run began, CPU seconds, resident bytes, calls.
-    history: Vec<(f64, f64, u64, u64)>,
 }
 
 #[cfg(test)]
@@ -254,17 +196,5 @@ mod tests {
         changed.generation += 1;
         drop(changed);
         assert_ne!(first, site.text(Form::Text));
-    }
-
-    #[test]
-    fn the_page_is_told_all_it_shows() {
-        let (site, _) = site();
-        let status: serde_json::Value = serde_json::from_str(&site.status()).unwrap();
-        assert_eq!(status["state"], "ended");
-        assert_eq!(status["attempt"], 2);
-        assert_eq!(status["calls"][0][0], "file");
-        assert_eq!(status["uptime_seconds"], 10.0);
-        assert_eq!(status["exit_status"], 0);
-        assert_eq!(status["stops"], 0);
     }
 }

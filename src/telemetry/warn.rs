@@ -22,8 +22,13 @@ impl Warnings {
     /// Tells trouble, unless there was some of that kind before.
     pub fn once(&self, kind: &'static str, text: &str) {
         if lock(&self.told).insert(kind) {
-            self.always(&format!("{text}; the job goes on"));
+            self.problem(text);
         }
+    }
+
+    /// Tells a problem, which does not change the job.
+    pub fn problem(&self, text: &str) {
+        self.always(&format!("{text}; the job goes on"));
     }
 
     /// Tells something each time. Other people's errors may name an address with its password.

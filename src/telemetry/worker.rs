@@ -193,6 +193,8 @@ impl Worker {
         };
         let flush = async {
             tokio::select! {
+                // What takes no time was not cut short.
+                biased;
                 () = self.flush(until.flush) => farewell.is_flushed.store(true, Ordering::SeqCst),
                 () = is_asked_to_leave() => {}
             }
@@ -208,9 +210,8 @@ impl Worker {
         let push = async {
             let Some(url) = url else { return };
             let result = timeout_at(deadline, pushgateway::push(&url, &site)).await;
-            let late = Err("no answer within the limit of time".to_owned());
-            if let Err(reason) = result.unwrap_or(late) {
-                warnings.once("pushgateway", &format!("no metrics pushed: {reason}"));
+            if let Err(reason) = result.unwrap_or_else(|_| Err(pushgateway::late(&url, &site))) {
+                warnings.once("pushgateway", &format!("no metrics pushed to {reason}"));
             }
         };
         // A file is written to its end, once it is begun: the lock is waited for a second at most.

@@ -82,6 +82,10 @@ pub struct Seen {
     pub scopes: Vec<InstrumentationScope>,
     /// What could not be decoded.
     pub broken: Vec<String>,
+    /// How many requests for metrics it still refuses (503), and does not keep.
+    pub refusals: usize,
+    /// How many it refused.
+    pub refused: usize,
     /// What it answers: how many items it rejects, and why; the same message for all signals.
     pub answer: ExportTraceServiceResponse,
 }
@@ -213,6 +217,11 @@ async fn answer(
     let mut message = Vec::new();
     if let Ok(body) = body.collect().await {
         let mut seen = seen.lock().expect("no test panics with it");
+        if seen.refusals > 0 && path.contains("metric") {
+            (seen.refusals, seen.refused) = (seen.refusals - 1, seen.refused + 1);
+            let none = Full::new(Bytes::new()).with_trailers(std::future::ready(None));
+            return Ok(Response::builder().status(503).body(none).expect("a response"));
+        }
         message = seen.answer.encode_to_vec();
         if let Err(error) = take(wire, &mut seen, (&path, &headers), &body.to_bytes()) {
             seen.broken.push(format!("{path}: {error}"));

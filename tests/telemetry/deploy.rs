@@ -88,7 +88,7 @@ fn the_pipelines_of_the_collectors_are_made_of_what_is_defined() {
     let Some(deploy) = deploy() else { return };
     let directory = deploy.join("otel-collector");
     for (file, wanted) in [
-        ("config.yaml", &["logs", "metrics", "traces"][..]),
+        ("config.yaml", &["logs", "metrics", "metrics/short", "traces"][..]),
         ("clickhouse.yaml", &["logs", "traces"]),
     ] {
         let config = yaml(&directory.join(file));

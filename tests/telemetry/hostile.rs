@@ -124,7 +124,8 @@ fn telling(place: &Place, endpoint: &str, wire: Wire, words: &[&str]) -> Command
     command
 }
 
-/// The job ends as it would, in time, with one line for each of the three and a word in the log.
+/// The job ends as it would, in time, with a line for each cause, which names the signals, and a word in
+/// the log.
 #[track_caller]
 fn harmless(place: &Place, command: Command, what: &str) -> Done {
     let began = Instant::now();
@@ -133,9 +134,11 @@ fn harmless(place: &Place, command: Command, what: &str) -> Done {
     assert_eq!((done.code(), done.stdout.as_str()), (3, "out\n"), "{what}: {done:?}");
     assert!(took < BUDGET + SLACK, "{what}: {took:?}");
     let lines = troubles(&done);
-    assert_eq!(lines.len(), 3, "{what}: {done:?}");
     for pipeline in ["traces", "metrics", "logs"] {
-        let of_it = |line: &&&str| line.contains(&format!("OTLP {pipeline}"));
+        let of_it = |line: &&&str| {
+            let signals = line.split(" could not be sent to ").next().unwrap_or_default();
+            signals.contains("OTLP ") && signals.contains(pipeline)
+        };
         assert_eq!(lines.iter().filter(of_it).count(), 1, "{what}: {done:?}");
     }
     let goes_on =
@@ -145,6 +148,10 @@ fn harmless(place: &Place, command: Command, what: &str) -> Done {
 }
 
 const JOB: [&str; 3] = ["sh", "-c", "echo out; exit 3"];
+
+/// The same job, where the receiver answers or is not there: what is said does not depend on how busy the
+/// machine is.
+const PATIENT_JOB: [&str; 5] = ["--otel-flush-timeout", "60", "sh", "-c", "echo out; exit 3"];
 
 #[test]
 fn a_receiver_at_its_worst_changes_nothing_for_the_job() {
@@ -196,7 +203,7 @@ fn certificates_that_are_not_right_change_nothing_for_the_job() {
             (place.file("missing.pem"), None),
         ] {
             let run = Place::new();
-            let mut command = telling(&run, &endpoint, wire, &JOB);
+            let mut command = telling(&run, &endpoint, wire, &PATIENT_JOB);
             command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority);
             if let Some((certificate, key)) = &client {
                 command.env("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate);
@@ -222,12 +229,16 @@ fn a_receiver_that_cannot_be_reached_is_reported_with_address_and_cause() {
             (format!("https://{}", secure.address), "certificate"),
         ] {
             let run = Place::new();
-            let done = harmless(&run, telling(&run, &endpoint, wire, &JOB), &endpoint);
+            let done = harmless(&run, telling(&run, &endpoint, wire, &PATIENT_JOB), &endpoint);
             let host = endpoint.replace("user:PW@", "").replace("/base?key=PW", "");
-            for line in troubles(&done) {
-                assert!(line.contains(&format!(" could not be sent to {host}: ")), "{line}");
-                assert!(line.contains(cause) && !line.contains("PW"), "{wire:?} {cause}: {line}");
-            }
+            let [line] = troubles(&done)[..] else { panic!("one line: {done:?}") };
+            let begin = "childminder: OTLP traces, metrics and logs could not be sent to ";
+            assert!(line.starts_with(&format!("{begin}{host}: ")), "{line}");
+            assert!(line.contains(cause) && !line.contains("PW"), "{wire:?} {cause}: {line}");
+            // Each cause once, and no names of types of ours.
+            let parts: Vec<_> = line.split(": ").collect();
+            assert!((1..parts.len()).all(|i| !parts[..i].contains(&parts[i])), "{line}");
+            assert!(!line.contains("Tonic"), "{line}");
         }
     }
 }
@@ -242,7 +253,7 @@ fn what_a_receiver_rejects_is_reported_and_counted() {
         collector.seen().answer.partial_success = Some(answer);
         let endpoint = format!("http://{}", collector.address);
         let mut command = telling(&place, &endpoint, wire, &["--textfile-directory", "."]);
-        command.args(["--name", "n"]).args(JOB);
+        command.args(["--name", "n"]).args(PATIENT_JOB);
         let done = place.run_command(command);
         assert_eq!(done.code(), 3, "{done:?}");
         let lines = troubles(&done);
@@ -265,7 +276,7 @@ fn the_query_of_an_endpoint_stays_behind_the_path() {
     let (place, collector) = (Place::new(), Collector::start(Wire::Http));
     for base in ["/base?key=a/b", "/base/?key=a/b"] {
         let endpoint = format!("http://{}{base}", collector.address);
-        let done = place.run_command(telling(&place, &endpoint, Wire::Http, &JOB));
+        let done = place.run_command(telling(&place, &endpoint, Wire::Http, &PATIENT_JOB));
         assert!(troubles(&done).is_empty(), "{done:?}");
     }
     let seen = collector.seen();
@@ -351,10 +362,10 @@ fn variables_that_make_no_sense_change_nothing_for_the_job() {
         for wire in [Wire::Http, Wire::Grpc] {
             let place = Place::new();
             let began = Instant::now();
-            let done = place.run_command(telling(&place, endpoint, wire, &JOB));
+            let done = place.run_command(telling(&place, endpoint, wire, &PATIENT_JOB));
             assert_eq!((done.code(), done.stdout.as_str()), (3, "out\n"), "{endpoint}: {done:?}");
             assert!(began.elapsed() < BUDGET + SLACK, "{endpoint}");
-            assert_eq!(troubles(&done).len(), 3, "{endpoint}: {done:?}");
+            assert_eq!(troubles(&done).len(), 1, "{endpoint}: {done:?}");
         }
     }
 }
@@ -364,7 +375,7 @@ fn variables_that_make_no_sense_change_nothing_for_the_job() {
 fn values_that_make_no_sense_are_told_once() {
     let (place, collector) = (Place::new(), Collector::start(Wire::Http));
     let endpoint = format!("http://{}", collector.address);
-    let mut command = telling(&place, &endpoint, Wire::Http, &JOB);
+    let mut command = telling(&place, &endpoint, Wire::Http, &PATIENT_JOB);
     let variables = [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
@@ -392,11 +403,11 @@ fn secrets_of_endpoints_and_headers_are_never_told() {
         for address in [nobody().to_string(), answering_500.address.to_string(), "[".to_owned()] {
             let run = Place::new();
             let endpoint = format!("http://user:cret-pass@{address}");
-            let mut command = telling(&run, &endpoint, wire, &JOB);
+            let mut command = telling(&run, &endpoint, wire, &PATIENT_JOB);
             command.env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer cret-pass");
             let done = run.run_command(command);
             assert_eq!(done.code(), 3, "{done:?}");
-            assert_eq!(troubles(&done).len(), 3, "{done:?}");
+            assert_eq!(troubles(&done).len(), 1, "{done:?}");
             let everything = format!("{done:?}{:?}", run.contents());
             assert!(!everything.contains("cret-pass"), "{everything}");
         }

@@ -12,8 +12,10 @@ mod support;
 
 mod deploy;
 mod hostile;
+mod increments;
 mod otlp;
 mod pushgateway;
 mod rotel;
 mod scrape;
+mod semconv;
 mod textfile;

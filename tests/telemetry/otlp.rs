@@ -146,6 +146,19 @@ fn records_and_spans_name_the_run_and_how_the_attempt_ended() {
     }
 }
 
+/// A secret is hidden where the words of the command are still apart: also inside of a quoted script.
+#[test]
+fn secrets_of_a_quoted_script_are_in_no_record_nor_span() {
+    let (place, collector) = (Place::new(), Collector::start(Wire::Http));
+    let options = ["--redact", "hush-*", "--record-args"];
+    let (_, seen) = seen(&place, &collector, &options, ": 'for hush-room'; exit 3");
+    let start = seen.record("childminder.attempt.start");
+    let body = format!("{:?}", start.body);
+    assert!(body.contains("for [hidden]"), "{body}");
+    let all = format!("{:?}{:?}{:?}", seen.spans, seen.records, seen.metrics);
+    assert!(!all.contains("hush"), "{all}");
+}
+
 /// "TRACEPARENT in the environment of childminder is the parent of the run."
 #[test]
 fn an_inherited_context_is_the_parent_and_decides_what_is_sampled() {

@@ -74,7 +74,7 @@ fn a_gateway_at_its_worst_changes_nothing_for_the_job() {
         assert_eq!((done.code(), done.stdout.as_str()), (3, "out\n"), "{url}: {done:?}");
         let said = troubles(&done);
         assert_eq!(said.len(), 1, "{url}: {done:?}");
-        assert!(said[0].starts_with("childminder: no metrics pushed: "), "{url}: {said:?}");
+        assert!(said[0].starts_with("childminder: no metrics pushed to "), "{url}: {said:?}");
     }
 }
 

@@ -252,6 +252,63 @@ fn prometheus_sees_how_a_short_job_ended() {
     assert!(runs[0].0.get("exported_job_name").is_none(), "{runs:?}");
 }
 
+/// What the page about a run asks for.
+fn status(address: &str) -> Value {
+    serde_json::from_str(&get(address, "/status.json")).unwrap_or_default()
+}
+
+/// The page tells of a run what its log and its command line tell, without the secrets.
+#[test]
+fn the_page_knows_command_attempts_and_the_end_of_the_log() {
+    let place = Place::new();
+    let mut command = place.childminder(["--web.listen-address", "127.0.0.1:0"]);
+    command.args(["--web.linger", "600", "--web.file-sd", "jobs.json", "-e", "err"]);
+    command.args(["--restart-on", "exit:3", "--backoff", "0..0", "--redact", "hush-*", "sh", "-c"]);
+    let job = "echo 'no room for hush-room' >&2; exit $((4 - CHILDMINDER_ATTEMPT))";
+    command.args([job, "sh", "--password=hush", "hush-word"]);
+    let running = place.start_command(command);
+    wait_until("the job is announced", || !announced(&place).is_empty());
+    let address = announced(&place).remove(0);
+    wait_until("the run has ended", || status(&address)["ended"].is_f64());
+    let status = status(&address);
+    assert_eq!((&status["state"], &status["exit_status"]), (&"failed".into(), &2.into()));
+    let attempts = status["attempts"].as_array().expect("attempts");
+    let ends: Vec<_> =
+        attempts.iter().map(|one| (one["end"].as_str(), one["verdict"]["kind"].as_str())).collect();
+    let end = |text| (Some(text), Some("exit_nonzero"));
+    assert_eq!(ends, [end("exited with status 3"), end("exited with status 2")]);
+    assert!(attempts.iter().all(|one| one["max_rss_bytes"].as_u64() > Some(0)), "{status}");
+    let command = status["command"].as_str().expect("a command");
+    assert!(command.starts_with("sh -c ") && command.contains("--password="), "{command}");
+    let log = status["log"].as_str().expect("a file");
+    assert!(std::path::Path::new(log).is_absolute() && std::path::Path::new(log).exists());
+    let lines = status["log_lines"].to_string();
+    assert!(lines.contains("stderr: no room for ") && lines.contains("verdict: "), "{lines}");
+    assert!(!status.to_string().replace("\\", "").contains("hush"), "{status}");
+    running.signal("TERM");
+    assert_eq!(running.end().code(), 2);
+}
+
+/// A built-in function runs in childminder itself.
+#[test]
+fn the_page_knows_what_a_built_in_function_uses() {
+    let place = Place::new();
+    let mut command =
+        place.childminder(["--web.listen-address", "127.0.0.1:0", "--stop-on", "TERM"]);
+    command.args(["--web.file-sd", "jobs.json", "-f", "600", "string"]);
+    let running = place.start_command(command);
+    wait_until("the job is announced", || !announced(&place).is_empty());
+    let address = announced(&place).remove(0);
+    wait_until("CPU time is used", || status(&address)["cpu_seconds"].as_f64() > Some(0.0));
+    let status = status(&address);
+    assert_eq!((&status["state"], &status["is_builtin"]), (&"running".into(), &true.into()));
+    assert_eq!(status["pid"].as_i64(), Some(running.pid().into()));
+    assert_eq!(status["command"], "string");
+    assert!(status["resident_bytes"].as_u64() > Some(1_000_000), "{status}");
+    running.signal("TERM");
+    running.end();
+}
+
 /// OTEL_EXPORTER_OTLP_TIMEOUT, and the form for one signal: an export that hangs makes room for the
 /// next one, and all that is told by the metrics themselves.
 #[test]

@@ -106,13 +106,15 @@ pub async fn bind(plan: &WebPlan) -> (Web, Vec<String>) {
     for socket in inherited {
         match adopt(socket) {
             Ok(listener) => web.listeners.push(listener),
-            Err(error) => warnings.push(format!("serve on the socket of systemd: {error}")),
+            Err(error) => {
+                warnings.push(format!("metrics are not served on the socket of systemd: {error}"))
+            }
         }
     }
     for address in &plan.listen {
         match listen(address).await {
             Ok(listener) => web.listeners.push(listener),
-            Err(error) => warnings.push(format!("serve metrics at {address}: {error}")),
+            Err(error) => warnings.push(format!("metrics are not served at {address}: {error}")),
         }
     }
     (web, warnings)

@@ -14,6 +14,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::model::shared::lock;
+use crate::plan::WebPlan;
 use crate::telemetry::site::{Form, Site};
 use crate::telemetry::web::negotiation;
 
@@ -42,7 +43,7 @@ pub(super) struct Routes {
 impl Routes {
     pub(super) fn new(site: Arc<Site>, metrics_path: &str) -> Routes {
         let page = include_str!("../page/page.html")
-            .replace("{{metrics}}", &html_escaped(metrics_path))
+            .replace("{{metrics}}", &html_escaped(&relative(metrics_path)))
             .replace("{{version}}", env!("CARGO_PKG_VERSION"));
         let metrics_path = metrics_path.to_owned();
         Routes { site, metrics_path, page: Bytes::from(page), packed: Default::default() }
@@ -51,8 +52,8 @@ impl Routes {
     /// Answers a request that was let in.
     pub(super) fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
-        let is_known = path == self.metrics_path
-            || matches!(path, "/" | "/healthz" | "/status.json" | "/page.js" | "/page.css");
+        let is_known =
+            path == self.metrics_path || WebPlan::PAGE.iter().any(|(known, _)| *known == path);
         if !is_known {
             return plain(StatusCode::NOT_FOUND, "404: there is nothing here\n");
         }
@@ -168,6 +169,11 @@ fn gzip(bytes: &[u8]) -> Bytes {
     Bytes::from(encoder.finish().unwrap_or_default())
 }
 
+/// The way to a path from `/`: behind a proxy that adds a prefix it stays below that prefix.
+fn relative(path: &str) -> String {
+    format!(".{path}")
+}
+
 fn html_escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;")
@@ -225,9 +231,25 @@ mod tests {
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"));
         assert_eq!(head.headers()[REFERRER_POLICY], "no-referrer");
         let page = String::from_utf8(body).unwrap();
-        assert!(page.contains("href=\"/m&amp;m\""));
+        assert!(page.contains("href=\"./m&amp;m\""));
         assert!(!page.contains("{{"));
+        // Each link stays below the prefix of a proxy.
+        let script = include_str!("../page/page.js");
+        for text in [page.as_str(), script] {
+            assert!(!text.contains("=\"/") && !text.contains("(\"/"), "{text}");
+        }
         assert!(!page.contains("<style") && !page.contains("onclick") && !page.contains("style="));
+    }
+
+    /// The page is loaded at three in the morning over whatever there is.
+    #[test]
+    fn the_page_is_small() {
+        let packed = |path: &str| {
+            let request = Request::get(path).header("accept-encoding", "gzip");
+            ask(request.body(()).unwrap()).1.len()
+        };
+        let bytes: usize = ["/", "/page.js", "/page.css"].map(packed).iter().sum();
+        assert!(bytes < 12 * 1024, "{bytes} bytes");
     }
 
     #[test]

@@ -17,10 +17,12 @@ use crate::model::process::Pid;
 use crate::model::sample::{HostLoad, TreeSample};
 use crate::model::signal::Signal;
 use crate::model::time::{Moment, WallTime};
+use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
 use crate::sink::Stamp;
 use crate::sink::stats::Stats;
 use crate::sys::clock;
 use crate::telemetry::exposition::tests::{identity, stats};
+use crate::telemetry::status::{About, Page};
 use crate::telemetry::web::config::tests::hash;
 use crate::telemetry::web::passwords::tests::basic;
 
@@ -32,23 +34,54 @@ mod attack_tests;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn site_of(stats: Stats, ran_for: Duration) -> Arc<Site> {
+    site_with(stats, ran_for, Page::default())
+}
+
+fn site_with(stats: Stats, ran_for: Duration, page: Page) -> Arc<Site> {
     let begun = Moment(clock::now().0.saturating_sub(ran_for));
     let stats = Arc::new(Mutex::new(stats));
-    Arc::new(Site::new(identity(), Pid(1), (clock::now, begun), stats))
+    Arc::new(Site::new(identity(), Pid(1), (clock::now, begun), stats).with_page(page))
 }
 
 pub(in crate::telemetry) fn site() -> Arc<Site> {
     site_of(stats(), Duration::from_secs(10))
 }
 
-/// A job with a past: it works in waves and its memory grows.
+fn judged(kind: VerdictKind, facts: &[&str]) -> Event {
+    let evidence = facts.iter().map(|fact| Evidence {
+        fact: (*fact).to_owned(),
+        source: "a test",
+        quality: Quality::Exact,
+    });
+    let confidence = Confidence::Certain;
+    Event::Judged(Verdict { kind, confidence, evidence: evidence.collect() })
+}
+
+/// A job with a past: it was restarted, works in waves and its memory grows.
 fn busy_site() -> Arc<Site> {
-    let verdict = stats().verdict;
-    let mut stats = Stats::default();
-    (stats.attempt, stats.restarts, stats.child) = (2, 1, Some(Pid(48_213)));
+    let about = About {
+        command: "./simulate --seed 4 --password=[hidden] <b>not markup</b>".into(),
+        directory: "/batch".into(),
+        log: Some("/batch/log/simulate.txt".into()),
+        is_probe: false,
+    };
+    let page = Page { about, ..Page::default() };
+    let mut stats = Stats::new(Duration::from_secs(1_795_000_000));
+    let started = |attempt, pid| Event::Started { attempt, pid: Pid(pid), command: "x".into() };
+    let events = [
+        started(1, 48_012),
+        Event::Signaled { pid: Pid(48_012), signal: Signal::KILL },
+        judged(VerdictKind::OomKilled, &["SIGKILL", "memory.events oom_kill +1"]),
+        started(2, 48_213),
+    ];
+    for (second, event) in (0..).zip(&events) {
+        let elapsed = Duration::from_secs(second);
+        let stamp = Stamp { wall: WallTime(stats.begun + elapsed), elapsed };
+        stats.apply(stamp, event);
+        page.past.lock().unwrap().apply(stamp, event);
+    }
     stats.received.extend([(Signal::HUP, 2), (Signal::TERM, 1)]);
     (stats.stops, stats.stopped) = (1, Duration::from_secs(75));
-    stats.verdict = verdict;
     let mut cpu = 0.0;
     for second in 0..240_u32 {
         let phase = f64::from(second) / 18.0;
@@ -65,24 +98,51 @@ fn busy_site() -> Arc<Site> {
             host: HostLoad::default(),
         };
         stats.sampled(sample);
-        stats.remember(at);
+        page.remember(at, &stats);
     }
-    site_of(stats, Duration::from_secs(240))
+    site_with(stats, Duration::from_secs(240), page)
 }
 
-/// A built-in function that is called ever faster.
+/// `-f random`: two functions that take very different times, the first ever more often.
 fn probe_site() -> Arc<Site> {
-    let mut stats = stats();
-    let (function, took, is_right) = ("file", Duration::from_millis(70), true);
+    let about = About { command: "random".into(), is_probe: true, ..About::default() };
+    let (page, mut stats) = (Page { about, ..Page::default() }, Stats::default());
     for second in 0..60 {
-        for _ in 0..second {
-            let elapsed = Duration::from_secs(second);
-            let stamp = Stamp { wall: WallTime(elapsed), elapsed };
-            stats.apply(stamp, &Event::Called { function, took, is_right });
-        }
-        stats.remember(Duration::from_secs(second));
+        let elapsed = Duration::from_secs(second);
+        let stamp = Stamp { wall: WallTime(elapsed), elapsed };
+        let mut call = |function, millis| {
+            let took = Duration::from_millis(millis);
+            stats.apply(stamp, &Event::Called { function, took, is_right: true });
+        };
+        (0..second).for_each(|_| call("file", 70));
+        call("memory", 1_400);
+        page.remember(elapsed, &stats);
     }
-    site_of(stats, Duration::from_secs(60))
+    site_with(stats, Duration::from_secs(60), page)
+}
+
+/// A run that is over after restarts: a failure, or a success.
+fn ended_site(exit_status: u8) -> Arc<Site> {
+    let (page, mut stats) = (Page::default(), Stats::new(Duration::from_secs(1_795_000_000)));
+    let mut apply = |second, event: &Event| {
+        let elapsed = Duration::from_secs(second);
+        let stamp = Stamp { wall: WallTime(stats.begun + elapsed), elapsed };
+        stats.apply(stamp, event);
+        page.past.lock().unwrap().apply(stamp, event);
+        stamp
+    };
+    let pid = Pid(7);
+    for attempt in 1..=9 {
+        let status = if attempt == 9 { exit_status } else { 3 };
+        let kind = if status == 0 { VerdictKind::Success } else { VerdictKind::ExitNonzero };
+        let second = u64::from(attempt) * 2;
+        apply(second, &Event::Started { attempt, pid, command: "x".into() });
+        apply(second + 1, &Event::Exited { pid, status });
+        apply(second + 1, &judged(kind, &["what it returned"]));
+    }
+    let stamp = apply(19, &Event::Notice { text: "the last line".into() });
+    stats.finish(stamp, exit_status);
+    site_with(stats, Duration::from_secs(60), page)
 }
 
 struct Server {
@@ -495,7 +555,7 @@ fn an_address_that_cannot_be_had_is_told_and_the_others_serve() {
     let (addresses, warnings) = bound(WebPlan { listen, ..WebPlan::default() });
     assert_eq!(addresses.len(), 1);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].starts_with(&format!("serve metrics at {}: ", taken.1)));
+    assert!(warnings[0].starts_with(&format!("metrics are not served at {}: ", taken.1)));
     let (addresses, warnings) = bound(WebPlan { systemd_socket: true, ..WebPlan::default() });
     assert!(addresses.is_empty());
     assert_eq!(warnings, ["--web.systemd-socket: no socket was passed"]);
@@ -516,13 +576,13 @@ fn a_socket_of_systemd_is_served() {
 
 /// What a browser makes of the page: its text, and what it complained of.
 #[expect(clippy::disallowed_methods, reason = "a browser of the test's own")]
-fn browse(address: SocketAddr) -> Option<(String, String)> {
+fn browse(address: SocketAddr, path: &str) -> Option<(String, String)> {
     let place = tempfile::tempdir().unwrap();
     let output = std::process::Command::new("chromium")
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", place.path().display()))
-        .arg(format!("http://{address}/"))
+        .arg(format!("http://{address}{path}"))
         .env("HOME", place.path())
         .output()
         .inspect_err(|error| assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"))
@@ -535,26 +595,126 @@ fn browse(address: SocketAddr) -> Option<(String, String)> {
 #[expect(clippy::disallowed_macros, reason = "who runs the tests must see it")]
 fn the_page_shows_the_job_in_a_browser() {
     let server = serve_site(busy_site(), None, Limits::default());
-    let Some((page, log)) = browse(server.address) else {
+    let Some((page, log)) = browse(server.address, "/") else {
         eprintln!("\nSKIPPED: chromium is not installed, so the page was not looked at\n");
         return;
     };
-    for text in ["data-state=\"running\">running<", ">48213<", ">1 restart<", "SIGHUP", "live<"] {
+    for text in [
+        // A job that was restarted is not plainly well, in colour and in words.
+        "data-level=\"warn\">running after 1 restart<",
+        ">48213<",
+        ">1 restart<",
+        "SIGHUP",
+        ">live<",
+        ">./simulate --seed 4 --password=[hidden] &lt;b&gt;not markup&lt;/b&gt;<",
+        ">/batch/log/simulate.txt<",
+        "2026-11-18",
+        "data-level=\"bad\">oom_killed<",
+        ">memory.events oom_kill +1<",
+        "terminated by signal 9 (SIGKILL) \u{b7} process 48012<",
+        ">child 48012 terminated by signal 9 (SIGKILL)<",
+    ] {
         assert!(page.contains(text), "{text} is missing in {page}\n{log}");
     }
-    assert!(page.contains("class=\"line\" d=\"M0.0 "), "no chart: {page}");
-    let complaints: Vec<_> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
-    assert!(complaints.is_empty(), "{complaints:?}");
+    assert!(page.contains("class=\"line line-0\" d=\"M0.0 "), "no chart: {page}");
+    assert_eq!(complaints(&log), Vec::<&str>::new());
+}
+
+/// What the browser complained of: a policy that forbids something, a script that fails.
+fn complaints(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("CONSOLE")).collect()
 }
 
 #[test]
-fn the_page_shows_calls_and_how_the_run_ended() {
+fn the_page_shows_a_line_for_each_function() {
     let server = serve_site(probe_site(), None, Limits::default());
-    let Some((page, _)) = browse(server.address) else { return };
-    // The sum of 0 to 59, and the one that was there before.
-    for text in ["<li>file <b>1,771</b></li>", "now 59 /s, at most 59 /s", ">ended with 0<"] {
+    let Some((page, log)) = browse(server.address, "/") else { return };
+    let own = format!(">{}<", Pid(1));
+    for text in [
+        // The sum of 0 to 59.
+        "<li>file <b>1,770</b></li>",
+        "now 60 /s, at most 60 /s",
+        "file now 70 ms, at most 70 ms; memory now 1.4 s, at most 1.4 s",
+        "line line-0\" d=\"M",
+        "line line-1\" d=\"M0.0 ",
+        "data-level=\"busy\">running<",
+        // One scale for both: decades from 10 ms to 10 s.
+        ">10 ms</span>",
+        ">10 s</span>",
+        own.as_str(),
+    ] {
         assert!(page.contains(text), "{text} is missing in {page}");
     }
+    assert_eq!(complaints(&log), Vec::<&str>::new());
+}
+
+#[test]
+fn the_page_says_how_the_run_ended() {
+    for (exit_status, state) in [
+        (0, "data-level=\"warn\">succeeded after 8 restarts<"),
+        (3, "data-level=\"bad\">failed with status 3 after 8 restarts<"),
+    ] {
+        let server = serve_site(ended_site(exit_status), None, Limits::default());
+        let Some((page, log)) = browse(server.address, "/") else { return };
+        for text in [
+            state,
+            ">the run has ended; ",
+            ">Ran for<",
+            ">19 s<",
+            ">4 earlier attempts<",
+            ">the last line<",
+        ] {
+            assert!(page.contains(text), "{text} is missing in {page}");
+        }
+        assert!(!page.contains(">running<") && !page.contains(">live<"), "{page}");
+        assert_eq!(complaints(&log), Vec::<&str>::new());
+    }
+}
+
+/// A proxy that serves what is at `address` below `/a/b/`, and nothing elsewhere.
+fn proxy(address: SocketAddr) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap();
+    // It ends with the process of the test.
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            std::thread::spawn(move || pass_on(&mut client, address).ok());
+        }
+    });
+    own
+}
+
+fn pass_on(client: &mut TcpStream, address: SocketAddr) -> std::io::Result<()> {
+    client.set_read_timeout(Some(PATIENCE))?;
+    let mut head = Vec::new();
+    let mut buffer = [0; 4096];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match client.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => head.extend_from_slice(&buffer[..count]),
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let Some(rest) = head.strip_prefix("GET /a/b/") else {
+        return client.write_all(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    };
+    // The end of the connection is then the end of the answer.
+    let rest = rest.replace("Connection: keep-alive", "Connection: close");
+    let mut server = TcpStream::connect(address)?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    server.write_all(format!("GET /{rest}").as_bytes())?;
+    std::io::copy(&mut server, client).map(drop)
+}
+
+#[test]
+fn the_page_works_below_the_prefix_of_a_proxy() {
+    let server = serve_site(busy_site(), None, Limits::default());
+    let Some((page, log)) = browse(proxy(server.address), "/a/b/") else { return };
+    for text in [">running after 1 restart<", ">48213<", ">live<", "href=\"./metrics\""] {
+        assert!(page.contains(text), "{text} is missing in {page}\n{log}");
+    }
+    assert_eq!(complaints(&log), Vec::<&str>::new());
 }
 
 #[test]
@@ -565,13 +725,15 @@ fn the_page_says_when_nobody_answers() {
     fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 4\n").unwrap();
     let server = serve_site(busy_site(), Some(&path), Limits::default());
     // That it is skipped without a browser is told by the test above.
-    let Some((page, _)) = browse(server.address) else { return };
+    let Some((page, _)) = browse(server.address, "/") else { return };
     assert!(page.contains(">no answer since "), "{page}");
+    // Nobody knows any more.
+    assert!(page.contains("data-level=\"none\">unknown (was running after 1 restart)<"), "{page}");
     assert!(page.contains("class=\"charts lost\"") && page.contains(">48213<"), "{page}");
 }
 
 /// For whoever wants to look at the page or measure the server: `CHILDMINDER_TEST_SERVE=PORT`
-/// serves a job there, a built-in function at the next port.
+/// serves a job there, a built-in function at the next port, and a run that failed at the one after.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the environment says whether to serve")]
 fn serve_by_hand() {
@@ -580,6 +742,7 @@ fn serve_by_hand() {
     let address = |port: u16| format!("127.0.0.1:{port}");
     let _job = serve_at(&address(port), busy_site(), None, Limits::default());
     let _probe = serve_at(&address(port + 1), probe_site(), None, Limits::default());
+    let _ended = serve_at(&address(port + 2), ended_site(3), None, Limits::default());
     loop {
         std::thread::park();
     }

@@ -1,0 +1,207 @@
+//! What is said of exports by OTLP that failed: address and cause, once, with the signals that it is about.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_sdk::error::OTelSdkError;
+
+use crate::model::shared::lock;
+use crate::telemetry::metrics::PIPELINES;
+use crate::telemetry::warn::Warnings;
+
+/// Why an export failed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// Nobody answered: it is the same for all signals that go to that address.
+    Unreachable(String),
+    /// The answer to this signal, or a configuration that nothing can be sent with.
+    Refused(String),
+}
+
+impl Cause {
+    /// `connection` is what the HTTP client knows of a request that had no answer.
+    pub(super) fn of(error: &OTelSdkError, connection: Option<String>) -> Cause {
+        let text = match (error, connection) {
+            (OTelSdkError::InternalFailure(_), Some(cause)) => return Cause::unreachable(&cause),
+            (OTelSdkError::InternalFailure(text), None) => text.clone(),
+            (OTelSdkError::Timeout(_), _) => {
+                return Cause::unreachable("no answer within the time limit");
+            }
+            (other, _) => other.to_string(),
+        };
+        // The exporters put their own name first: it says nothing to a user.
+        let text = text.split_once(" export failed with ").map_or(&*text, |(_, rest)| rest);
+        match text.split_once("transport error: ") {
+            Some((_, cause)) => Cause::unreachable(cause),
+            None => Cause::refused(&format!("the receiver answered {text}")),
+        }
+    }
+
+    fn unreachable(text: &str) -> Cause {
+        Cause::Unreachable(without_repetition(text))
+    }
+
+    pub(super) fn refused(text: &str) -> Cause {
+        Cause::Refused(without_repetition(text))
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Cause::Unreachable(text) | Cause::Refused(text) => text,
+        }
+    }
+}
+
+/// An error of an error of an error: each part once.
+fn without_repetition(text: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in text.split(": ") {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts.join(": ")
+}
+
+/// Failures of all signals, until they are told.
+pub(super) struct Failures {
+    /// Where each signal goes, without passwords.
+    addresses: [String; 3],
+    waiting: Mutex<Vec<(usize, Cause)>>,
+    told: Mutex<Told>,
+    warnings: Arc<Warnings>,
+}
+
+#[derive(Default)]
+struct Told {
+    pipelines: BTreeSet<usize>,
+    unreachable: BTreeSet<(String, Cause)>,
+}
+
+impl Failures {
+    pub(super) fn new(addresses: [String; 3], warnings: &Arc<Warnings>) -> Failures {
+        let warnings = Arc::clone(warnings);
+        Failures { addresses, waiting: Mutex::default(), told: Mutex::default(), warnings }
+    }
+
+    /// Notes a failure of a signal.
+    pub(super) fn note(&self, pipeline: usize, cause: Cause) {
+        lock(&self.waiting).push((pipeline, cause));
+    }
+
+    /// Says what was noted and not said before; signals with the same address and cause in one line.
+    pub(super) fn tell(&self) {
+        let mut waiting = std::mem::take(&mut *lock(&self.waiting));
+        let mut told = lock(&self.told);
+        waiting.sort();
+        waiting.dedup_by_key(|(pipeline, _)| *pipeline);
+        waiting.retain(|(pipeline, cause)| {
+            let is_known = matches!(cause, Cause::Unreachable(_))
+                && told.unreachable.contains(&(self.addresses[*pipeline].clone(), cause.clone()));
+            told.pipelines.insert(*pipeline) && !is_known
+        });
+        while let Some((pipeline, cause)) = waiting.first().cloned() {
+            let address = &self.addresses[pipeline];
+            let is_same = |(other, reason): &(usize, Cause)| {
+                self.addresses[*other] == *address && *reason == cause
+            };
+            let names: Vec<&str> =
+                waiting.iter().filter(|one| is_same(one)).map(|one| PIPELINES[one.0]).collect();
+            let text = format!("OTLP {} could not be sent to {address}: ", listed(&names));
+            self.warnings.problem(&(text + cause.text()));
+            waiting.retain(|one| !is_same(one));
+            told.unreachable.insert((address.clone(), cause));
+        }
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(text: &str) -> OTelSdkError {
+        OTelSdkError::InternalFailure(text.to_owned())
+    }
+
+    #[test]
+    fn a_cause_is_said_once_and_without_names_of_types() {
+        let unreachable = |text: &str| Cause::Unreachable(text.to_owned());
+        for (error, connection, cause) in [
+            (
+                "TonicLogsClient export failed with gRPC code: Unavailable: transport error: \
+                 dns error: dns error: failed to look up",
+                None,
+                unreachable("dns error: failed to look up"),
+            ),
+            (
+                "TonicLogsClient export failed with gRPC code: Unavailable: transport error: \
+                 bad certificate: A(B): bad certificate: A(B)",
+                None,
+                unreachable("bad certificate: A(B)"),
+            ),
+            (
+                "network error",
+                Some("tcp connect error: refused"),
+                unreachable("tcp connect error: refused"),
+            ),
+            (
+                "HTTP export failed with status code: 404",
+                None,
+                Cause::Refused("the receiver answered status code: 404".into()),
+            ),
+            (
+                "TonicLogsClient export failed with gRPC code: Unauthenticated: no token",
+                None,
+                Cause::Refused("the receiver answered gRPC code: Unauthenticated: no token".into()),
+            ),
+        ] {
+            assert_eq!(Cause::of(&failure(error), connection.map(str::to_owned)), cause);
+        }
+    }
+
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    #[test]
+    fn signals_of_one_address_and_cause_are_in_one_line() {
+        let warnings = Arc::new(Warnings::new(|text| lock(&SAID).push(text.to_owned())));
+        let addresses = ["http://a", "http://a", "http://b"].map(str::to_owned);
+        let failures = Failures::new(addresses.clone(), &warnings);
+        let refused = || Cause::Unreachable("refused".into());
+        for pipeline in [2, 0, 1] {
+            failures.note(pipeline, refused());
+        }
+        failures.tell();
+        failures.note(0, refused());
+        failures.tell();
+        let said = std::mem::take(&mut *lock(&SAID));
+        let line = |what| format!("OTLP {what}: refused; the job goes on");
+        let lines = [
+            line("traces and metrics could not be sent to http://a"),
+            line("logs could not be sent to http://b"),
+        ];
+        assert_eq!(said, lines);
+        // One after the other: a dead address is said once, an answer for each signal.
+        let failures = Failures::new(addresses.clone(), &warnings);
+        for cause in [refused(), refused()].into_iter().enumerate() {
+            failures.note(cause.0, cause.1);
+            failures.tell();
+        }
+        let said = std::mem::take(&mut *lock(&SAID));
+        assert_eq!(said, [line("traces could not be sent to http://a")]);
+        let failures = Failures::new(addresses, &warnings);
+        for pipeline in [0, 1] {
+            failures.note(pipeline, Cause::refused("status code: 404"));
+            failures.tell();
+        }
+        assert_eq!(std::mem::take(&mut *lock(&SAID)).len(), 2);
+    }
+}
