@@ -26,8 +26,9 @@ pub enum Invocation {
     name = "nanny",
     version,
     about = "Looks after the record of all jobs that childminder minded.",
-    after_help = "Exit status: 0 done; 1 nothing was found, or a rerun failed; 125 it could not be \
-                  done. Times are UTC, as in the record.",
+    after_help = "Exit status: 0 done; 1 nothing was found, something may be missing because lines \
+                  of the record cannot be read, or a rerun failed; 125 it could not be done. Times \
+                  are UTC, as in the record.",
     term_width = 80,
     subcommand_required = true
 )]
