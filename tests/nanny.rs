@@ -565,36 +565,3 @@ fn the_manual_page_names_all_that_can_be_typed() {
         assert!(page.contains(&format!(".B {status}\n")), "nanny.1 lacks status {status}");
     }
 }
-
-/// `childminder unam<TAB>` completes commands, and options stay what they are.
-#[test]
-fn bash_completes_the_job_behind_the_options() {
-    let place = Place::new();
-    let script = "source <(\"$NANNY\" completions bash childminder) && COMP_WORDS=(childminder \"$@\") && \
-        COMP_CWORD=$# && _childminder_with_job childminder \"${COMP_WORDS[COMP_CWORD]}\" \
-        \"${COMP_WORDS[COMP_CWORD - 1]}\" && printf '%s\\n' \"${COMPREPLY[@]}\" | sort -u";
-    let completed = |words: &[&str]| {
-        let mut command = place.command("bash");
-        command.args(["--norc", "-c", script, "bash"]).args(words);
-        let output = command.env("NANNY", env!("CARGO_BIN_EXE_nanny")).output();
-        String::from_utf8_lossy(&output.expect("bash starts").stdout).into_owned()
-    };
-    for (words, expected) in [
-        (&["unam"][..], "uname"),
-        (&["-t", "2", "unam"], "uname"),
-        (&["-cst2", "unam"], "uname"),
-        (&["-cst", "2", "unam"], "uname"),
-        (&["--timeout", "5", "-d", "unam"], "uname"),
-        (&["--timeout", "=", "5", "unam"], "uname"),
-        (&["--", "unam"], "uname"),
-        (&["--timeo"], "--timeout"),
-        (&["-f", "5", "math-i"], "math-int"),
-        (&["--restart-on", "oom"], "oom_killed"),
-        (&["--stragglers", "ki"], "kill"),
-    ] {
-        assert_eq!(completed(words).trim_end(), expected, "{words:?}");
-    }
-    // The job's own words are no options of ours.
-    place.write("a-file", "");
-    assert_eq!(completed(&["cat", "a-fi"]), "a-file\n");
-}

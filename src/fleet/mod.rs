@@ -17,6 +17,7 @@ mod advice;
 mod collect;
 mod damage;
 mod dist;
+mod ids;
 mod index;
 mod jobs;
 mod lock;
@@ -114,6 +115,7 @@ pub fn answer(
         Question::Runs(runs) => runs::answer(runs, out, screen),
         Question::Why(why) => why::answer(why, out, screen),
         Question::Dist(dist) => dist::answer(dist, out, screen),
+        Question::Ids(files) => ids::answer(files, out),
         Question::Rerun(rerun) => rerun::answer(rerun, given, out),
         Question::Collect(collect) => collect::answer(collect, out, screen),
     }
