@@ -141,6 +141,16 @@ fn a_job_that_somebody_runs_is_left_alone() {
     let running = place.start_command(place.childminder(words));
     wait_until("it runs", || count_of_runs(&place, 1) == 2);
     wait_until("its start is recorded", || states(&place, &["--verdict", "running"]).len() == 1);
+    // It has no end, and shows how long it has been running.
+    let table = nanny(&place, &["runs", "--verdict", "running"]).stdout;
+    let (heading, row) = table.split_once('\n').expect("two lines");
+    let end = heading.find("TIME").expect("a heading") + "TIME".len();
+    let age = row[..end].split_whitespace().next_back().expect("an age");
+    assert!(age.ends_with('s') && age.starts_with(|c: char| c.is_ascii_digit()), "{table}");
+    assert!(nanny(&place, &["why"]).stdout.contains("exit_nonzero"), "the one that failed");
+    let id = listed(&place, &["--verdict", "running"])[0]["run_id"].as_str().map(str::to_owned);
+    let why = nanny(&place, &["why", &id.expect("an id")]);
+    assert!(why.stdout.contains(" UTC, running for "), "{why:?}");
     let done = nanny(&place, &["rerun"]);
     assert_eq!((done.code(), done.stdout.as_str()), (1, "nothing that can be to run again\n"));
     assert!(done.stderr.contains("it still runs"), "{done:?}");

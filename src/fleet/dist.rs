@@ -338,6 +338,34 @@ mod tests {
     }
 
     #[test]
+    fn percentiles_keep_their_columns_on_any_screen() {
+        let group = |machine: &str| Group {
+            function: "math-int".into(),
+            machine: machine.into(),
+            micros: vec![1_000_001.5, 1_200_000.0, 2_400_000.25],
+        };
+        let groups = [group("node7"), group("a-host-with-a-long-name")];
+        let shown = |width| {
+            let mut out = Vec::new();
+            let screen = Screen { width, is_coloured: false };
+            percentiles(&groups, &mut out, &screen).expect("a vector");
+            String::from_utf8(out).expect("text")
+        };
+        for width in [None, Some(200)] {
+            assert_eq!(shown(width).lines().count(), 3, "{}", shown(width));
+        }
+        for width in [80, 40] {
+            let text = shown(Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            assert!(text.starts_with("math-int on node7\n  N "), "{text}");
+            for title in COLUMNS {
+                assert_eq!(text.matches(&format!("\n  {title} ")).count(), 2, "{title}: {text}");
+            }
+            assert_eq!(text.matches("    2400.000\n").count(), 2, "{text}");
+        }
+    }
+
+    #[test]
     fn quantiles_lie_between_neighbours() {
         let values = [1.0, 2.0, 3.0, 4.0];
         assert_eq!([0.0, 0.5, 1.0].map(|share| quantile(&values, share)), [1.0, 2.5, 4.0]);
