@@ -16,6 +16,8 @@ pub enum Question {
     Collect(Collect),
     /// How long the calls of built-in functions took.
     Dist(Dist),
+    /// Which runs these records had last, for the completions of shells.
+    Ids(Vec<PathBuf>),
 }
 
 /// Since when.

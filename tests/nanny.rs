@@ -39,7 +39,8 @@ fn prepare(place: &Place, script: &str) {
 /// The objects of `runs --json`.
 fn listed(place: &Place, words: &[&str]) -> Vec<Value> {
     let done = nanny(place, &[&["runs", "--json"], words].concat());
-    assert!(done.code() <= 1 && done.stderr.is_empty(), "{done:?}");
+    let told = if done.code() == 1 { "nanny: no run matches\n" } else { "" };
+    assert!(done.code() <= 1 && done.stderr == told, "{done:?}");
     assert_eq!(done.code() == 1, done.stdout.is_empty(), "1 says that nothing was found");
     done.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
@@ -140,6 +141,16 @@ fn a_job_that_somebody_runs_is_left_alone() {
     let running = place.start_command(place.childminder(words));
     wait_until("it runs", || count_of_runs(&place, 1) == 2);
     wait_until("its start is recorded", || states(&place, &["--verdict", "running"]).len() == 1);
+    // It has no end, and shows how long it has been running.
+    let table = nanny(&place, &["runs", "--verdict", "running"]).stdout;
+    let (heading, row) = table.split_once('\n').expect("two lines");
+    let end = heading.find("TIME").expect("a heading") + "TIME".len();
+    let age = row[..end].split_whitespace().next_back().expect("an age");
+    assert!(age.ends_with('s') && age.starts_with(|c: char| c.is_ascii_digit()), "{table}");
+    assert!(nanny(&place, &["why"]).stdout.contains("exit_nonzero"), "the one that failed");
+    let id = listed(&place, &["--verdict", "running"])[0]["run_id"].as_str().map(str::to_owned);
+    let why = nanny(&place, &["why", &id.expect("an id")]);
+    assert!(why.stdout.contains(" UTC, running for "), "{why:?}");
     let done = nanny(&place, &["rerun"]);
     assert_eq!((done.code(), done.stdout.as_str()), (1, "nothing that can be to run again\n"));
     assert!(done.stderr.contains("it still runs"), "{done:?}");
@@ -346,7 +357,7 @@ fn a_record_that_another_program_saved_again_is_read() {
     place.write(RECORD, &format!("{saved}\"torn\n"));
     let dry = nanny(&place, &["rerun", "--dry-run"]);
     assert_eq!((dry.code(), dry.stdout.lines().count()), (1, 1), "{dry:?}");
-    assert!(dry.stderr.contains("skipped 1 line"), "{dry:?}");
+    assert!(dry.stderr.contains("skipped 1 line that cannot be read"), "{dry:?}");
 }
 
 /// The cells of a line of RFC 4180, another way than the program takes it apart.
@@ -419,14 +430,71 @@ fn what_is_listed_as_csv_is_a_record_itself() {
     assert_eq!(both.stdout.lines().count(), 3, "a run is listed once: {both:?}");
 }
 
-/// A record that was damaged loses what was damaged, and says so once.
+/// A text without the path of the place: rerun shows it, as its record has one name only.
+fn relative(place: &Place, text: &str) -> String {
+    text.replace(&format!("{}/", place.path().display()), "")
+}
+
+/// A record that was damaged loses what was damaged. That is reported once, with the place, and where
+/// an answer depends on it the status is 1.
 #[test]
-fn torn_lines_are_skipped_and_told() {
+fn lines_that_cannot_be_read_are_reported_and_make_the_status_1() {
     let place = Place::new();
     prepare(&place, "cm true; cm false; printf 'what is this\\n1,x\\n' >> all.csv");
-    let done = nanny(&place, &["runs"]);
-    assert_eq!(done.stdout.lines().count(), 3, "{done:?}");
-    assert_eq!(done.stderr, "nanny: skipped 2 lines that are torn or no rows\n");
+    let skipped = "nanny: skipped 2 lines that cannot be read as rows, the first at all.csv:8: ";
+    for (words, lines, told) in [
+        (&["runs"][..], 3, "runs may be missing\n"),
+        (&["runs", "--json"], 2, "runs may be missing\n"),
+        (&["runs", "--csv"], 3, "runs may be missing\n"),
+        (&["runs", "--batch", "none"], 0, "runs may be missing\nnanny: no run matches\n"),
+        (&["rerun", "--dry-run"], 1, "runs may be missing\n"),
+        (&["collect"], 1, "runs may be missing\n"),
+        (
+            &["why", "ffffffff"],
+            0,
+            "its rows may be among them\nnanny: no run has an id like 'ffffffff'\n",
+        ),
+    ] {
+        let done = nanny(&place, words);
+        let expected = (1, lines, format!("{skipped}{told}"));
+        let found = (done.code(), done.stdout.lines().count(), relative(&place, &done.stderr));
+        assert_eq!(found, expected, "{words:?}");
+    }
+    let why = nanny(&place, &["why"]);
+    assert!(why.stdout.starts_with("false: exit_nonzero"), "{why:?}");
+    assert_eq!(why.code(), 1);
+    assert_eq!(why.stderr, format!("{skipped}a later failure may be among them\n"));
+    // Of a run that was named and has its end nothing is missing.
+    let runs = nanny(&place, &["runs", "--failed", "--json"]).stdout;
+    let run: Value = serde_json::from_str(runs.trim()).expect("one object");
+    let why = nanny(&place, &["why", run["run_id"].as_str().expect("an id")]);
+    assert_eq!(why.stderr, format!("{skipped}the end of this run is not among them\n"));
+    assert_eq!(why.code(), 0, "{why:?}");
+}
+
+/// What is older than the answer goes back does not matter to it.
+#[test]
+fn lines_that_are_older_than_the_answer_do_not_matter_to_it() {
+    let place = Place::new();
+    prepare(&place, "cm --name old true");
+    change(&place, |_, row| row.set(Column::Time, "2020-01-01T00:00:00.000000Z"));
+    let text = place.text(RECORD);
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    lines.insert(3, "torn\n");
+    place.write(RECORD, &lines.concat());
+    prepare(&place, "cm --name new false");
+    let all = nanny(&place, &["runs"]);
+    assert_eq!((all.code(), all.stdout.lines().count()), (1, 3), "{all:?}");
+    assert!(all.stderr.ends_with("at all.csv:4: runs may be missing\n"), "{all:?}");
+    let told = "nanny: skipped 1 line that cannot be read as rows, at all.csv:4: they are older than --since\n";
+    for words in [&["runs", "--since", "1d"][..], &["rerun", "--dry-run", "--since", "1d"]] {
+        let done = nanny(&place, words);
+        let found = (done.code(), relative(&place, &done.stderr));
+        assert_eq!(found, (0, told.to_owned()), "{words:?}: {done:?}");
+    }
+    // Behind the last old row there may be anything.
+    place.write(RECORD, &format!("{}torn\n", place.text(RECORD)));
+    assert_eq!(nanny(&place, &["runs", "--since", "1d"]).code(), 1);
 }
 
 #[test]
@@ -441,7 +509,8 @@ fn a_missing_record_gets_one_clear_line() {
     prepare(&place, "cm true");
     let fine = nanny(&place, &["why"]);
     assert_eq!((fine.code(), fine.stderr.as_str()), (1, "nanny: no run has failed\n"));
-    assert_eq!(nanny(&place, &["runs", "--failed"]).code(), 1);
+    let failed = nanny(&place, &["runs", "--failed"]);
+    assert_eq!((failed.code(), failed.stderr.as_str()), (1, "nanny: no run matches\n"));
     let id = nanny(&place, &["why", "ffffffff"]);
     assert_eq!(id.code(), 1, "{id:?}");
 }
@@ -472,6 +541,14 @@ fn colours_are_for_terminals_that_want_them_and_lines_fit() {
     shell.run(&format!("export CHILDMINDER_CENTRAL_LOG={RECORD} TERM=xterm"));
     for columns in [40, 60, 80, 132] {
         shell.run(&format!("stty rows 24 cols {columns}"));
+        let why = shell.run("NO_COLOR=1 nanny why");
+        let widest = why.text.lines().map(|line| line.trim_end().chars().count()).max();
+        assert!(why.text.contains("  command "), "{why:?}");
+        assert_eq!(why.text.matches("very").count(), 1, "the command is shown once: {why:?}");
+        // A path is not broken.
+        let is_path = |line: &&str| line.contains('/');
+        let words = why.text.lines().filter(|line| !is_path(line)).map(|line| line.trim_end());
+        assert!(words.clone().all(|line| line.chars().count() <= columns), "{widest:?} {why:?}");
         let coloured = shell.run("nanny runs --failed");
         assert!(coloured.text.contains("\x1b[31m"), "{coloured:?}");
         let plain = shell.run("NO_COLOR=1 nanny runs --failed");
@@ -479,7 +556,10 @@ fn colours_are_for_terminals_that_want_them_and_lines_fit() {
         let lines: Vec<&str> = plain.text.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(lines.len(), 2, "{plain:?}");
         assert!(lines.iter().all(|line| line.trim_end().chars().count() <= columns), "{plain:?}");
-        assert!(lines[1].contains("exit_n"), "{plain:?}");
+        for title in ["NAME", "VERDICT", "END", "TIME"] {
+            assert!(lines[0].contains(title), "{columns}: {plain:?}");
+        }
+        assert!(lines[1].contains("sh") && lines[1].contains("exit_nonzero"), "{plain:?}");
     }
     shell.leave();
 }
@@ -494,37 +574,4 @@ fn the_manual_page_names_all_that_can_be_typed() {
     for status in ["0", "1", "125"] {
         assert!(page.contains(&format!(".B {status}\n")), "nanny.1 lacks status {status}");
     }
-}
-
-/// `childminder unam<TAB>` completes commands, and options stay what they are.
-#[test]
-fn bash_completes_the_job_behind_the_options() {
-    let place = Place::new();
-    let script = "source <(\"$NANNY\" completions bash childminder) && COMP_WORDS=(childminder \"$@\") && \
-        COMP_CWORD=$# && _childminder_with_job childminder \"${COMP_WORDS[COMP_CWORD]}\" \
-        \"${COMP_WORDS[COMP_CWORD - 1]}\" && printf '%s\\n' \"${COMPREPLY[@]}\" | sort -u";
-    let completed = |words: &[&str]| {
-        let mut command = place.command("bash");
-        command.args(["--norc", "-c", script, "bash"]).args(words);
-        let output = command.env("NANNY", env!("CARGO_BIN_EXE_nanny")).output();
-        String::from_utf8_lossy(&output.expect("bash starts").stdout).into_owned()
-    };
-    for (words, expected) in [
-        (&["unam"][..], "uname"),
-        (&["-t", "2", "unam"], "uname"),
-        (&["-cst2", "unam"], "uname"),
-        (&["-cst", "2", "unam"], "uname"),
-        (&["--timeout", "5", "-d", "unam"], "uname"),
-        (&["--timeout", "=", "5", "unam"], "uname"),
-        (&["--", "unam"], "uname"),
-        (&["--timeo"], "--timeout"),
-        (&["-f", "5", "math-i"], "math-int"),
-        (&["--restart-on", "oom"], "oom_killed"),
-        (&["--stragglers", "ki"], "kill"),
-    ] {
-        assert_eq!(completed(words).trim_end(), expected, "{words:?}");
-    }
-    // The job's own words are no options of ours.
-    place.write("a-file", "");
-    assert_eq!(completed(&["cat", "a-fi"]), "a-file\n");
 }

@@ -757,18 +757,30 @@ fn the_manual_names_every_column() {
     }
 }
 
-/// No formatter has anything to say about it.
+/// No formatter has anything to say about any of the pages.
 #[test]
-fn the_manual_is_well_formed() {
+fn the_manual_pages_are_well_formed() {
     let place = Place::new();
-    place.write("page", MANUAL);
-    let output = place.command("groff").args(["-man", "-Tutf8", "-ww", "-z", "page"]).output();
-    match output {
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success() && said.is_empty(), "{said}");
+    let pages = [
+        MANUAL,
+        include_str!("../deploy/man/childminder.1"),
+        include_str!("../deploy/man/nanny.1"),
+    ];
+    for (formatter, words) in [
+        ("groff", &["-man", "-Tutf8", "-ww", "-z", "page"][..]),
+        ("mandoc", &["-T", "lint", "-W", "warning", "page"]),
+    ] {
+        for page in pages {
+            place.write("page", page);
+            match place.command(formatter).args(words).output() {
+                Ok(output) => {
+                    let said = [output.stdout, output.stderr].concat();
+                    let said = String::from_utf8_lossy(&said);
+                    assert!(output.status.success() && said.is_empty(), "{formatter}: {said}");
+                }
+                Err(error) => skip("the manual pages", &format!("no {formatter}: {error}")),
+            }
         }
-        Err(error) => skip("the manual", &format!("no groff: {error}")),
     }
 }
 

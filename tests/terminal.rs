@@ -976,3 +976,33 @@ fn a_probe_can_be_suspended() {
     assert_in_order(&place, &["signal 20 (SIGTSTP) from the kernel", "suspended", "resumed"]);
     shell.leave();
 }
+
+/// Section 7, the line on standard error: "broken between words" on a terminal; a file gets one line.
+#[test]
+fn a_verdict_is_broken_between_words_on_a_terminal_only() {
+    let place = Place::new();
+    let mut shell = Shell::bash(&place);
+    let job = "childminder -l log sh -c 'kill -SEGV $$'";
+    shell.run("ulimit -c 0");
+    shell.run(&format!("{job} 2> told"));
+    let told = place.text("told");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    // Without the numbers of processes, which differ from run to run.
+    let words = |text: &str| -> Vec<String> {
+        let stays = |c: &char| !c.is_ascii_digit();
+        text.split_whitespace().map(|word| word.chars().filter(stays).collect()).collect()
+    };
+    for columns in [80, 40] {
+        shell.run(&format!("stty rows 24 cols {columns}"));
+        let answer = shell.run(&format!("NO_COLOR=1 {job}"));
+        assert_eq!(answer.status, 139, "{answer:?}");
+        let lines: Vec<&str> = answer.text.lines().map(str::trim_end).collect();
+        assert!(lines.len() > told.len() / columns, "{answer:?}");
+        // Nothing is lost, and no word is broken: only the path may be wider.
+        assert_eq!(words(&answer.text), words(&told), "{answer:?}");
+        let fits = |line: &&str| line.chars().count() <= columns || line.contains("/log/");
+        assert!(lines.iter().all(fits), "{answer:?}");
+        assert!(lines[1..].iter().all(|line| line.starts_with("  ")), "{answer:?}");
+    }
+    shell.leave();
+}

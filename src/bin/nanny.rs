@@ -13,7 +13,7 @@ use childminder::model::outcome::OWN_FAILURE;
 use childminder::model::text::{Guarded, Printable};
 use childminder::question::Question;
 use childminder::sys::entry::{self, Given};
-use childminder::sys::environment;
+use childminder::sys::{environment, terminal};
 
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
@@ -70,17 +70,12 @@ fn screen() -> Screen {
         entry.strip_prefix(b"NO_COLOR=").is_some_and(|value| !value.is_empty())
             || entry == b"TERM=dumb"
     });
-    let is_terminal = out.is_terminal();
-    let width = terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0));
-    Screen {
-        width: width.filter(|width| is_terminal && *width > 0),
-        is_coloured: is_terminal && !is_plain,
-    }
+    Screen { width: terminal::columns(&out), is_coloured: out.is_terminal() && !is_plain }
 }
 
 /// Tells a failure of our own on one line, with all its causes, and what to do.
 fn fail(error: &dyn Error, advice: &str) -> u8 {
-    let mut line = format!("nanny: {error}");
+    let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
@@ -90,8 +85,6 @@ fn fail(error: &dyn Error, advice: &str) -> u8 {
         cause = error.source();
     }
     line.push_str(advice);
-    let line = format!("{}\n", Printable(&line));
-    // If standard error is closed, the status still tells.
-    std::io::stderr().write_all(line.as_bytes()).ok();
+    fleet::complain(&Printable(&line).to_string());
     OWN_FAILURE
 }

@@ -1,6 +1,7 @@
 //! From what was typed to a checked plan.
 
 pub mod childminder;
+mod completions;
 pub mod nanny;
 mod options;
 mod otel;

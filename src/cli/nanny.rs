@@ -7,9 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::cli::{UsageError, one_line, options, values};
-use crate::model::verdict::VerdictKind;
-use crate::plan::Function;
+use crate::cli::{UsageError, completions, one_line, options, values};
 use crate::question::{Collect, Dist, Filter, Form, Question, Rerun, Runs, Since, Why};
 
 /// What the user wants of the program.
@@ -26,8 +24,9 @@ pub enum Invocation {
     name = "nanny",
     version,
     about = "Looks after the record of all jobs that childminder minded.",
-    after_help = "Exit status: 0 done; 1 nothing was found, or a rerun failed; 125 it could not be \
-                  done. Times are UTC, as in the record.",
+    after_help = "Exit status: 0 done; 1 nothing was found, something may be missing because lines \
+                  of the record cannot be read, or a rerun failed; 125 it could not be done. Times \
+                  are UTC, as in the record.",
     term_width = 80,
     subcommand_required = true
 )]
@@ -66,6 +65,9 @@ enum Command {
     },
     /// Show how long the calls of built-in functions took (childminder -f), from their logs
     Dist(DistTyped),
+    /// Print the newest runs of the record, for completions
+    #[command(hide = true)]
+    Ids,
     /// Write the completions of a shell for nanny and childminder
     Completions {
         /// The shell
@@ -204,6 +206,7 @@ fn invocation(typed: Typed) -> Result<Invocation, UsageError> {
             ));
         }
         Command::Runs(runs) => Question::Runs(runs_question(runs, files)),
+        Command::Ids => Question::Ids(files),
         Command::Why { run } => Question::Why(Why { files, run }),
         Command::Rerun(rerun) => Question::Rerun(rerun_question(rerun, files)?),
         Command::Collect { host_gone } => {
@@ -252,34 +255,10 @@ fn dist_question(typed: DistTyped) -> Dist {
 }
 
 fn completions(shell: Shell, program: Program) -> String {
-    let (mut table, name) = match program {
-        Program::Nanny => (Typed::command(), "nanny"),
-        Program::Childminder => (options::Typed::command(), "childminder"),
-    };
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut table, name, &mut text);
-    let text = String::from_utf8_lossy(&text).into_owned();
-    match (shell, program) {
-        (Shell::Bash, Program::Childminder) => text + &of_the_job_in_bash(&table),
-        _ => text,
+    match program {
+        Program::Nanny => completions::of_nanny(shell, Typed::command()),
+        Program::Childminder => completions::of_childminder(shell, options::Typed::command()),
     }
-}
-
-/// Completes the job behind our options: first commands, then what the command itself completes.
-fn of_the_job_in_bash(table: &clap::Command) -> String {
-    let with_value = table.get_arguments().filter(|one| one.get_action().takes_values());
-    let (mut letters, mut names) = (String::new(), Vec::new());
-    for option in with_value.filter(|one| !one.is_positional()) {
-        letters.extend(option.get_short());
-        names.extend(option.get_long_and_visible_aliases().into_iter().flatten());
-    }
-    let kinds = VerdictKind::ALL.map(VerdictKind::word);
-    let functions = Function::ALL.map(Function::word).join(" ");
-    include_str!("completions.bash")
-        .replace("@LETTERS@", &letters)
-        .replace("@NAMES@", &names.join("|--"))
-        .replace("@FUNCTIONS@", &functions)
-        .replace("@CAUSES@", &format!("failure signal timeout crash {}", kinds.join(" ")))
 }
 
 /// Every command and every option that is not hidden, as typed: the manual page must have them.

@@ -310,17 +310,45 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::model::verdict::VerdictKind;
 
-    /// The manual page as it comes out of the table above.
+    /// The manual page: the options come out of the table above, what is around them is written.
     fn manual() -> String {
-        let mut page = Vec::new();
-        let command = Typed::command().version(env!("CARGO_PKG_VERSION"));
-        let man = clap_mangen::Man::new(command).date("").manual("childminder manual");
-        man.render(&mut page).expect("written to memory");
-        let page = String::from_utf8(page).expect("it is text");
-        let more = include_str!("manual_more.roff");
-        let (head, authors) = page.split_once(".SH VERSION").expect("a section that clap writes");
-        format!("{head}{more}.SH VERSION{authors}")
+        let mut options = Vec::new();
+        let man = clap_mangen::Man::new(Typed::command());
+        man.render_options_section(&mut options).expect("written to memory");
+        let options = String::from_utf8(options).expect("it is text");
+        let options: String = options.lines().map(in_the_options_section).collect();
+        // What says nothing and makes formatters complain.
+        let options = options.replace("\n.br\n\n.br\n", "\n.br\n");
+        let (head, tail) = (include_str!("manual/head.roff"), include_str!("manual/tail.roff"));
+        let version = env!("CARGO_PKG_VERSION");
+        let title =
+            format!(".TH CHILDMINDER 1 2026-11-22 \"childminder {version}\" \"User commands\"");
+        let quotes = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '";
+        format!("{title}\n{quotes}\n{head}{options}{tail}")
+    }
+
+    /// A heading of clap stands below OPTIONS here.
+    fn in_the_options_section(line: &str) -> String {
+        match line.strip_prefix(".SH ").filter(|title| *title != "OPTIONS") {
+            Some(title) => format!(".SS {}{}\n", &title[..1], title[1..].to_lowercase()),
+            None => format!("{line}\n"),
+        }
+    }
+
+    /// Each page that explains them has all words.
+    #[test]
+    fn the_manual_pages_explain_every_verdict_and_status() {
+        let record = include_str!("../../deploy/man/childminder-record.5");
+        for kind in VerdictKind::ALL.map(VerdictKind::word) {
+            let named = format!(".B {kind}\n");
+            assert!(manual().contains(&named), "childminder(1) lacks {kind}");
+            assert!(record.contains(&named), "childminder-record(5) lacks {kind}");
+        }
+        for status in ["0", "1", "124", "125", "126", "127"] {
+            assert!(manual().contains(&format!(".B {status}\n")), "{status}");
+        }
     }
 
     #[test]

@@ -283,10 +283,15 @@ fn spread(text: &str) -> String {
     format!("{}-{}-{}{time}", &date[..4], &date[4..6], &date[6..])
 }
 
+/// The verdicts, and the states of runs without an end.
+pub(super) fn verdicts_and_states() -> Vec<&'static str> {
+    let words = VerdictKind::ALL.iter().map(|kind| kind.word());
+    words.chain(["lost", "running", "unfinished"]).collect()
+}
+
 /// Reads a verdict, or the state of a run without an end.
 pub(super) fn verdict_or_state(text: &str) -> Result<String, String> {
-    let words = VerdictKind::ALL.iter().map(|kind| kind.word());
-    let words: Vec<&str> = words.chain(["lost", "running", "unfinished"]).collect();
+    let words = verdicts_and_states();
     if words.contains(&text) {
         return Ok(text.to_owned());
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::fleet::index::{self, Entry, LOST, Rank, Sieve};
 use crate::fleet::presence::{Fate, Here};
 use crate::fleet::proof::Proof;
-use crate::fleet::table::{Column as Heading, Table};
-use crate::fleet::{Failure, Screen, note, plural, words};
+use crate::fleet::runs::{BEGAN, COMMAND};
+use crate::fleet::table::{ALWAYS, Column as Heading, Table};
+use crate::fleet::{Failure, Screen, damage, note, plural, words};
 use crate::question::{Collect, Filter};
 use crate::record::key;
 use crate::record::read::{RawRow, Record, folder_beside};
@@ -44,7 +45,10 @@ pub(super) fn answer(
     let mut status = 0;
     for file in &collect.files {
         let merged = merge(file)?;
-        let unfinished = unfinished(file, &collect.gone_hosts)?;
+        let (unfinished, is_damaged) = unfinished(file, &collect.gone_hosts)?;
+        if is_damaged {
+            status = super::NOTHING;
+        }
         let lost: Vec<(Row, bool)> =
             unfinished.iter().filter_map(|(_, lost)| lost.clone()).collect();
         mark(file, &lost)?;
@@ -74,12 +78,12 @@ pub(super) fn answer(
 }
 
 const HEADINGS: [Heading; 6] = [
-    Heading::words("BEGAN (UTC)", 2),
-    Heading::words("RUN", 3),
+    BEGAN,
+    Heading::words("RUN", 6),
     Heading::words("HOST", 1),
-    Heading::words("NAME", 4),
-    Heading::words("STATE", 0),
-    Heading::words("COMMAND", 0),
+    Heading::words("NAME", ALWAYS).cut_to(8),
+    Heading::words("STATE", ALWAYS).cut_to(12),
+    COMMAND,
 ];
 
 struct Merged {
@@ -189,11 +193,14 @@ fn marked_by_others(
     Ok(starts.concat().into_iter().map(|start| (start, fate(), true)).collect())
 }
 
-/// Returns the runs without an end as they are shown and, of each that is lost, the row to say so.
-fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<Vec<Unfinished>, Failure> {
+/// Returns the runs without an end as they are shown and, of each that is lost, the row to say so; and
+/// whether there are lines that cannot be read: the end of a run may be among them.
+fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bool), Failure> {
     let record = index::open(&[file.to_owned()])?;
     let filter = Filter { is_lost: true, ..Filter::default() };
-    let entries = index::runs(&record, &Sieve::new(&filter, clock::wall()))?;
+    let sieve = Sieve::new(&filter, clock::wall());
+    let (entries, skipped) = index::runs(&record, &sieve)?;
+    let is_damaged = damage::is_incomplete(&record, &skipped, &sieve)?;
     let started = |entry: &&Entry| entry.rank == Rank::Started;
     // Looked at after the record was read: what ended meanwhile is seen again below.
     let here = Here::look();
@@ -220,16 +227,17 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<Vec<Unfinished>, Fai
             Fate::Orphaned => ("childminder is gone, the job still runs".to_owned(), None),
             Fate::Unknown(why) => (format!("unknown: {why}"), None),
             Fate::Elsewhere => ("only its host can say".to_owned(), None),
-            Fate::Lost(why, is_certain) => {
-                (format!("lost: {why}"), Some((lost_row(&start, why, *is_certain), is_proven)))
-            }
+            Fate::Lost(why, is_certain) => (
+                format!("lost: {why}"),
+                Some((lost_row(&start, why, *is_certain && !is_damaged), is_proven)),
+            ),
         };
         let text = |column| start.text(column).into_owned();
         let [host, name, command] = [Column::Host, Column::Name, Column::Command].map(text);
         ([words::began(&start), words::short_id(&start), host, name, state, command], lost)
     };
     let is_open = |(start, ..): &Begun| !ended.contains(&start.text(Column::RunId).into_owned());
-    Ok(found.into_iter().filter(is_open).map(shown).collect())
+    Ok((found.into_iter().filter(is_open).map(shown).collect(), is_damaged))
 }
 
 /// A run may write its end between our look at the record and our look at its process.

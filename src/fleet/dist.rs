@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{self, Links, Owner};
 use crate::fleet::plot::{self, Group};
-use crate::fleet::table::{Column, Table};
+use crate::fleet::table::{ALWAYS, Column, Table};
 use crate::fleet::{Failure, NOTHING, Screen, note};
+use crate::model::text::Escaped;
+use crate::model::wrap::wrapped;
 use crate::question::Dist;
 
 /// What a log of a built-in function is named after (those with answers).
@@ -59,7 +61,7 @@ pub(super) fn answer(dist: &Dist, out: &mut dyn Write, screen: &Screen) -> Resul
         return Ok(NOTHING);
     }
     if dist.percentiles {
-        percentiles(&groups, screen).write(out, |_| None)?;
+        percentiles(&groups, out, screen)?;
     }
     if dist.plot {
         plot::on_terminal(&groups, out, screen)?;
@@ -215,21 +217,40 @@ fn groups(sources: &[Source]) -> Result<Vec<Group>, Failure> {
     Ok(calls.into_iter().map(group).collect())
 }
 
-fn percentiles(groups: &[Group], screen: &Screen) -> Table {
-    let numbers = |title| Column::numbers(title, 1);
-    let mut columns = vec![Column::words("FUNCTION", 0), Column::words("MACHINE", 0)];
-    columns.extend([Column::numbers("N", 9), numbers("MIN ms"), numbers("P5"), numbers("P50")]);
-    columns.extend(["P95", "P99", "MAX", "MEAN"].map(numbers));
+/// The columns behind function and machine; times in milliseconds.
+const COLUMNS: [&str; 8] = ["N", "MIN ms", "P5", "P50", "P95", "P99", "MAX", "MEAN"];
+
+/// Writes a table, or a block for each group where the screen is too narrow: no column is left out.
+fn percentiles(groups: &[Group], out: &mut dyn Write, screen: &Screen) -> io::Result<()> {
+    let mut columns = vec![Column::words("FUNCTION", ALWAYS), Column::words("MACHINE", ALWAYS)];
+    columns.extend(COLUMNS.map(|title| Column::numbers(title, ALWAYS)));
     let mut table = Table::new(&columns, screen);
     for group in groups {
-        let mut cells = vec![group.function.clone(), group.machine.clone()];
-        cells.push(group.micros.len().to_string());
-        let shares = [0.0, 0.05, 0.5, 0.95, 0.99, 1.0];
-        let quantiles = shares.iter().map(|share| quantile(&group.micros, *share));
-        cells.extend(quantiles.chain([mean(&group.micros)]).map(|us| format!("{:.3}", us / 1e3)));
-        table.push(cells);
+        let names = [group.function.clone(), group.machine.clone()];
+        table.push(names.into_iter().chain(numbers(group)));
     }
-    table
+    if table.is_fitting() {
+        return table.write(out, |_| None).map(drop);
+    }
+    for (index, group) in groups.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        let line = |text: &str| wrapped(text, screen.width.unwrap_or(usize::MAX), 2);
+        let title = format!("{} on {}", Escaped(&group.function), Escaped(&group.machine));
+        writeln!(out, "{}", line(&title))?;
+        for (title, number) in COLUMNS.iter().zip(numbers(group)) {
+            writeln!(out, "  {title:<7} {number:>12}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The cells of [`COLUMNS`].
+fn numbers(group: &Group) -> impl Iterator<Item = String> {
+    let quantiles = [0.0, 0.05, 0.5, 0.95, 0.99, 1.0].map(|share| quantile(&group.micros, share));
+    let times = quantiles.into_iter().chain([mean(&group.micros)]);
+    [group.micros.len().to_string()].into_iter().chain(times.map(|us| format!("{:.3}", us / 1e3)))
 }
 
 /// Returns the value below which that share of the sorted values lies, between two neighbours in
@@ -314,6 +335,34 @@ mod tests {
         assert_eq!(of("x y [+1.5](a): (file) answer is 2"), None);
         let json = r#"{"time":"x","elapsed_seconds":2.25,"host":"a","message":"m","event":"answer","function":"file","answer":"7"}"#;
         assert_eq!(of(json), Some((2.25, "file".to_owned())));
+    }
+
+    #[test]
+    fn percentiles_keep_their_columns_on_any_screen() {
+        let group = |machine: &str| Group {
+            function: "math-int".into(),
+            machine: machine.into(),
+            micros: vec![1_000_001.5, 1_200_000.0, 2_400_000.25],
+        };
+        let groups = [group("node7"), group("a-host-with-a-long-name")];
+        let shown = |width| {
+            let mut out = Vec::new();
+            let screen = Screen { width, is_coloured: false };
+            percentiles(&groups, &mut out, &screen).expect("a vector");
+            String::from_utf8(out).expect("text")
+        };
+        for width in [None, Some(200)] {
+            assert_eq!(shown(width).lines().count(), 3, "{}", shown(width));
+        }
+        for width in [80, 40] {
+            let text = shown(Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            assert!(text.starts_with("math-int on node7\n  N "), "{text}");
+            for title in COLUMNS {
+                assert_eq!(text.matches(&format!("\n  {title} ")).count(), 2, "{title}: {text}");
+            }
+            assert_eq!(text.matches("    2400.000\n").count(), 2, "{text}");
+        }
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::fleet::{Failure, note, plural};
+use crate::fleet::{Failure, note};
 use crate::model::time::WallTime;
 use crate::model::verdict::VerdictKind;
 use crate::question::{Filter, Since};
-use crate::record::read::{Place, RawRow, ReadError, Record, Skipped};
+use crate::record::read::{Place, RawRow, ReadError, Record};
 use crate::record::row::{Column, Row};
+use crate::record::skipped::Skipped;
 
 /// The verdict that only nanny gives: a start without an end.
 pub const LOST: &str = "lost";
@@ -63,15 +64,6 @@ pub fn open(files: &[PathBuf]) -> Result<Record, Failure> {
     Ok(record)
 }
 
-/// Says once how many lines were no rows, and returns whether there were any.
-pub fn tell_skipped(skipped: Skipped) -> bool {
-    if skipped.lines > 0 {
-        let count = skipped.lines;
-        note(&format!("skipped {count} line{} that are torn or no rows", plural(count)));
-    }
-    skipped.lines > 0
-}
-
 /// Returns the rank of a row; `None` for one that says nothing about the whole run.
 #[must_use]
 pub fn rank(row: &RawRow<'_>) -> Option<Rank> {
@@ -112,6 +104,12 @@ impl Sieve {
     pub fn new(filter: &Filter, now: WallTime) -> Sieve {
         let since = filter.since.as_ref().map(|since| begin(since, now));
         Sieve { filter: filter.clone(), since }
+    }
+
+    /// Returns the instant that rows must not be older than, as RFC 3339.
+    #[must_use]
+    pub fn since(&self) -> Option<&str> {
+        self.since.as_deref()
     }
 
     /// Returns whether a row is of a job that was asked for: that holds for all rows of a run alike.
@@ -164,12 +162,13 @@ fn begin(since: &Since, now: WallTime) -> String {
     WallTime(Duration::from_secs(today.saturating_sub(back) * DAY)).rfc3339()
 }
 
-/// Returns for each run that was asked for the row that says most about it, the oldest run first.
+/// Returns for each run that was asked for the row that says most about it, the oldest run first, and
+/// the lines that cannot be read.
 ///
 /// # Errors
 ///
 /// The record cannot be read.
-pub fn runs(record: &Record, sieve: &Sieve) -> Result<Vec<Entry>, Failure> {
+pub fn runs(record: &Record, sieve: &Sieve) -> Result<(Vec<Entry>, Skipped), Failure> {
     let is_about_ends = sieve.is_about_ends();
     let visit = |found: &mut Vec<Entry>, row: &RawRow<'_>| {
         let Some(rank) = rank(row) else { return };
@@ -183,22 +182,21 @@ pub fn runs(record: &Record, sieve: &Sieve) -> Result<Vec<Entry>, Failure> {
         }
     };
     let (found, skipped) = record.scan(Vec::new, visit)?;
-    tell_skipped(skipped);
     let mut best = best_of_each(joined(found));
     if is_about_ends {
         drop_ended_after_all(record, &mut best)?;
     }
     best.retain(|entry| entry.is_match);
-    Ok(best)
+    Ok((best, skipped))
 }
 
 /// Returns the run that failed last, or was lost: the one whose end has the latest time. Rows that
-/// waited elsewhere stand behind later ones.
+/// waited elsewhere stand behind later ones. Also returns the lines that cannot be read.
 ///
 /// # Errors
 ///
 /// The record cannot be read.
-pub fn last_failed(record: &Record) -> Result<Option<Entry>, Failure> {
+pub fn last_failed(record: &Record) -> Result<(Option<Entry>, Skipped), Failure> {
     type Timed = (Vec<u8>, Entry);
     let visit = |(failed, lost): &mut (Option<Timed>, Vec<Timed>), row: &RawRow<'_>| {
         let Some(rank @ (Rank::Failed | Rank::Lost)) = rank(row) else { return };
@@ -216,14 +214,14 @@ pub fn last_failed(record: &Record) -> Result<Option<Entry>, Failure> {
         }
     };
     let (found, skipped) = record.scan(Default::default, visit)?;
-    tell_skipped(skipped);
     let (failed, lost): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let mut candidates: Vec<Timed> = failed.into_iter().flatten().collect();
     let mut truly_lost: Vec<Entry> = lost.iter().flatten().map(|(_, entry)| *entry).collect();
     drop_ended_after_all(record, &mut truly_lost)?;
     let is_lost = |(_, entry): &Timed| truly_lost.contains(entry);
     candidates.extend(lost.into_iter().flatten().filter(is_lost));
-    Ok(candidates.into_iter().max_by(|one, other| one.0.cmp(&other.0)).map(|(_, entry)| entry))
+    let last = candidates.into_iter().max_by(|one, other| one.0.cmp(&other.0));
+    Ok((last.map(|(_, entry)| entry), skipped))
 }
 
 /// Joins lists, giving up each as soon as it is copied.

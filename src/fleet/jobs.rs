@@ -5,9 +5,9 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
-use crate::fleet::Failure;
 use crate::fleet::index::{self, Rank, Sieve};
 use crate::fleet::proof::{Doubt, Proof};
+use crate::fleet::{Failure, damage};
 use crate::record::read::{Place, RawRow, Record};
 use crate::record::row::Column;
 
@@ -111,7 +111,7 @@ pub struct Jobs {
     pub doubted: Vec<Doubted>,
     /// How many runs of other users failed.
     pub of_others: u64,
-    /// Whether there are lines that cannot be read.
+    /// Whether there are lines that cannot be read and may be of jobs that were asked for.
     pub is_damaged: bool,
 }
 
@@ -272,7 +272,7 @@ pub fn jobs(
         }
     };
     let (found, skipped) = record.scan(Found::default, visit)?;
-    let is_damaged = index::tell_skipped(skipped);
+    let is_damaged = damage::is_incomplete(record, &skipped, sieve)?;
     let of_others = found.iter().map(|found| found.of_others).sum();
     let (lists, doubted): (Vec<_>, Vec<_>) =
         found.into_iter().map(|found| (found.list, found.doubted)).unzip();

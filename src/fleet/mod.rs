@@ -8,16 +8,21 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::model::text::Escaped;
+use crate::model::wrap::wrapped;
 use crate::question::Question;
 use crate::sys::entry::Given;
+use crate::sys::terminal;
 
 mod advice;
 mod collect;
+mod damage;
 mod dist;
+mod ids;
 mod index;
 mod jobs;
 mod lock;
 mod plot;
+mod post_mortem;
 mod presence;
 mod proof;
 mod rerun;
@@ -110,6 +115,7 @@ pub fn answer(
         Question::Runs(runs) => runs::answer(runs, out, screen),
         Question::Why(why) => why::answer(why, out, screen),
         Question::Dist(dist) => dist::answer(dist, out, screen),
+        Question::Ids(files) => ids::answer(files, out),
         Question::Rerun(rerun) => rerun::answer(rerun, given, out),
         Question::Collect(collect) => collect::answer(collect, out, screen),
     }
@@ -117,8 +123,19 @@ pub fn answer(
 
 /// Says something beside the answer, on one line of standard error.
 fn note(text: &str) {
-    // If standard error is closed, the answer is still right.
-    writeln!(io::stderr(), "nanny: {}", Escaped(text)).ok();
+    complain(&Escaped(text).to_string());
+}
+
+/// Writes one line to standard error; on a terminal it is broken between words. The text holds no
+/// control characters.
+pub fn complain(text: &str) {
+    let mut line = format!("nanny: {text}");
+    if let Some(width) = terminal::columns(io::stderr()) {
+        line = wrapped(&line, width, 2);
+    }
+    line.push('\n');
+    // In one write: others write there, too. If standard error is closed, the status still tells.
+    io::stderr().write_all(line.as_bytes()).ok();
 }
 
 /// Reads a log as `why` does; returns what it would show.

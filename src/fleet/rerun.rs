@@ -250,6 +250,7 @@ impl Again {
             runs.retain(|run| !self.known.contains(run));
             if let Some(run) = runs.iter().next().filter(|_| clock::now() > deadline) {
                 let run = String::from_utf8_lossy(run);
+                let run = words::last_group(&run);
                 let why = format!("run {run} began and is not in the record yet: try again later");
                 return Err(Failure::Refused(why));
             }

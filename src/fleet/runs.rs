@@ -6,10 +6,11 @@ use serde_json::{Map, Value};
 
 use crate::fleet::index::{self, Entry, LOST, Rank, Sieve};
 use crate::fleet::presence::{Fate, Here};
-use crate::fleet::table::{Column as Heading, Table};
-use crate::fleet::{Failure, NOTHING, Screen, words};
+use crate::fleet::table::{ALWAYS, Column as Heading, Table};
+use crate::fleet::{Failure, NOTHING, Screen, damage, note, words};
 use crate::model::text::printable_json;
-use crate::question::{Form as Shown, Runs};
+use crate::model::time::WallTime;
+use crate::question::{Filter, Form as Shown, Runs};
 use crate::record::read::Record;
 use crate::record::row::{Column, Form, Header, Row};
 use crate::sys::clock;
@@ -17,29 +18,41 @@ use crate::sys::clock;
 /// The widths of the columns follow from so many rows; a list may have millions.
 const MEASURED_ROWS: usize = 1000;
 
+/// What a reader needs to see what happened to which job always stays: name, verdict, end and time.
 const HEADINGS: [Heading; 10] = [
-    Heading::words("BEGAN (UTC)", 7),
-    Heading::words("RUN", 8),
+    BEGAN,
+    Heading::words("RUN", 6),
     Heading::words("HOST", 3),
     Heading::words("BATCH", 2),
-    Heading::words("NAME", 5),
-    Heading::words("VERDICT", 0),
-    Heading::words("END", 6),
-    Heading::numbers("TIME", 4),
+    Heading::words("NAME", ALWAYS).cut_to(8),
+    Heading::words("VERDICT", ALWAYS).cut_to(12),
+    Heading::words("END", ALWAYS),
+    Heading::numbers("TIME", ALWAYS),
     Heading::numbers("PEAK", 1),
-    Heading::words("COMMAND", 0),
+    COMMAND,
 ];
+
+/// When a run began; on a narrow terminal without the year and the seconds.
+pub(super) const BEGAN: Heading = Heading::words("BEGAN (UTC)", 4).or_shorter(words::short_moment);
+
+/// The command, cut to what the terminal has room for.
+pub(super) const COMMAND: Heading = Heading::words("COMMAND", 5).cut_to(8);
 
 pub(super) fn answer(runs: &Runs, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
     let record = index::open(&runs.files)?;
-    let entries = index::runs(&record, &Sieve::new(&runs.filter, clock::wall()))?;
+    let now = clock::wall();
+    let sieve = Sieve::new(&runs.filter, now);
+    let (entries, skipped) = index::runs(&record, &sieve)?;
+    let is_incomplete = damage::is_incomplete(&record, &skipped, &sieve)?;
     // Only what has no end needs a look at this host.
     let here = entries.iter().any(|entry| entry.rank == Rank::Started).then(Here::look);
     let wanted = runs.filter.verdict.as_deref().or(runs.filter.is_lost.then_some(LOST));
-    let mut list = List { record: &record, here, wanted: wanted.unwrap_or_default() };
+    let mut list = List { record: &record, now, here, wanted: wanted.unwrap_or_default() };
     let newest = runs.limit.unwrap_or(usize::MAX);
     let entries = list.newest(&entries, newest)?;
     if entries.is_empty() {
+        let is_filtered = runs.filter != Filter::default();
+        note(if is_filtered { "no run matches" } else { "the record has no runs" });
         return Ok(NOTHING);
     }
     match runs.form {
@@ -52,11 +65,16 @@ pub(super) fn answer(runs: &Runs, out: &mut dyn Write, screen: &Screen) -> Resul
             list.each(&entries, |row, _| Ok(out.write_all(&row.to_csv_line())?))?;
         }
     }
-    Ok(0)
+    // Rows that cannot be read may be of runs that were asked for.
+    Ok(if is_incomplete { NOTHING } else { 0 })
 }
+
+/// The state of a run that goes on.
+const RUNNING: &str = "running";
 
 struct List<'a> {
     record: &'a Record,
+    now: WallTime,
     here: Option<Here>,
     /// The verdict or state that was asked for; empty for any.
     wanted: &'a str,
@@ -93,7 +111,7 @@ impl List<'_> {
             return if verdict.is_empty() { "success".into() } else { verdict };
         }
         match self.here.as_ref().map(|here| here.fate(row)) {
-            Some(Fate::Running | Fate::Orphaned) => "running",
+            Some(Fate::Running | Fate::Orphaned) => RUNNING,
             Some(Fate::Lost(..)) => LOST,
             Some(Fate::Unknown(_)) => "unknown",
             Some(Fate::Elsewhere) | None => "unfinished",
@@ -114,27 +132,51 @@ impl List<'_> {
         Ok(())
     }
 
+    fn cells(&self, row: &Row, state: &str) -> [String; 10] {
+        let text = |column| row.text(column).into_owned();
+        [
+            words::began(row),
+            words::short_id(row),
+            text(Column::Host),
+            text(Column::Batch),
+            text(Column::Name),
+            state.to_owned(),
+            words::end(row),
+            if state == RUNNING { words::age(row, self.now) } else { words::wall(row) },
+            words::peak_bytes(row).map(words::bytes).unwrap_or_default(),
+            text(Column::Command),
+        ]
+    }
+
     fn table(
         &self,
         entries: &[Entry],
         out: &mut dyn Write,
         screen: &Screen,
     ) -> Result<(), Failure> {
-        let mut table = Table::new(&HEADINGS, screen);
+        let mut headings = HEADINGS;
+        // The oldest run stands first. Where years differ they must be seen.
+        let year = |entry: Option<&Entry>| {
+            entry.and_then(|one| Some(words::began_by_id(one.run).get(..4)?.to_owned()))
+        };
+        if year(entries.first()) != year(entries.last()) {
+            headings[0] = BEGAN.or_shorter(words::day);
+        }
+        let mut table = Table::new(&headings, screen);
         let mut ranks = Vec::new();
         let (measured, rest) = entries.split_at(entries.len().min(MEASURED_ROWS));
         for entry in measured {
             self.each(&[*entry], |row, state| {
-                table.push(cells(row, state));
+                table.push(self.cells(row, state));
                 ranks.push(entry.rank);
                 Ok(())
             })?;
         }
-        let widths = table.write(out, |index| colour(ranks[index]))?;
+        let layout = table.write(out, |index| colour(ranks[index]))?;
         for entry in rest {
             self.each(&[*entry], |row, state| {
                 let colour = colour(entry.rank);
-                Ok(table.write_more(out, &cells(row, state), &widths, colour)?)
+                Ok(table.write_more(out, &self.cells(row, state), &layout, colour)?)
             })?;
         }
         Ok(())
@@ -149,22 +191,6 @@ pub(super) fn colour(rank: Rank) -> Option<&'static str> {
         Rank::Started => Some("36"),
         Rank::Succeeded => None,
     }
-}
-
-fn cells(row: &Row, state: &str) -> [String; 10] {
-    let text = |column| row.text(column).into_owned();
-    [
-        words::began(row),
-        words::short_id(row),
-        text(Column::Host),
-        text(Column::Batch),
-        text(Column::Name),
-        state.to_owned(),
-        words::end(row),
-        words::wall(row),
-        words::peak_bytes(row).map(words::bytes).unwrap_or_default(),
-        text(Column::Command),
-    ]
 }
 
 /// Returns a row as JSON, with `state`: its verdict or, without an end, `running`, `lost` or

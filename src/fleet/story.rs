@@ -93,12 +93,22 @@ impl Story {
         } else if !PASSED_OVER.iter().any(|begin| message.starts_with(begin))
             && !message.contains(" rusage info -- ")
         {
-            self.events.push_back((elapsed.to_owned(), message.to_owned()));
+            self.events.push_back((elapsed.to_owned(), without_command(message)));
             if self.events.len() > EVENTS_MAX {
                 self.events.pop_front();
                 self.left_out += 1;
             }
         }
+    }
+}
+
+/// Leaves the command line out of `child COMMAND started in process PID`: it is among the facts.
+fn without_command(message: &str) -> String {
+    match message.rsplit_once(" started in process ") {
+        Some((child, pid)) if child.starts_with("child ") => {
+            format!("child started in process {pid}")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -154,8 +164,11 @@ mod tests {
         };
         let story = told(text);
         assert_eq!(story, told(&json));
-        let events: Vec<&str> = story.events.iter().map(|(at, _)| at.as_str()).collect();
-        assert_eq!(events, ["0.000436", "0.350000"]);
+        let events: Vec<(&str, &str)> =
+            story.events.iter().map(|(at, message)| (at.as_str(), message.as_str())).collect();
+        let signal = "signal 15 (SIGTERM) from kill(2). Signal sent";
+        let started = ("0.000436", "child started in process 4221");
+        assert_eq!(events, [started, ("0.350000", signal)]);
         assert_eq!(story.words, ["no room"]);
         assert!(story.peak.is_some_and(|peak| peak.starts_with("-1.0 s")));
     }

@@ -1,6 +1,7 @@
 //! A table for people: as narrow as its contents, and never wider than the terminal.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -10,32 +11,72 @@ use crate::model::text::Escaped;
 /// What stands between two columns.
 const GAP: usize = 2;
 
-/// A column that is cut stays at least so wide.
+/// Columns of this rank or more are left out only when cutting others did not help.
+const FIRM: u8 = 4;
+
+/// The rank of a column that is never left out.
+pub const ALWAYS: u8 = u8::MAX;
+
+/// A column that may be cut stays so wide while others can be left out instead.
+const COMFORTABLE: usize = 24;
+
+/// On a terminal that is too narrow for what has to stay, every column is cut, but not below this.
 const NARROWEST: usize = 6;
 
 /// One column.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// Its heading.
-    pub title: &'static str,
+    title: &'static str,
     /// Numbers stand right.
-    pub is_number: bool,
-    /// The lower, the sooner it is left out on a narrow terminal; 0 stays and is cut instead.
-    pub rank: u8,
+    is_number: bool,
+    /// The lower, the sooner it is left out on a narrow terminal.
+    rank: u8,
+    /// It may be cut to this many columns of the terminal; `None` is shown whole.
+    least: Option<usize>,
+    /// What is shown in place of a cell where there is little room.
+    shorter: Option<fn(&str) -> String>,
 }
 
 impl Column {
-    /// A column of words that may be left out; see `rank`.
+    /// A column of words. The lower its rank, the sooner it is left out; [`ALWAYS`] stays.
     #[must_use]
     pub const fn words(title: &'static str, rank: u8) -> Column {
-        Column { title, is_number: false, rank }
+        Column { title, is_number: false, rank, least: None, shorter: None }
     }
 
     /// A column of numbers.
     #[must_use]
     pub const fn numbers(title: &'static str, rank: u8) -> Column {
-        Column { title, is_number: true, rank }
+        Column { is_number: true, ..Column::words(title, rank) }
     }
+
+    /// May be cut to that many columns of the terminal.
+    #[must_use]
+    pub const fn cut_to(self, least: usize) -> Column {
+        Column { least: Some(least), ..self }
+    }
+
+    /// Has a shorter form for where there is little room.
+    #[must_use]
+    pub const fn or_shorter(self, shorter: fn(&str) -> String) -> Column {
+        Column { shorter: Some(shorter), ..self }
+    }
+
+    fn cell(&self, text: &str, is_short: bool) -> String {
+        match self.shorter.filter(|_| is_short) {
+            Some(shorter) => shorter(text),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// How the columns fit the screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Of each column; 0 for one that is left out.
+    widths: Vec<usize>,
+    /// Whether cells are shown in their shorter form.
+    is_short: bool,
 }
 
 /// Rows of text under columns.
@@ -57,8 +98,8 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| Escaped(cell.as_ref()).to_string()).collect());
     }
 
-    /// Writes heading and rows; `colour` chooses how a row is shown, by its number. Returns the widths
-    /// of the columns, for rows to come.
+    /// Writes heading and rows; `colour` chooses how a row is shown, by its number. Returns the layout,
+    /// for rows to come.
     ///
     /// # Errors
     ///
@@ -67,15 +108,14 @@ impl Table {
         &self,
         out: &mut dyn Write,
         colour: impl Fn(usize) -> Option<&'static str>,
-    ) -> io::Result<Vec<usize>> {
-        let widths = self.widths();
-        let titles: Vec<&str> = self.columns.iter().map(|column| column.title).collect();
-        self.write_row(out, &titles, &widths, Some("1"))?;
+    ) -> io::Result<Layout> {
+        let layout = self.layout();
+        let titles = self.columns.iter().map(|column| column.title.to_owned());
+        self.write_row(out, titles, &layout.widths, Some("1"))?;
         for (index, row) in self.rows.iter().enumerate() {
-            let cells: Vec<&str> = row.iter().map(String::as_str).collect();
-            self.write_row(out, &cells, &widths, colour(index))?;
+            self.write_cells(out, row, &layout, colour(index))?;
         }
-        Ok(widths)
+        Ok(layout)
     }
 
     /// Writes one more row, under columns that are as wide as they are by now.
@@ -87,18 +127,29 @@ impl Table {
         &self,
         out: &mut dyn Write,
         cells: &[String],
-        widths: &[usize],
+        layout: &Layout,
         colour: Option<&str>,
     ) -> io::Result<()> {
         let cells: Vec<String> = cells.iter().map(|cell| Escaped(cell).to_string()).collect();
-        let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
-        self.write_row(out, &cells, widths, colour)
+        self.write_cells(out, &cells, layout, colour)
+    }
+
+    fn write_cells(
+        &self,
+        out: &mut dyn Write,
+        cells: &[String],
+        layout: &Layout,
+        colour: Option<&str>,
+    ) -> io::Result<()> {
+        let cells = self.columns.iter().zip(cells);
+        let shown = cells.map(|(column, cell)| column.cell(cell, layout.is_short));
+        self.write_row(out, shown, &layout.widths, colour)
     }
 
     fn write_row(
         &self,
         out: &mut dyn Write,
-        cells: &[&str],
+        cells: impl Iterator<Item = String>,
         widths: &[usize],
         colour: Option<&str>,
     ) -> io::Result<()> {
@@ -108,8 +159,7 @@ impl Table {
                 continue;
             }
             // Without a terminal a row that is wider than those that were measured stays whole.
-            let cell =
-                if self.screen.width.is_some() { cut(cell, *width) } else { (*cell).to_owned() };
+            let cell = if self.screen.width.is_some() { cut(&cell, *width) } else { cell };
             let room = " ".repeat(width.saturating_sub(cell.width()));
             let gap = if line.is_empty() { "" } else { "  " };
             let parts = if column.is_number { [gap, &room, &cell] } else { [gap, &cell, &room] };
@@ -123,65 +173,101 @@ impl Table {
         }
     }
 
-    /// Returns the width of each column, 0 for one that is left out.
-    fn widths(&self) -> Vec<usize> {
-        let widest = |index: usize| {
+    /// Returns whether the screen has room for every column, whole.
+    #[must_use]
+    pub fn is_fitting(&self) -> bool {
+        self.screen.width.is_none_or(|room| total(&self.whole(false)) <= room)
+    }
+
+    /// Returns the width that each column needs; 0 for one that says nothing in any row.
+    fn whole(&self, is_short: bool) -> Vec<usize> {
+        let widest = |(index, column): (usize, &Column)| {
             let cells = self.rows.iter().filter_map(|row| row.get(index));
-            cells.map(|cell| cell.width()).max().unwrap_or(0)
-        };
-        let title = |index: usize| self.columns[index].title.width();
-        // A column that says nothing in any row is left out.
-        let whole = |index: usize| match widest(index) {
-            0 => 0,
-            widest => widest.max(title(index)),
-        };
-        let mut widths: Vec<usize> = (0..self.columns.len()).map(whole).collect();
-        let Some(room) = self.screen.width else { return widths };
-        let mut by_rank: Vec<usize> = (0..widths.len()).collect();
-        by_rank.sort_by_key(|index| self.columns[*index].rank);
-        // First the long ones are cut to what still tells something, ...
-        for index in by_rank.iter().filter(|index| self.columns[**index].rank == 0).rev() {
-            let over = total(&widths).saturating_sub(room);
-            let least = widths[*index].min(WIDE_ENOUGH);
-            widths[*index] = widths[*index].saturating_sub(over).max(least);
-        }
-        // ... then columns go, ...
-        for index in by_rank.iter().filter(|index| self.columns[**index].rank > 0) {
-            if total(&widths) > room {
-                widths[*index] = 0;
+            match cells.map(|cell| column.cell(cell, is_short).width()).max() {
+                None | Some(0) => 0,
+                Some(widest) => widest.max(column.title.width()),
             }
+        };
+        self.columns.iter().enumerate().map(widest).collect()
+    }
+
+    /// Fits the columns to the screen; what loses least comes first.
+    fn layout(&self) -> Layout {
+        let whole = self.whole(false);
+        let Some(room) = self.screen.width else {
+            return Layout { widths: whole, is_short: false };
+        };
+        let comfortable = |column: &Column| column.least.map(|_| COMFORTABLE);
+        let mut fitting = Fitting { widths: whole.clone(), whole, room, columns: &self.columns };
+        fitting.cut(comfortable);
+        let is_short = fitting.over() > 0;
+        if is_short {
+            fitting.whole = self.whole(true);
+            fitting.widths.clone_from(&fitting.whole);
+            fitting.cut(comfortable);
         }
-        // ... then what is left is cut further.
-        for index in by_rank.iter().rev().filter(|index| self.columns[**index].rank == 0) {
-            let over = total(&widths).saturating_sub(room);
-            widths[*index] = widths[*index].saturating_sub(over).max(NARROWEST.min(widths[*index]));
-        }
-        give_back(&mut widths, room, whole, &self.columns);
-        widths
+        fitting.leave_out(0..FIRM);
+        fitting.cut(|column| column.least);
+        fitting.leave_out(FIRM..ALWAYS);
+        fitting.cut(|_| Some(NARROWEST));
+        fitting.give_back();
+        Layout { widths: fitting.widths, is_short }
     }
 }
 
-/// A column that is cut stays so wide while others can be left out instead.
-const WIDE_ENOUGH: usize = 24;
+/// Columns on their way to fit a screen.
+struct Fitting<'a> {
+    columns: &'a [Column],
+    /// What they need.
+    whole: Vec<usize>,
+    /// What they get.
+    widths: Vec<usize>,
+    room: usize,
+}
+
+impl Fitting<'_> {
+    /// Returns by how much they are too wide together.
+    fn over(&self) -> usize {
+        total(&self.widths).saturating_sub(self.room)
+    }
+
+    /// Cuts columns as far as `least` allows and as is needed, the last one first.
+    fn cut(&mut self, least: impl Fn(&Column) -> Option<usize>) {
+        for index in (0..self.columns.len()).rev() {
+            if let Some(least) = least(&self.columns[index]) {
+                let width = self.widths[index];
+                self.widths[index] = width.saturating_sub(self.over()).max(least.min(width));
+            }
+        }
+    }
+
+    /// Leaves out columns of these ranks, as many as is needed.
+    fn leave_out(&mut self, ranks: Range<u8>) {
+        let mut indices: Vec<usize> = (0..self.columns.len()).collect();
+        indices.retain(|index| ranks.contains(&self.columns[*index].rank));
+        indices.sort_by_key(|index| self.columns[*index].rank);
+        for index in indices {
+            if self.over() > 0 {
+                self.widths[index] = 0;
+            }
+        }
+    }
+
+    /// What a column that was left out did not need goes to those that were cut.
+    fn give_back(&mut self) {
+        for index in 0..self.columns.len() {
+            let free = self.room.saturating_sub(total(&self.widths));
+            let width = &mut self.widths[index];
+            if *width > 0 {
+                *width = (*width + free).min(self.whole[index]).max(*width);
+            }
+        }
+    }
+}
 
 fn total(widths: &[usize]) -> usize {
     let shown = widths.iter().filter(|width| **width > 0);
     shown.map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
-}
-
-/// What a column that went left free goes to those that were cut.
-fn give_back(
-    widths: &mut [usize],
-    room: usize,
-    whole: impl Fn(usize) -> usize,
-    columns: &[Column],
-) {
-    for index in 0..widths.len() {
-        if columns[index].rank == 0 {
-            let free = room.saturating_sub(total(widths));
-            widths[index] = (widths[index] + free).min(whole(index)).max(widths[index]);
-        }
-    }
 }
 
 /// Cuts a text to so many columns of the terminal; a cut one ends in a dot more than that.
@@ -209,7 +295,7 @@ mod tests {
             Column::words("RUN", 9),
             Column::words("HOST", 1),
             Column::numbers("WALL", 2),
-            Column::words("COMMAND", 0),
+            Column::words("COMMAND", ALWAYS).cut_to(8),
         ];
         let mut table = Table::new(&columns, &Screen { width, is_coloured: false });
         table.push(["0191aa", "node7", "1.5", "python3 train.py --epochs 10\n"]);
@@ -238,13 +324,55 @@ mod tests {
         assert!(shown(Some(40))[1].ends_with("python3 train.py --epoc…"), "{:?}", shown(Some(40)));
     }
 
+    /// Headings as those of `nanny runs`, with cells of a usual length.
+    fn headings(width: usize) -> String {
+        let columns = [
+            Column::words("BEGAN", 4).or_shorter(|cell| cell[5..16].to_owned()),
+            Column::words("RUN", 6),
+            Column::words("HOST", 3),
+            Column::words("NAME", ALWAYS).cut_to(8),
+            Column::words("VERDICT", ALWAYS).cut_to(12),
+            Column::words("END", ALWAYS),
+            Column::numbers("PEAK", 1),
+            Column::words("COMMAND", 5).cut_to(8),
+        ];
+        let mut table = Table::new(&columns, &Screen { width: Some(width), is_coloured: false });
+        let command = "./simulate --steps 1000 --seed 4711 --output /scratch/run.h5";
+        let [began, run] = ["2026-11-22 20:08:48", "9fa94d990baf"];
+        table.push([began, run, "node7", "sim", "killed_by_process", "SIGTERM", "2 MiB", command]);
+        let mut out = Vec::new();
+        table.write(&mut out, |_| None).expect("a vector");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn the_least_useful_columns_go_first() {
+        let shown = |width| {
+            let text = headings(width);
+            assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");
+            let first = text.lines().next().expect("headings");
+            first.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        let all = "BEGAN RUN HOST NAME VERDICT END PEAK COMMAND";
+        assert_eq!(shown(200), all);
+        assert_eq!(shown(110), all);
+        assert_eq!(shown(100), all);
+        assert_eq!(shown(95), "BEGAN RUN HOST NAME VERDICT END COMMAND");
+        assert_eq!(shown(80), "BEGAN RUN NAME VERDICT END COMMAND");
+        assert_eq!(shown(60), "RUN NAME VERDICT END COMMAND");
+        assert_eq!(shown(40), "NAME VERDICT END");
+        // Shorter times come before columns are left out.
+        assert!(headings(200).contains("\n2026-11-22 20:08:48  "));
+        assert!(headings(100).contains("\n11-22 20:08  "));
+    }
+
     #[test]
     fn colours_surround_a_row_only_where_they_are_welcome() {
         for (is_coloured, expected) in
             [(true, "\x1b[1mA\x1b[0m\n\x1b[31mx\x1b[0m\n"), (false, "A\nx\n")]
         {
             let screen = Screen { width: Some(80), is_coloured };
-            let mut table = Table::new(&[Column::words("A", 0)], &screen);
+            let mut table = Table::new(&[Column::words("A", ALWAYS)], &screen);
             table.push(["x"]);
             let mut out = Vec::new();
             table.write(&mut out, |_| Some("31")).expect("a vector");

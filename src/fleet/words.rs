@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::signal::Signal;
+use crate::model::time::WallTime;
 use crate::record::row::{Column, Row};
 
 /// Shows a span in two units at most: `0.4s`, `12s`, `3m05s`, `2h10m`, `3d04h`.
@@ -49,6 +50,13 @@ pub fn wall(row: &Row) -> String {
     row.number(Column::WallSeconds).map(span).unwrap_or_default()
 }
 
+/// Shows how long ago a row was written: of a start, how long its run goes on by now.
+#[must_use]
+pub fn age(row: &Row, now: WallTime) -> String {
+    let began = WallTime::from_rfc3339(&row.text(Column::Time));
+    began.map(|began| span(now.0.saturating_sub(began.0).as_secs_f64())).unwrap_or_default()
+}
+
 /// Returns the largest memory that is known of, in bytes: of the tree if it was sampled, else of the
 /// largest process.
 #[must_use]
@@ -61,11 +69,17 @@ pub fn peak_bytes(row: &Row) -> Option<u64> {
 #[must_use]
 pub fn began(row: &Row) -> String {
     let id = uuid::Uuid::try_parse_ascii(row.get(Column::RunId)).ok();
-    let Some(bytes) = id.filter(|id| id.get_version_num() == 7).map(uuid::Uuid::into_bytes) else {
+    id.map(|id| began_by_id(id.into_bytes())).unwrap_or_default()
+}
+
+/// As [`began`], of an id.
+#[must_use]
+pub fn began_by_id(id: [u8; 16]) -> String {
+    if uuid::Uuid::from_bytes(id).get_version_num() != 7 {
         return String::new();
-    };
-    let millis = bytes[..6].iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte));
-    moment(&crate::model::time::WallTime(Duration::from_millis(millis)).rfc3339())
+    }
+    let millis = id[..6].iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte));
+    moment(&WallTime(Duration::from_millis(millis)).rfc3339())
 }
 
 /// Shortens RFC 3339 to what people read: `2026-11-22 14:05:09`.
@@ -74,11 +88,28 @@ pub fn moment(rfc3339: &str) -> String {
     rfc3339.get(..19).unwrap_or(rfc3339).replace('T', " ")
 }
 
+/// Shortens a moment for a narrow table: month, day, hour and minute.
+#[must_use]
+pub fn short_moment(moment: &str) -> String {
+    moment.get(5..16).unwrap_or(moment).to_owned()
+}
+
+/// Shortens a moment to its day.
+#[must_use]
+pub fn day(moment: &str) -> String {
+    moment.get(..10).unwrap_or(moment).to_owned()
+}
+
 /// Returns the end of a run's id, which is random: short enough to type, and never two alike.
 #[must_use]
 pub fn short_id(row: &Row) -> String {
-    let id = row.text(Column::RunId);
-    id.rsplit('-').next().unwrap_or(&id).to_owned()
+    last_group(&row.text(Column::RunId)).to_owned()
+}
+
+/// Returns the part of an id behind its last hyphen.
+#[must_use]
+pub fn last_group(id: &str) -> &str {
+    id.rsplit('-').next().unwrap_or(id)
 }
 
 #[cfg(test)]

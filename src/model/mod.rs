@@ -23,3 +23,4 @@ pub mod time;
 pub mod trace_context;
 pub mod usage;
 pub mod verdict;
+pub mod wrap;

@@ -31,6 +31,8 @@ pub(super) struct Source {
     /// Where the rows begin and, when it was opened, end.
     pub(super) begin: u64,
     pub(super) end: u64,
+    /// Whether `begin` is where the first row is.
+    pub(super) is_whole: bool,
 }
 
 /// A part of a file that one thread reads.
@@ -62,7 +64,37 @@ impl Source {
         let (path, identity) = (path.to_owned(), (meta.dev(), meta.ino()));
         let (begin, end) = (end as u64 + 1, meta.len());
         let only_writer = only_writer(&path, &meta);
-        Ok(Some(Source { path, file, identity, only_writer, header, positions, begin, end }))
+        let is_whole = true;
+        Ok(Some(Source {
+            path,
+            file,
+            identity,
+            only_writer,
+            header,
+            positions,
+            begin,
+            end,
+            is_whole,
+        }))
+    }
+
+    /// Returns whether something was appended since it was opened.
+    pub(super) fn has_grown(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.len() > self.end)
+    }
+
+    /// Leaves out the rows that begin before the last `bytes`; a longer last line leaves nothing.
+    pub(super) fn keep_tail(&mut self, bytes: u64) -> io::Result<()> {
+        let from = self.end.saturating_sub(bytes);
+        if from <= self.begin {
+            return Ok(());
+        }
+        let mut text = vec![0; usize::try_from(bytes).unwrap_or(CHUNK_BYTES)];
+        // From the byte before: a row may begin exactly there.
+        let count = read_at(&self.file, &mut text, from - 1)?;
+        let end = memchr(b'\n', &text[..count]).map(|end| from + end as u64);
+        (self.begin, self.is_whole) = (end.unwrap_or(self.end).min(self.end), false);
+        Ok(())
     }
 }
 

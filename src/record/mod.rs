@@ -12,6 +12,7 @@ pub mod read;
 pub mod recorder;
 pub mod row;
 pub mod seal;
+pub mod skipped;
 pub mod write;
 
 mod cells;

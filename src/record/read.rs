@@ -17,6 +17,7 @@ use crate::model::shared::lock;
 use crate::record::cells;
 use crate::record::lines::{LINE_BYTES_MAX, Lines, Segment, Source, read_at};
 use crate::record::row::{Column, Row};
+use crate::record::skipped::{Skipped, Stretch};
 use crate::record::table::{directory_of, is_trusted};
 
 /// What one thread takes at a time.
@@ -27,6 +28,9 @@ const THREADS_MAX: usize = 2;
 
 /// So many files of waiting rows are read beside one record.
 const SPOOLED_MAX: usize = 65_000;
+
+/// As many of them are read for an answer that has to come at once.
+const SPOOLED_OF_TAIL: usize = 200;
 
 /// The record cannot be read.
 #[derive(Debug)]
@@ -139,13 +143,6 @@ pub struct Record {
     pub foreign: Vec<ReadError>,
 }
 
-/// How much of the record was no row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Skipped {
-    /// Lines.
-    pub lines: u64,
-}
-
 impl Record {
     /// Opens records, and what waits beside them.
     ///
@@ -154,6 +151,26 @@ impl Record {
     /// One that was named is not there, cannot be read, or is no record. What waits beside it and
     /// cannot be read is noted in `foreign`.
     pub fn open(files: &[PathBuf]) -> Result<Record, ReadError> {
+        Record::open_with(files, SPOOLED_MAX)
+    }
+
+    /// Opens about the last `bytes` of each record and, of what waits beside it, the newest files only:
+    /// for an answer that has to come at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::open`].
+    pub fn open_tail(files: &[PathBuf], bytes: u64) -> Result<Record, ReadError> {
+        let mut record = Record::open_with(files, SPOOLED_OF_TAIL)?;
+        for source in &mut record.sources {
+            source
+                .keep_tail(bytes)
+                .map_err(|error| ReadError { path: source.path.clone(), source: error })?;
+        }
+        Ok(record)
+    }
+
+    fn open_with(files: &[PathBuf], spooled_max: usize) -> Result<Record, ReadError> {
         let (sources, foreign) = (Vec::new(), Vec::new());
         let mut record = Record { files: files.to_vec(), sources, foreign };
         for file in files {
@@ -167,7 +184,9 @@ impl Record {
                 Err(error) if error.kind() == ErrorKind::NotFound && !spooled.is_empty() => {}
                 Err(source) => return Err(ReadError { path: file.clone(), source }),
             }
-            for path in spooled {
+            // They are named after their runs, the newest last.
+            let passed_over = spooled.len().saturating_sub(spooled_max);
+            for path in spooled.into_iter().skip(passed_over) {
                 match Source::open(&path, false) {
                     Ok(source) => record.sources.extend(source),
                     // Merged since we looked; the rows are in the shared file, or will be next time.
@@ -190,6 +209,7 @@ impl Record {
             let is_same = |before: &&Source| before.identity == source.identity;
             if let Some(before) = self.sources.iter().find(is_same) {
                 source.begin = before.end.min(source.end);
+                source.is_whole = false;
             }
         }
         Ok(record)
@@ -214,9 +234,9 @@ impl Record {
             while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let mut state = new();
                 let mut see = |row: &RawRow<'_>| visit(&mut state, row);
-                let skipped = self.read(segment, &mut buffer, &mut see);
+                let stretch = self.read(segment, &mut buffer, &mut see);
                 let mut done = lock(&done);
-                done.push((segment.number, skipped, state));
+                done.push((segment.number, segment.file, stretch, state));
             }
         };
         let threads = segments.len().min(THREADS_MAX);
@@ -226,11 +246,11 @@ impl Record {
             work();
         });
         let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        done.sort_by_key(|(number, _, _)| *number);
+        done.sort_by_key(|(number, ..)| *number);
         let mut skipped = Skipped::default();
         let mut states = Vec::with_capacity(done.len());
-        for (_, lines, state) in done {
-            skipped.lines += lines?;
+        for (_, file, stretch, state) in done {
+            skipped.add(file, &self.sources[file], stretch?);
             states.push(state);
         }
         Ok((states, skipped))
@@ -249,16 +269,16 @@ impl Record {
         segments
     }
 
-    /// Shows the rows that begin in a segment; returns how many lines were none.
+    /// Shows the rows that begin in a segment; returns which lines were none.
     fn read(
         &self,
         segment: &Segment,
         buffer: &mut Vec<u8>,
         see: &mut dyn FnMut(&RawRow<'_>),
-    ) -> Result<u64, ReadError> {
+    ) -> Result<Stretch, ReadError> {
         let source = &self.sources[segment.file];
         let mut lines = Lines::new(source, segment, buffer);
-        let mut skipped = 0;
+        let mut stretch = Stretch::default();
         let failed = |error| ReadError { path: source.path.clone(), source: error };
         while let Some(chunk) = lines.next_chunk().map_err(failed)? {
             let mut begin = 0;
@@ -267,17 +287,25 @@ impl Record {
                 let line = &chunk.bytes[begin..end];
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 begin = end + 1;
+                stretch.lines += 1;
                 let row = RawRow { place, line, source, is_torn: Cell::new(false) };
                 let Some(is_row) = row.is_row() else { continue };
                 if is_row {
                     see(&row);
                 }
-                skipped += u64::from(!line.is_empty() && (!is_row || row.is_torn.get()));
+                if !line.is_empty() && (!is_row || row.is_torn.get()) {
+                    stretch.skip(place);
+                }
             }
-            // Behind the last line end there is something only where the file ends in a torn row.
-            skipped += u64::from(begin < chunk.bytes.len());
+            // Behind the last line end there is something only where the file ends in a torn row, or
+            // in one that is just being written.
+            let end = chunk.offset + chunk.bytes.len() as u64;
+            if begin < chunk.bytes.len() && !(end == source.end && source.has_grown()) {
+                stretch.lines += 1;
+                stretch.skip(Place::new(segment.file, chunk.offset + begin as u64));
+            }
         }
-        Ok(skipped)
+        Ok(stretch)
     }
 
     /// Reads one row again; `None` if it is not there any more, because the file was changed.

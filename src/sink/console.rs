@@ -13,10 +13,11 @@ use crate::model::shared::lock;
 use crate::model::text::{Escaped, Printable};
 use crate::model::time::Moment;
 use crate::model::verdict::{Verdict, VerdictKind};
+use crate::model::wrap::wrapped;
 use crate::sink::outlet::Outlet;
 use crate::sink::{Sink, SinkError, Stamp};
-use crate::sys::environment;
 use crate::sys::signals::SignalFd;
+use crate::sys::{environment, terminal};
 
 /// Standard error. A process has one, and what several threads write to it stays in lines.
 static STDERR: Mutex<Outlet> = Mutex::new(Outlet::new());
@@ -36,8 +37,20 @@ pub(super) fn put(line: &[u8]) -> io::Result<()> {
 ///
 /// See [`Outlet::put`]: nobody else is left to be told.
 pub fn say(text: &str) -> io::Result<()> {
-    put(format!("childminder: {}\n", Printable(text)).as_bytes())
+    put_words(format!("childminder: {}", Printable(text)))
 }
+
+/// Writes one line, on a terminal broken between words.
+fn put_words(mut line: String) -> io::Result<()> {
+    if let Some(width) = terminal::columns(io::stderr()) {
+        line = wrapped(&line, width, INDENT);
+    }
+    line.push('\n');
+    put(line.as_bytes())
+}
+
+/// Columns that the second and later lines of a broken one begin with.
+const INDENT: usize = 2;
 
 /// As [`say`], for a panic: gives up if this thread is just writing there.
 pub fn say_of_panic(text: &str) {
@@ -94,7 +107,7 @@ impl Console {
             // Memory alone can fail, and that aborts.
             write!(line, "[{pid}]").unwrap_or(());
         }
-        Some(format!("{line}: {message}\n"))
+        Some(format!("{line}: {message}"))
     }
 
     fn verdict(&self, verdict: &Verdict, is_coloured: bool) -> Option<String> {
@@ -157,7 +170,7 @@ impl Sink for Console {
             _ => return Ok(()),
         }
         let Some(line) = self.line(event, is_coloured()) else { return Ok(()) };
-        put(line.as_bytes()).map_err(|source| SinkError {
+        put_words(line).map_err(|source| SinkError {
             action: "write to",
             target: "stderr".into(),
             source,
@@ -192,13 +205,12 @@ mod tests {
     fn a_verdict_says_whose_it_is_and_where_the_log_is() {
         let event = judged(VerdictKind::ExitNonzero, &["exit status 3"]);
         let shown = |console: &Console| console.line(&event, false).expect("a line");
-        let expected =
-            "childminder: sh[7]: exit_nonzero (certain): exit status 3 (log: /l/sh.txt)\n";
+        let expected = "childminder: sh[7]: exit_nonzero (certain): exit status 3 (log: /l/sh.txt)";
         assert_eq!(shown(&console()), expected);
         let bare = Console { log: None, pid: None, ..console() };
-        assert_eq!(shown(&bare), "childminder: sh: exit_nonzero (certain): exit status 3\n");
+        assert_eq!(shown(&bare), "childminder: sh: exit_nonzero (certain): exit status 3");
         let second = Console { may_restart: true, attempt: 2, ..console() };
-        assert!(shown(&second).ends_with("status 3 (attempt 2; log: /l/sh.txt)\n"));
+        assert!(shown(&second).ends_with("status 3 (attempt 2; log: /l/sh.txt)"));
     }
 
     #[test]
@@ -215,14 +227,14 @@ mod tests {
         let name = "n".repeat(3000);
         let event = judged(VerdictKind::Unknown, &[&long]);
         let line = Console { name, ..console() }.line(&event, true).expect("a line");
-        assert!(line.len() <= LINE_BYTES_MAX, "{}", line.len());
-        assert!(line.ends_with("... (log: /l/sh.txt)\n"), "{line}");
+        assert!(line.len() < LINE_BYTES_MAX, "{}", line.len());
+        assert!(line.ends_with("... (log: /l/sh.txt)"), "{line}");
     }
 
     #[test]
     fn nothing_is_said_of_a_success_and_a_newline_makes_no_line() {
         assert_eq!(console().line(&judged(VerdictKind::Success, &["exit status 0"]), false), None);
         let event = judged(VerdictKind::Unknown, &["a\nchildminder: x"]);
-        assert_eq!(console().line(&event, false).expect("a line").matches('\n').count(), 1);
+        assert_eq!(console().line(&event, false).expect("a line").matches('\n').count(), 0);
     }
 }

@@ -1,6 +1,7 @@
-//! Job control: who else got a signal of the terminal, and stopping ourselves.
+//! Job control: who else got a signal of the terminal, and stopping ourselves. And how wide it is.
 
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 
 use nix::sys::prctl;
 use nix::sys::signal::{Signal as NixSignal, kill};
@@ -19,6 +20,13 @@ pub fn is_in_our_group(pid: Pid) -> bool {
 #[must_use]
 pub fn leads_session() -> bool {
     getsid(None) == Ok(getpid())
+}
+
+/// Returns how many columns the terminal has; `None` if this is not a terminal, or it does not say.
+#[must_use]
+pub fn columns(stream: impl AsFd) -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(stream)?;
+    Some(usize::from(width.0))
 }
 
 /// The longest way up to a shell that is followed.

@@ -61,8 +61,36 @@ fn torn_and_foreign_lines_cost_themselves_only() {
         row(2, "b").to_csv_line(),
         torn(80),
     ];
-    let (seen, skipped) = commands(&[file(place.path(), "all.csv", &lines)]);
+    let main = file(place.path(), "all.csv", &lines);
+    let (seen, skipped) = commands(std::slice::from_ref(&main));
     assert_eq!((seen, skipped), (vec!["a".into(), "b".into()], 5));
+    // The place of the first one: the header is line 1.
+    let record = Record::open(std::slice::from_ref(&main)).expect("a record");
+    let (_, skipped) = record.scan(|| (), |(), _| ()).expect("read");
+    assert_eq!(skipped.first, Some((main.clone(), Some(3))));
+    // What is just being written is not torn.
+    let rest = row(9, "torn").to_csv_line()[80..].to_vec();
+    fs::write(&main, [fs::read(&main).expect("ours"), rest].concat()).expect("written");
+    let before = skipped.lines;
+    let (_, skipped) = record.scan(|| (), |(), _| ()).expect("read");
+    assert_eq!(skipped.lines, before - 1);
+}
+
+#[test]
+fn the_tail_of_a_record_begins_with_a_whole_row() {
+    let place = tempfile::tempdir().expect("a directory");
+    let lines: Vec<_> = (0..100).map(|n| row(n, &"x".repeat(n)).to_csv_line()).collect();
+    let main = file(place.path(), "all.csv", &lines);
+    let length = |line: &Vec<u8>| line.len() as u64;
+    let last: u64 = lines[97..].iter().map(length).sum();
+    let all: u64 = lines.iter().map(length).sum();
+    for (bytes, expected) in
+        [(0, 0), (1, 0), (last - 1, 2), (last, 3), (last + 1, 3), (all, 100), (1 << 30, 100)]
+    {
+        let record = Record::open_tail(std::slice::from_ref(&main), bytes).expect("a record");
+        let (seen, skipped) = record.scan(|| 0, |count, _| *count += 1).expect("read");
+        assert_eq!((seen.iter().sum::<i32>(), skipped.lines), (expected, 0), "{bytes}");
+    }
 }
 
 #[test]
@@ -79,9 +107,11 @@ fn lines_longer_than_the_buffer_are_rows_or_one_line_skipped() {
 fn segments_share_the_lines_of_a_large_file_exactly() {
     let place = tempfile::tempdir().expect("a directory");
     let count = usize::try_from(2 * SEGMENT_BYTES + 12_345).expect("small") / 400;
-    let lines: Vec<_> =
+    let mut lines: Vec<_> =
         (0..count).map(|n| row(n, &"y".repeat(100 + n * 7919 % 500)).to_csv_line()).collect();
-    let record = Record::open(&[file(place.path(), "all.csv", &lines)]).expect("a record");
+    lines.push(b"torn\n".to_vec());
+    let main = file(place.path(), "all.csv", &lines);
+    let record = Record::open(std::slice::from_ref(&main)).expect("a record");
     assert!(record.segments().len() >= 2);
     let number = |row: &RawRow<'_>| {
         let id = std::str::from_utf8(row.raw(Column::RunId)).expect("text").to_owned();
@@ -89,7 +119,8 @@ fn segments_share_the_lines_of_a_large_file_exactly() {
     };
     let (seen, skipped) = record.scan(Vec::new, |seen, row| seen.push(number(row))).expect("read");
     assert_eq!(seen.concat(), (0..count).collect::<Vec<_>>());
-    assert_eq!(skipped, Skipped::default());
+    // Its line is counted over all segments, behind the header.
+    assert_eq!((skipped.lines, skipped.first), (1, Some((main, Some(count as u64 + 2)))));
 }
 
 #[test]

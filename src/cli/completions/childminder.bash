@@ -1,14 +1,23 @@
 
+# Completes the last word of a list with commas.
+_childminder_list() {
+    local before=
+    [[ $2 == *,* ]] && before=${2%,*},
+    COMPREPLY=($(compgen -P "$before" -W "$1" -- "${2##*,}"))
+}
+
 # The first word that is not an option, nor the value of one, is the job.
 _childminder_with_job() {
-    local at word is_function=
+    local at word is_function= value=$2 option=$3
+    # readline splits words at '='.
+    [[ $value == = ]] && value=
+    [[ $option == = ]] && option=${COMP_WORDS[COMP_CWORD - 2]}
     for ((at = 1; at <= COMP_CWORD; at++)); do
         word=${COMP_WORDS[at]}
         case $word in
             --) ((at++)); break ;;
             --@NAMES@)
                 [[ $word == --function ]] && is_function=1
-                # readline splits words at '='.
                 [[ ${COMP_WORDS[at + 1]} == = ]] && ((at++))
                 ((at++))
                 ;;
@@ -23,10 +32,11 @@ _childminder_with_job() {
     done
     # What is typed is an option or its value.
     if ((at > COMP_CWORD)); then
-        case $3 in
-            --restart-on | --never-on) COMPREPLY=($(compgen -W "@CAUSES@" -- "$2")) ;;
-            --forward) COMPREPLY=($(compgen -W "all none" -- "$2")) ;;
-            *) _childminder "$@" ;;
+        case $option in
+            --restart-on | --never-on) _childminder_list "@CAUSES@" "$value" ;;
+            --forward) _childminder_list "all none @SIGNALS@" "$value" ;;
+            --stop-on) _childminder_list "@SIGNALS@" "$value" ;;
+            *) _childminder "$1" "$value" "$option" ;;
         esac
     elif [[ $is_function ]]; then
         COMPREPLY=($(compgen -W "@FUNCTIONS@" -- "$2"))

@@ -1,0 +1,315 @@
+//! What `nanny why` shows of one run: all that the record has about it and, if it is still there, the
+//! log. On a terminal long lines are broken between words.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::fleet::index::{LOST, Rank};
+use crate::fleet::presence::{Fate, Here};
+use crate::fleet::story::{self, Story};
+use crate::fleet::table::{ALWAYS, Column as Heading, Table};
+use crate::fleet::{Failure, Screen, advice, plural, words};
+use crate::model::text::Escaped;
+use crate::model::wrap::wrapped;
+use crate::record::row::{Column, Row, RowEvent};
+use crate::sys::clock;
+
+/// All that the record has about a run.
+pub(super) struct Run {
+    start: Option<Row>,
+    attempts: Vec<Row>,
+    /// The real end, else the one that says it was lost.
+    end: Option<Row>,
+}
+
+impl Run {
+    /// `None` if there is no row.
+    pub(super) fn of(rows: Vec<Row>) -> Option<Run> {
+        let mut run = Run { start: None, attempts: Vec::new(), end: None };
+        let is_lost = |row: &Row| row.text(Column::Verdict) == LOST;
+        for row in rows {
+            match row.event() {
+                Some(RowEvent::Start) => run.start = Some(row),
+                // What was merged while we read is there twice.
+                Some(RowEvent::Attempt) if !run.attempts.contains(&row) => run.attempts.push(row),
+                Some(RowEvent::End) if run.end.is_none() || !is_lost(&row) => run.end = Some(row),
+                _ => {}
+            }
+        }
+        run.attempts.sort_by_key(|row| row.number::<u32>(Column::Attempt));
+        let is_known = run.rows().next().is_some();
+        is_known.then_some(run)
+    }
+
+    /// Returns whether the record has its end.
+    pub(super) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Its rows, the one that says most first.
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.end.iter().chain(self.attempts.iter().rev()).chain(&self.start)
+    }
+
+    /// What is known of it, by whichever row knows.
+    fn text(&self, column: Column) -> String {
+        let known = self.rows().find(|row| !row.get(column).is_empty());
+        known.map(|row| row.text(column).into_owned()).unwrap_or_default()
+    }
+
+    fn last(&self) -> &Row {
+        self.rows().next().expect("a run has rows")
+    }
+
+    /// The verdict and how sure it is; of a run without an end what can be seen of it from here.
+    fn verdict(&self) -> (String, String, String) {
+        let Some(end) = &self.end else {
+            let row = self.start.as_ref().unwrap_or_else(|| self.last());
+            return match Here::look().fate(row) {
+                Fate::Running => ("running".into(), String::new(), "it has not ended yet".into()),
+                Fate::Orphaned => (
+                    "running".into(),
+                    String::new(),
+                    "childminder is gone, but processes of the job are there".into(),
+                ),
+                Fate::Lost(why, is_certain) => {
+                    let sure = if is_certain { "certain" } else { "likely" };
+                    (LOST.into(), sure.into(), format!("{}: {why}", advice::verdict(LOST)))
+                }
+                Fate::Unknown(why) => ("unknown".into(), String::new(), why),
+                Fate::Elsewhere => {
+                    let words = "it has no end in the record; only its own host can say why";
+                    ("unfinished".into(), String::new(), words.into())
+                }
+            };
+        };
+        let word = match end.text(Column::Verdict).into_owned() {
+            word if word.is_empty() => "success".to_owned(),
+            word => word,
+        };
+        let meaning = advice::verdict(&word).to_owned();
+        (word, end.text(Column::Confidence).into_owned(), meaning)
+    }
+
+    /// The rank that its verdict has, for its colour.
+    fn rank(&self, verdict: &str) -> Rank {
+        match verdict {
+            "running" | "unfinished" => Rank::Started,
+            LOST => Rank::Lost,
+            "success" | "success_with_losses" => Rank::Succeeded,
+            _ => Rank::Failed,
+        }
+    }
+}
+
+/// A run on its way to the screen.
+pub(super) struct PostMortem<'a> {
+    pub(super) run: &'a Run,
+    pub(super) screen: &'a Screen,
+}
+
+/// Columns that the names of the facts take, with the blanks around them.
+const NAME_COLUMNS: usize = 13;
+
+impl PostMortem<'_> {
+    /// Writes all that is known.
+    ///
+    /// # Errors
+    ///
+    /// Of `out`.
+    pub(super) fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let (verdict, confidence, meaning) = self.run.verdict();
+        let sure = if confidence.is_empty() { String::new() } else { format!(" ({confidence})") };
+        let name = self.run.text(Column::Name);
+        let colour = super::runs::colour(self.run.rank(&verdict));
+        let line = format!("{name}: {verdict}{sure}: {meaning}");
+        let line = self.fitted(&Escaped(&line).to_string(), 2);
+        writeln!(out, "{}", self.shown(&line, colour))?;
+        self.facts(out, &verdict)?;
+        self.evidence(out)?;
+        self.attempts(out)?;
+        let story = self.story(out)?;
+        self.events(out, &story)?;
+        self.last_words(out, &story)?;
+        let advice = advice::advice(&verdict, self.run.last());
+        if !advice.is_empty() {
+            self.heading(out, "what to try")?;
+            advice.iter().try_for_each(|line| self.line(out, &format!("  {line}"), 4))?;
+        }
+        Ok(())
+    }
+
+    fn shown(&self, text: &str, colour: Option<&str>) -> String {
+        match colour.filter(|_| self.screen.is_coloured) {
+            Some(code) => format!("\x1b[{code}m{text}\x1b[0m"),
+            None => text.to_owned(),
+        }
+    }
+
+    /// Breaks a line between words if the screen is narrower; later lines are indented by that much.
+    fn fitted(&self, line: &str, indent: usize) -> String {
+        match self.screen.width {
+            Some(width) => wrapped(line, width, indent),
+            None => line.to_owned(),
+        }
+    }
+
+    fn line(&self, out: &mut dyn Write, line: &str, indent: usize) -> Result<(), Failure> {
+        Ok(writeln!(out, "{}", self.fitted(line, indent))?)
+    }
+
+    fn heading(&self, out: &mut dyn Write, title: &str) -> Result<(), Failure> {
+        Ok(writeln!(out, "\n{}", self.shown(title, Some("1")))?)
+    }
+
+    /// One line for each fact that is known.
+    fn facts(&self, out: &mut dyn Write, verdict: &str) -> Result<(), Failure> {
+        let text = |column| self.run.text(column);
+        let began = self.run.start.as_ref().map(|row| words::moment(&row.text(Column::Time)));
+        let began = began.unwrap_or_else(|| words::began(self.run.last()));
+        let ended = self.run.end.as_ref().map(|row| words::moment(&row.text(Column::Time)));
+        let ended = ended.map(|ended| format!(" to {ended}")).unwrap_or_default();
+        let scheduler = match text(Column::Scheduler) {
+            scheduler if scheduler.is_empty() => String::new(),
+            scheduler => format!(" ({scheduler} job {})", text(Column::SchedulerJob)),
+        };
+        let facts = [
+            ("run", words::last_group(&text(Column::RunId)).to_owned()),
+            ("command", text(Column::Command)),
+            ("directory", text(Column::WorkingDirectory)),
+            ("options", text(Column::Options)),
+            ("batch", text(Column::Batch)),
+            ("tags", text(Column::Tags)),
+            ("host", text(Column::Host) + &scheduler),
+            ("user", text(Column::User)),
+            ("time", format!("{began}{ended} UTC{}", self.running_for(verdict))),
+            ("used", self.used()),
+            ("limits", text(Column::Limits)),
+            ("sender", self.sender()),
+        ];
+        for (name, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
+            self.line(out, &format!("  {name:<10} {}", Escaped(fact)), NAME_COLUMNS)?;
+        }
+        Ok(())
+    }
+
+    /// Says how long a run goes on by now.
+    fn running_for(&self, verdict: &str) -> String {
+        let start = self.run.start.as_ref().filter(|_| verdict == "running");
+        let age = start.map(|row| words::age(row, clock::wall()));
+        age.map(|age| format!(", running for {age}")).unwrap_or_default()
+    }
+
+    /// The peaks, and what it used altogether.
+    fn used(&self) -> String {
+        let row = self.run.last();
+        let limit = row.number(Column::CgroupMemoryBytes).map(words::bytes);
+        let limit = limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+        let peaks = self.run.rows().filter_map(words::peak_bytes).max();
+        let processes: Option<u64> =
+            self.run.rows().filter_map(|row| row.number(Column::TreePeakProcesses)).max();
+        let seconds = |column| row.number::<f64>(column).map(words::span);
+        let parts = [
+            seconds(Column::WallSeconds).map(|wall| format!("{wall} wall")),
+            seconds(Column::UserSeconds).map(|user| format!("{user} user")),
+            seconds(Column::SystemSeconds).map(|system| format!("{system} system")),
+            peaks.map(|peak| format!("{} memory at most{limit}", words::bytes(peak))),
+            processes.map(|count| format!("{count} process{}", if count == 1 { "" } else { "es" })),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    fn sender(&self) -> String {
+        let [pid, uid, command] = [Column::SenderPid, Column::SenderUid, Column::SenderCommand]
+            .map(|column| self.run.text(column));
+        if pid.is_empty() { String::new() } else { format!("pid {pid}, uid {uid}: {command}") }
+    }
+
+    fn evidence(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let evidence = self.run.text(Column::Evidence);
+        if evidence.is_empty() {
+            return Ok(());
+        }
+        self.heading(out, "evidence")?;
+        let facts = evidence.split("; ").map(|fact| format!("  {}", Escaped(fact)));
+        facts.into_iter().try_for_each(|fact| self.line(out, &fact, 4))
+    }
+
+    /// Only where there was more than one.
+    fn attempts(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        if self.run.attempts.len() < 2 {
+            return Ok(());
+        }
+        self.heading(out, "attempts")?;
+        // The evidence of the last attempt is shown whole above.
+        let columns = [
+            Heading::numbers("  #", ALWAYS),
+            Heading::words("ENDED (UTC)", 2).or_shorter(words::short_moment),
+            Heading::words("END", ALWAYS),
+            Heading::numbers("TIME", ALWAYS),
+            Heading::numbers("PEAK", 1),
+            Heading::words("VERDICT", ALWAYS).cut_to(12),
+            Heading::words("EVIDENCE", 5).cut_to(12),
+        ];
+        let mut table = Table::new(&columns, self.screen);
+        for row in &self.run.attempts {
+            let verdict =
+                format!("{} ({})", row.text(Column::Verdict), row.text(Column::Confidence));
+            table.push([
+                format!("  {}", row.text(Column::Attempt)),
+                words::moment(&row.text(Column::Time)),
+                words::end(row),
+                words::wall(row),
+                words::peak_bytes(row).map(words::bytes).unwrap_or_default(),
+                verdict,
+                row.text(Column::Evidence).into_owned(),
+            ]);
+        }
+        table.write(out, |_| None)?;
+        Ok(())
+    }
+
+    /// Reads the log if it is there, and says where it is or that it is gone.
+    fn story(&self, out: &mut dyn Write) -> Result<Story, Failure> {
+        let log = self.run.text(Column::LogFile);
+        if log.is_empty() {
+            return Ok(Story::default());
+        }
+        let (story, trouble) = match story::read(Path::new(&log)) {
+            Ok(story) => (story, String::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                (Story::default(), " (not here: removed, or on its host)".to_owned())
+            }
+            Err(error) => (Story::default(), format!(" ({error})")),
+        };
+        writeln!(out, "\n{}{}{trouble}", self.shown("log ", Some("1")), Escaped(&log))?;
+        Ok(story)
+    }
+
+    fn events(&self, out: &mut dyn Write, story: &Story) -> Result<(), Failure> {
+        if story.left_out > 0 {
+            let count = story.left_out as u64;
+            writeln!(out, "  ... {count} event{} before", plural(count))?;
+        }
+        for (elapsed, message) in &story.events {
+            self.line(out, &format!("  +{elapsed} {}", Escaped(message)), 4)?;
+        }
+        if let Some(peak) = &story.peak {
+            self.heading(out, "flight recorder at its highest, before the end")?;
+            self.line(out, &format!("  {}", Escaped(peak)), 4)?;
+        }
+        if let Some(neighbours) = &story.neighbours {
+            writeln!(out)?;
+            self.line(out, &Escaped(neighbours).to_string(), 2)?;
+        }
+        Ok(())
+    }
+
+    fn last_words(&self, out: &mut dyn Write, story: &Story) -> Result<(), Failure> {
+        if !story.words.is_empty() {
+            self.heading(out, "the last lines of its standard error")?;
+            story.words.iter().try_for_each(|line| writeln!(out, "  {}", Escaped(line)))?;
+        }
+        Ok(())
+    }
+}
