@@ -207,9 +207,9 @@ impl Case {
         wait_until("childminder is in the foreground", || shell.foreground() != shell.pid());
     }
 
-    /// Starts a probe on a terminal of the usual size, and waits until its bar shows a text.
+    /// Starts a canary on a terminal of the usual size, and waits until its bar shows a text.
     #[track_caller]
-    fn of_probe(line: &str, shown: &str) -> Case {
+    fn of_canary(line: &str, shown: &str) -> Case {
         let mut case = Case::new();
         case.shell.run("stty rows 24 cols 80");
         case.shell.type_line(line);
@@ -217,9 +217,9 @@ impl Case {
         case
     }
 
-    /// The probe ends well, its bar is gone, and the shell is left.
+    /// The canary ends well, its bar is gone, and the shell is left.
     #[track_caller]
-    fn probe_ends(mut self) -> Place {
+    fn canary_ends(mut self) -> Place {
         let answer = self.ends(0);
         assert_eq!(shown_line(&answer.text), "", "{answer:?}");
         self.leave()
@@ -888,11 +888,11 @@ fn a_hang_up_of_a_session_that_childminder_leads_ends_the_job() {
 /// "On a terminal a progress bar shows time left, calls and calls per second."
 #[test]
 fn a_progress_bar_is_drawn_and_cleared() {
-    let mut case = Case::of_probe("childminder -q -f 2 math-int", "math-int");
+    let mut case = Case::of_canary("childminder -q -f 2 math-int", "math-int");
     for words in [" s left, ", " calls, ", " calls/s"] {
         case.shell.expect(words);
     }
-    case.probe_ends();
+    case.canary_ends();
 }
 
 /// The line of the cursor, after a text with the few control sequences of a bar.
@@ -922,25 +922,25 @@ fn a_progress_bar_is_not_drawn_where_nobody_sees_it() {
 /// "Signals that end `-f` early and cleanly; default none": the user is told so.
 #[test]
 fn ctrl_c_does_not_end_a_probe_and_says_so() {
-    let mut case = Case::of_probe("childminder -f 3 sleep", "s left");
+    let mut case = Case::of_canary("childminder -f 3 sleep", "s left");
     case.shell.press(CTRL_C);
     case.shell.expect("childminder: SIGINT is logged and does not end -f (see --stop-on)");
-    let place = case.probe_ends();
+    let place = case.canary_ends();
     assert_eq!(count(&place, "signal 2 (SIGINT) from the kernel"), 1);
 }
 
 /// The same with `--stop-on`.
 #[test]
 fn ctrl_c_ends_a_probe_where_that_was_asked_for() {
-    let mut case = Case::of_probe("childminder --stop-on INT,TERM -f 600 sleep", "s left");
+    let mut case = Case::of_canary("childminder --stop-on INT,TERM -f 600 sleep", "s left");
     case.shell.press(CTRL_C);
-    case.probe_ends();
+    case.canary_ends();
 }
 
-/// "so that Ctrl-Z, bg and fg work from a shell", for a probe as well.
+/// "so that Ctrl-Z, bg and fg work from a shell", for a canary as well.
 #[test]
 fn a_probe_can_be_suspended() {
-    let mut case = Case::of_probe("childminder -f 2 sleep", "s left");
+    let mut case = Case::of_canary("childminder -f 2 sleep", "s left");
     case.press_ctrl_z();
     case.answer("fg", 0);
     case.assert_in_order(&["signal 20 (SIGTSTP) from the kernel", "suspended", "resumed"]);

@@ -73,7 +73,7 @@ fn prepare_inside(plan: &RunPlan, asked: &TelemetryPlan, run_id: RunId) -> Insid
     }
     let program = match &plan.work {
         Work::Job(job) => job.command.first().cloned().unwrap_or_default(),
-        Work::Probe(probe) => probe.function.word().into(),
+        Work::Canary(canary) => canary.function.word().into(),
     };
     let uid = getuid().as_raw();
     let facts = Facts {
