@@ -10,9 +10,9 @@ pub mod plan;
 pub mod question;
 pub mod supervisor;
 
+pub mod canary;
 pub mod cli;
 pub mod observe;
-pub mod probe;
 pub mod record;
 pub mod sink;
 #[expect(unsafe_code, reason = "the one gate to the kernel: thin, typed, checked")]

@@ -76,7 +76,7 @@ pub enum Work {
     /// A command.
     Job(Box<JobPlan>),
     /// A built-in function (`-f`).
-    Probe(ProbePlan),
+    Canary(CanaryPlan),
 }
 
 /// A command and how it is to be treated.
@@ -129,7 +129,7 @@ impl Default for Observation {
 
 /// A built-in function and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbePlan {
+pub struct CanaryPlan {
     /// Which.
     pub function: Function,
     /// No call starts after this span.

@@ -1,4 +1,4 @@
-//! DESIGN, section 10: "`dist`: distributions of probe call times from logs (the original's tdist.pl:
+//! DESIGN, section 10: "`dist`: distributions of call times of built-in functions from logs (the original's tdist.pl:
 //! its CSV output `function,machine,pid,usec`, plus percentiles and a plot)".
 
 #![allow(missing_docs, reason = "the names say it")]

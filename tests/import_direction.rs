@@ -17,10 +17,10 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("cli", &["model", "plan", "question"]),
     ("sys", &["model"]),
     ("observe", &["model"]),
-    ("probe", &["model", "plan"]),
+    ("canary", &["model", "plan"]),
     ("record", &["model", "plan", "files"]),
     ("sink", &["model", "plan", "files", "record", "sys"]),
-    ("telemetry", &["model", "plan", "files", "sys", "observe", "probe", "sink"]),
+    ("telemetry", &["model", "plan", "files", "sys", "observe", "canary", "sink"]),
     ("fleet", &["model", "question", "files", "sys", "observe", "record"]),
     (
         "fuzzing",
@@ -36,7 +36,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "diagnose",
             "sys",
             "observe",
-            "probe",
+            "canary",
             "record",
             "sink",
             "telemetry",
@@ -170,5 +170,41 @@ fn no_file_has_outgrown_its_purpose() {
     for (_, path, text) in parts() {
         let lines = text.lines().count();
         assert!(lines <= 400, "{path} has {lines} lines without its tests");
+    }
+}
+
+/// What ARCHITECTURE.md names exists: files and directories below src in backquotes, and links.
+#[test]
+fn the_map_names_what_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let src = root.join("src");
+    let map = fs::read_to_string(src.join("ARCHITECTURE.md")).expect("the map");
+    let is_part = |name: &str| {
+        let path = src.join(name);
+        path.exists() || path.with_extension("rs").exists() || root.join(name).exists()
+    };
+    let mut seen = 0;
+    // Drawings have backquotes of their own.
+    let prose: String = map.split("```").step_by(2).collect();
+    for name in prose.split('`').skip(1).step_by(2) {
+        // A path: `sys/spawn`, `sys::spawn`, and not an option, a type or a call.
+        let path = name.replace("::", "/");
+        let is_path = path.contains('/')
+            && path.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '/' | '_' | '.'));
+        if !is_path || path.starts_with('/') || path.starts_with('.') {
+            continue;
+        }
+        // `run/mod` is a file, `sys::poll` a module, `model::outcome` as well; of `run::run` the
+        // first part.
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        assert!(
+            is_part(&path) || (name.contains("::") && is_part(parent)),
+            "no such part: `{name}`"
+        );
+        seen += 1;
+    }
+    assert!(seen > 40, "only {seen} parts were found");
+    for link in map.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(src.join(link).exists(), "no such page: {link}");
     }
 }

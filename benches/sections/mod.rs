@@ -1,10 +1,10 @@
 //! The sections: each measures one thing and returns its lines of the table.
 
+mod canaries;
 mod counts;
 mod exit_latency;
 mod idle;
 mod jobs_per_second;
-mod probes;
 pub mod record;
 mod signals;
 mod slow_down;
@@ -31,7 +31,7 @@ pub const SECTIONS: [Section; 10] = [
     Section { name: "idle", title: idle::TITLE, run: idle::run },
     Section { name: "exit-latency", title: exit_latency::TITLE, run: exit_latency::run },
     Section { name: "signals", title: signals::TITLE, run: signals::run },
-    Section { name: "probes", title: probes::TITLE, run: probes::run },
+    Section { name: "canaries", title: canaries::TITLE, run: canaries::run },
     Section { name: "jobs-per-second", title: jobs_per_second::TITLE, run: jobs_per_second::run },
     Section { name: "record", title: record::TITLE, run: record::run },
     Section { name: "slow-down", title: slow_down::TITLE, run: slow_down::run },

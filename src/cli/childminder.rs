@@ -13,7 +13,7 @@ use crate::cli::variables::{self, FOR_JOBS, PREFIX, variable};
 use crate::cli::{UsageError, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
 use crate::plan::{
-    Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, ProbePlan,
+    CanaryPlan, Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation,
     RecordPlan, RunPlan, TelemetryPlan, WebPlan, Work,
 };
 
@@ -248,7 +248,7 @@ fn telemetry_plan(typed: &Telemetry) -> Result<TelemetryPlan, UsageError> {
 
 fn work(typed: Typed, is_stop_on_typed: bool) -> Result<Work, UsageError> {
     if let Some(span) = typed.function {
-        return probe_plan(&typed, span);
+        return canary_plan(&typed, span);
     }
     // A site may set --stop-on for all its canaries.
     if typed.quiet_func || is_stop_on_typed {
@@ -302,7 +302,7 @@ fn policy(typed: &Typed) -> Policy {
     }
 }
 
-fn probe_plan(typed: &Typed, span: Duration) -> Result<Work, UsageError> {
+fn canary_plan(typed: &Typed, span: Duration) -> Result<Work, UsageError> {
     let words = || Function::ALL.map(Function::word).join(", ");
     let function = match typed.command.as_slice() {
         [word] => Function::ALL.into_iter().find(|function| word == function.word()),
@@ -322,7 +322,7 @@ fn probe_plan(typed: &Typed, span: Duration) -> Result<Work, UsageError> {
         )));
     };
     let (quiet, stop_on) = (typed.quiet_func, typed.stop_on.clone());
-    Ok(Work::Probe(ProbePlan { function, span, quiet, stop_on }))
+    Ok(Work::Canary(CanaryPlan { function, span, quiet, stop_on }))
 }
 
 #[cfg(test)]
@@ -337,7 +337,7 @@ mod tests {
         match parsed(line) {
             Ok(Invocation::Run(plan, _)) => match plan.work {
                 Work::Job(job) => *job,
-                Work::Probe(_) => panic!("{line:?} is a probe"),
+                Work::Canary(_) => panic!("{line:?} is a canary"),
             },
             other => panic!("{line:?} is no job: {other:?}"),
         }
@@ -479,7 +479,7 @@ mod tests {
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
-        for heading in ["Redirection:", "Supervision:", "Log:", "Probe:"] {
+        for heading in ["Redirection:", "Supervision:", "Log:", "Built-in functions:"] {
             assert!(help.contains(heading), "{heading}");
         }
     }

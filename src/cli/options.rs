@@ -54,7 +54,7 @@ pub(super) struct Typed {
     pub(super) error: Option<PathBuf>,
     /// Run a built-in function again and again for SECONDS. FUNCTION is math-int, math-fp,
     /// string, file, memory, random (one of those five anew each call) or sleep
-    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::duration, help_heading = "Probe")]
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::duration, help_heading = "Built-in functions")]
     pub(super) function: Option<Duration>,
     /// Redirect the job's standard input from FILE
     #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
@@ -70,7 +70,7 @@ pub(super) struct Typed {
     #[arg(short = 'p', long)]
     pub(super) restart_stopped: bool,
     /// No answer lines from built-in functions
-    #[arg(short, long, help_heading = "Probe")]
+    #[arg(short, long, help_heading = "Built-in functions")]
     pub(super) quiet_func: bool,
     /// Restart a job that is gone without a status to collect
     #[arg(short = 'r', long)]
@@ -120,7 +120,7 @@ pub(super) struct Typed {
     )]
     pub(super) log_format: Format,
     /// Signals that end -f early; by default none does, for it is there to watch them
-    #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Probe")]
+    #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Built-in functions")]
     pub(super) stop_on: Vec<Signal>,
 }
 

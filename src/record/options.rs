@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::model::policy::{Backoff, Cause, Forward, Policy};
 use crate::model::signal::Signal;
 use crate::plan::{
-    JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, ProbePlan, RecordPlan, RunPlan,
+    CanaryPlan, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, RecordPlan, RunPlan,
     Work,
 };
 
@@ -28,7 +28,7 @@ pub fn of_plan(plan: &RunPlan) -> Vec<OsString> {
     }
     match work {
         Work::Job(job) => words.job(job),
-        Work::Probe(ProbePlan { function: _, span, quiet, stop_on }) => {
+        Work::Canary(CanaryPlan { function: _, span, quiet, stop_on }) => {
             words.value("function", &seconds(*span));
             words.flag("quiet-func", *quiet);
             words.list("stop-on", stop_on.iter().map(Signal::to_string));

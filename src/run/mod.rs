@@ -2,6 +2,7 @@
 //!
 //! Decides nothing. Called by `bin/childminder.rs`.
 
+mod canary;
 mod deaths;
 mod environment;
 mod exits;
@@ -11,7 +12,6 @@ mod live;
 mod oom_counters;
 mod place;
 mod prepare;
-mod probe;
 mod quarantine;
 mod recording;
 mod senders;
@@ -138,8 +138,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
     }
     let signals = SignalFd::open()?;
     match &plan.work {
-        Work::Probe(probe) => {
-            let word = probe.function.word();
+        Work::Canary(canary) => {
+            let word = canary.function.word();
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
             let run_id = run_id();
             let told = telemetry::prepare(plan, run_id, log.file());
@@ -147,7 +147,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let record = recording::sink(plan, ids, began_in, log.file());
             let sinks = Sinks::new(log, &plan.log).of(plan);
             let mut sinks = sinks.with_record(record).with_telemetry(told);
-            match probe::run(probe, &signals, &mut sinks) {
+            match canary::run(canary, &signals, &mut sinks) {
                 Ok(status) => {
                     sinks.close((status, status == 0), &signals);
                     Ok(status)

@@ -64,7 +64,7 @@ fn own_key() -> Result<Key, NoKey> {
 fn command_of(plan: &RunPlan) -> Vec<OsString> {
     match &plan.work {
         Work::Job(job) => job.command.clone(),
-        Work::Probe(probe) => vec![OsString::from(probe.function.word())],
+        Work::Canary(canary) => vec![OsString::from(canary.function.word())],
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn name_of(plan: &RunPlan) -> OsString {
     match (&plan.naming.name, &plan.work) {
         (Some(name), _) => name.into(),
         (None, Work::Job(job)) => base_name(&job.command),
-        (None, Work::Probe(probe)) => probe.function.word().into(),
+        (None, Work::Canary(canary)) => canary.function.word().into(),
     }
 }
 

@@ -87,7 +87,7 @@ fn prepare_inside(
     }
     let program = match &plan.work {
         Work::Job(job) => job.command.first().cloned().unwrap_or_default(),
-        Work::Probe(probe) => probe.function.word().into(),
+        Work::Canary(canary) => canary.function.word().into(),
     };
     let uid = getuid().as_raw();
     let facts = Facts {
@@ -134,7 +134,7 @@ fn prepare_inside(
         redactor,
         command: match &plan.work {
             Work::Job(job) => job.command.clone(),
-            Work::Probe(_) => Vec::new(),
+            Work::Canary(_) => Vec::new(),
         },
         has_failed: false,
         until: Until { flush: begun, linger: None },
@@ -147,11 +147,11 @@ fn about(plan: &RunPlan, redactor: &Redactor, log: Option<&Path>) -> About {
     About {
         command: match &plan.work {
             Work::Job(job) => shell::words(&redactor.command(&job.command).words),
-            Work::Probe(probe) => probe.function.word().to_owned(),
+            Work::Canary(canary) => canary.function.word().to_owned(),
         },
         directory: std::env::current_dir().map(shown).unwrap_or_default(),
         log: log.map(|log| shown(absolute(log).unwrap_or_else(|_| log.to_owned()))),
-        is_probe: matches!(plan.work, Work::Probe(_)),
+        is_canary: matches!(plan.work, Work::Canary(_)),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::canary;
 use crate::model::usage::ResourceUsage;
 use crate::plan::Function;
-use crate::probe;
 use crate::sink::stats::{Calls, Outcome};
 use crate::telemetry::metrics::{
     Family, Instrument, Kind, Otlp, PIPELINES, Point, Snapshot, Value, each, maybe, one, seconds,
@@ -242,7 +242,7 @@ fn by_workload(all: &Snapshot<'_>, value: fn(&str, &Calls) -> f64) -> Vec<Point>
 
 fn operations(word: &str) -> f64 {
     let function = Function::ALL.into_iter().find(|function| function.word() == word);
-    function.map_or(0.0, |function| probe::operations(function) as f64)
+    function.map_or(0.0, |function| canary::operations(function) as f64)
 }
 
 fn pipelines(counts: [u64; 3]) -> Vec<Point> {

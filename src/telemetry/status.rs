@@ -38,13 +38,13 @@ pub struct About {
     /// The file of the log; `None` if it goes to a stream.
     pub log: Option<String>,
     /// Whether it is a built-in function: then childminder itself is the process that works.
-    pub is_probe: bool,
+    pub is_canary: bool,
 }
 
 impl Page {
     /// Adds a point to the charts. A built-in function has no process of its own.
     pub fn remember(&self, elapsed: Duration, stats: &Stats) {
-        let own = self.about.is_probe.then(SelfReading::take).flatten();
+        let own = self.about.is_canary.then(SelfReading::take).flatten();
         let own = own.map(|own| (own.cpu, own.resident_bytes));
         lock(&self.past).remember(elapsed, stats, own);
     }
@@ -90,9 +90,9 @@ impl Asked<'_> {
 
     fn status<'a>(&'a self, past: &'a Past) -> Status<'a> {
         let Asked { identity, stats, page, elapsed, .. } = self;
-        let About { command, directory, log, is_probe } = &page.about;
+        let About { command, directory, log, is_canary } = &page.about;
         let ended = stats.ended;
-        let own = is_probe.then(SelfReading::take).flatten();
+        let own = is_canary.then(SelfReading::take).flatten();
         let lasted = ended.map_or(*elapsed, |ended| ended.stamp.elapsed);
         let restart = past.restart.filter(|_| ended.is_none());
         Status {
@@ -105,7 +105,7 @@ impl Asked<'_> {
             run_id: &identity.run_id,
             version: env!("CARGO_PKG_VERSION"),
             state: self.state(past),
-            is_builtin: *is_probe,
+            is_builtin: *is_canary,
             pid: stats
                 .child
                 .or(own.filter(|_| ended.is_none()).map(|_| self.ourselves))
@@ -150,7 +150,7 @@ impl Asked<'_> {
             }
             Some(_) => "failed",
             None if stats.is_stopped => "stopped",
-            None if stats.child.is_some() || self.page.about.is_probe => "running",
+            None if stats.child.is_some() || self.page.about.is_canary => "running",
             None if stats.attempt == 0 => "starting",
             None if past.restart.is_some() => "restarting",
             None => "ending",
@@ -321,9 +321,9 @@ mod tests {
     }
 
     /// One event a second; with a status the run has ended then.
-    fn after(events: &[Event], exit_status: Option<u8>, is_probe: bool) -> Value {
+    fn after(events: &[Event], exit_status: Option<u8>, is_canary: bool) -> Value {
         let (mut stats, page) = (Stats::new(Duration::from_secs(1_000)), Page::default());
-        let page = Page { about: About { is_probe, ..About::default() }, ..page };
+        let page = Page { about: About { is_canary, ..About::default() }, ..page };
         for (second, event) in (0..).zip(events) {
             stats.apply(stamp(second), event);
             lock(&page.past).apply(stamp(second), event);

@@ -179,7 +179,7 @@ impl Shell {
 
     /// Closes the terminal, as a lost connection does, and waits for the shell's end.
     #[track_caller]
-    pub fn hang_up(mut self) {
+    pub fn hang_up(&mut self) {
         self.master = None;
         self.await_end();
     }

@@ -63,7 +63,7 @@ fn busy_site() -> Arc<Site> {
         command: "./simulate --seed 4 --password=[hidden] <b>not markup</b>".into(),
         directory: "/batch".into(),
         log: Some("/batch/log/simulate.txt".into()),
-        is_probe: false,
+        is_canary: false,
     };
     let page = Page { about, ..Page::default() };
     let mut stats = Stats::new(Duration::from_secs(1_795_000_000));
@@ -105,7 +105,7 @@ fn busy_site() -> Arc<Site> {
 
 /// `-f random`: two functions that take very different times, the first ever more often.
 fn probe_site() -> Arc<Site> {
-    let about = About { command: "random".into(), is_probe: true, ..About::default() };
+    let about = About { command: "random".into(), is_canary: true, ..About::default() };
     let (page, mut stats) = (Page { about, ..Page::default() }, Stats::default());
     for second in 0..60 {
         let elapsed = Duration::from_secs(second);

@@ -28,7 +28,7 @@ struct Calls {
 }
 
 pub fn run(workshop: &Workshop) -> Fallible<Vec<Line>> {
-    let place = workshop.place("probes")?;
+    let place = workshop.place("canaries")?;
     FUNCTIONS.iter().map(|function| measure(workshop, &place, function)).collect()
 }
 
@@ -53,7 +53,7 @@ fn measure(workshop: &Workshop, place: &Path, function: &str) -> Fallible<Line> 
 }
 
 fn call_c(workshop: &Workshop, place: &Path, function: &str) -> Fallible<Calls> {
-    let mut command = process::command(workshop.c_program("probes")?, place);
+    let mut command = process::command(workshop.c_program("canaries")?, place);
     command.args([function, SECONDS]).arg(place);
     let (text, _) = process::output(&mut command, WITHIN)?;
     let words: Vec<&str> = text.split_ascii_whitespace().collect();

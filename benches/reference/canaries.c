@@ -1,4 +1,4 @@
-// probes FUNCTION SECONDS DIRECTORY: the work of childminder's built-in functions in plain C, called
+// canaries FUNCTION SECONDS DIRECTORY: the work of childminder's built-in functions in plain C, called
 // again and again like `childminder -f SECONDS FUNCTION`. Prints the last answer, the number of
 // calls and the CPU time of one call in ms. Written from the facts of DESIGN.md, section 9.
 #define _GNU_SOURCE

@@ -1,7 +1,7 @@
 //! The built-in workloads: fixed amounts of work, the original's, so that times compare across
 //! machines and with the logs of the original.
 //!
-//! Pure work: no signal, no log, no clock. `run::probe` calls them on a thread of their own.
+//! Pure work: no signal, no log, no clock. `run::canary` calls them on a thread of their own.
 
 mod arithmetic;
 mod file;

@@ -15,13 +15,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::canary;
 use crate::model::event::Event;
 use crate::model::outcome::CANARY_FAILED;
 use crate::model::shared::lock;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
-use crate::plan::{Function, ProbePlan};
-use crate::probe;
+use crate::plan::{CanaryPlan, Function};
 use crate::run::senders::{NoJob, Senders};
 use crate::run::sinks::Sinks;
 use crate::sys::signals::SignalFd;
@@ -49,7 +49,11 @@ struct Call {
 }
 
 /// Runs the function until its time is up or a signal of `--stop-on` comes; returns the exit status.
-pub(super) fn run(plan: &ProbePlan, signals: &SignalFd, sinks: &mut Sinks) -> Result<u8, SysError> {
+pub(super) fn run(
+    plan: &CanaryPlan,
+    signals: &SignalFd,
+    sinks: &mut Sinks,
+) -> Result<u8, SysError> {
     let end = clock::now() + plan.span;
     let worker = match plan.function {
         Function::Sleep => None,
@@ -81,7 +85,7 @@ pub(super) fn run(plan: &ProbePlan, signals: &SignalFd, sinks: &mut Sinks) -> Re
 
 /// The loop beside the calls.
 struct Watch<'a> {
-    plan: &'a ProbePlan,
+    plan: &'a CanaryPlan,
     signals: &'a SignalFd,
     sinks: &'a mut Sinks,
     senders: Senders,
@@ -158,7 +162,7 @@ impl Watch<'_> {
 
     fn called(&mut self, call: Call) {
         let function = call.function.word();
-        let right = probe::right_answer(call.function);
+        let right = canary::right_answer(call.function);
         let is_right = call.answer.as_ref().is_ok_and(|answer| answer == right);
         self.sinks.publish(&Event::Called { function, took: call.took, is_right });
         self.failures += u64::from(!is_right);
@@ -289,7 +293,7 @@ impl Worker {
         let (sender, calls) = mpsc::channel();
         let (waker, stopped) = (Arc::clone(&woken), Arc::clone(&stop));
         let room = threads::check_room(STACK_BYTES as u64 + threads::HEAP_BYTES);
-        let builder = thread::Builder::new().name("probe".into()).stack_size(STACK_BYTES);
+        let builder = thread::Builder::new().name("canary".into()).stack_size(STACK_BYTES);
         let work = move || {
             call_until(function, end, &stopped, &sender, &waker);
             // The queue's end is what the loop waits for; it must be there when it wakes.
@@ -329,11 +333,11 @@ fn call_until(
     let is_stopped = || *lock(&stop.0);
     while clock::now() < end && !is_stopped() {
         let function = match function {
-            Function::Random => probe::choose(u64::from_ne_bytes(clock::random())),
+            Function::Random => canary::choose(u64::from_ne_bytes(clock::random())),
             other => other,
         };
         let begun = clock::now();
-        let answer = probe::call(function, &directory);
+        let answer = canary::call(function, &directory);
         let took = clock::now() - begun;
         let has_failed = answer.is_err();
         let cpu = threads::current_cpu();
@@ -351,7 +355,7 @@ fn call_until(
 }
 
 /// TMPDIR, or /var/tmp, which is on a disk where /tmp may be memory.
-#[expect(clippy::disallowed_methods, reason = "TMPDIR is part of the plan of a probe")]
+#[expect(clippy::disallowed_methods, reason = "TMPDIR is part of the plan of a canary")]
 fn temporary_directory() -> PathBuf {
     match std::env::var_os("TMPDIR") {
         Some(directory) if !directory.is_empty() => directory.into(),
