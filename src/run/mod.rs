@@ -249,13 +249,18 @@ fn mind_all(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks, fate: &mut
     let seed = if job.policy.may_restart() { u64::from_ne_bytes(clock::random()) } else { 0 };
     let mut supervisor = Supervisor::new(job.policy.clone(), command, seed);
     let mut answers = VecDeque::from([Input::Begin]);
+    let mut was_due = false;
     loop {
         let deadline = supervisor.next_deadline();
         let input = match answers.pop_front() {
             Some(answer) => answer,
-            // Not even a storm of signals holds up what is due.
-            None if deadline.is_some_and(|at| at <= world.now()) => Input::Woken,
+            // Not even a storm of signals holds up what is due, nor does that hold up what has happened.
+            None if !was_due && deadline.is_some_and(|at| at <= world.now()) => {
+                was_due = true;
+                Input::Woken
+            }
             None => {
+                was_due = false;
                 let retry = sinks.flush();
                 world.wait([deadline, retry].into_iter().flatten().min())
             }
