@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use childminder::model::process::Pid;
-use childminder::model::time::WallTime;
-use childminder::record::row::{Column, Header, Row, RowEvent};
-use childminder::sys::{clock, wait};
+use childminder::internals::process::Pid;
+use childminder::internals::time::WallTime;
+use childminder::internals::{Column, Header, Row, RowEvent};
+use childminder::internals::{clock, wait};
 
 const DEFAULT_RUNS: u64 = 1_000_000;
 

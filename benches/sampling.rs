@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use childminder::model::process::Pid;
-use childminder::observe::sampler::{self, Sampler};
-use childminder::sys::clock;
+use childminder::internals::clock;
+use childminder::internals::process::Pid;
+use childminder::internals::sampler::{self, Sampler};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 #[path = "harness/peers.rs"]

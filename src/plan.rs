@@ -153,7 +153,7 @@ pub enum Function {
     File,
     /// Memory allocated, filled and freed.
     Memory,
-    /// One of those five, anew each call.
+    /// One of those five, chosen for each call.
     Random,
     /// Waiting.
     Sleep,

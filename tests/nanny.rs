@@ -8,8 +8,8 @@ mod support;
 
 use std::fs;
 
-use childminder::record::key;
-use childminder::record::row::{Column, Header, Row};
+use childminder::internals::key;
+use childminder::internals::{Column, Header, Row};
 use pty::{CTRL_C, Shell};
 use serde_json::Value;
 use support::{Done, Place, is_alive, kill, wait_until};
@@ -568,7 +568,7 @@ fn colours_are_for_terminals_that_want_them_and_lines_fit() {
 #[test]
 fn the_manual_page_names_all_that_can_be_typed() {
     let page = include_str!("../deploy/man/nanny.1").replace("\\-", "-");
-    for word in childminder::cli::nanny::vocabulary() {
+    for word in childminder::internals::vocabulary() {
         assert!(page.contains(&word), "nanny.1 lacks {word}");
     }
     for status in ["0", "1", "125"] {

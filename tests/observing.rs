@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use childminder::model::proc_stat;
-use childminder::model::process::{Pid, ProcessKey};
-use childminder::model::sample::{SeenProcess, TreeSample};
-use childminder::observe::sampler::Sampler;
-use childminder::sys::clock;
+use childminder::internals::clock;
+use childminder::internals::proc_stat;
+use childminder::internals::process::{Pid, ProcessKey};
+use childminder::internals::sampler::Sampler;
+use childminder::internals::{SeenProcess, TreeSample};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// A shell that runs a script, and ends when its input does.

@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use childminder::model::shell;
-use childminder::model::time::Moment;
-use childminder::record::recorder::Recorder;
-use childminder::record::row::{Column, Header, Row};
-use childminder::record::write::{Kept, Writer};
+use childminder::internals::Recorder;
+use childminder::internals::shell;
+use childminder::internals::time::Moment;
+use childminder::internals::{Column, Header, Row};
+use childminder::internals::{Kept, Writer};
 use nix::fcntl::{FcntlArg, fcntl};
 use support::{Done, Place, is_root, kill, skip, wait_until};
 

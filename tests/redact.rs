@@ -4,8 +4,8 @@
 
 use std::ffi::OsString;
 
-use childminder::model::redact::{HIDDEN, Redactor};
-use childminder::model::shell;
+use childminder::internals::shell;
+use childminder::internals::{HIDDEN, Redactor};
 
 const ORDINARY: &str = include_str!("fixtures/redact/ordinary.txt");
 const SECRET: &str = include_str!("fixtures/redact/secret.txt");

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use childminder::model::process::Pid;
-use childminder::observe::files::Files;
-use childminder::observe::sampler::Sampler;
-use childminder::sys::clock;
+use childminder::internals::Files;
+use childminder::internals::clock;
+use childminder::internals::process::Pid;
+use childminder::internals::sampler::Sampler;
 use support::{Done, Place, Running, is_root, program, skip, status_field, wait_until};
 
 /// A user of this file's own: what is counted for it is what its tests have started.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use childminder::record::row::{Column, Header, Row};
+use childminder::internals::{Column, Header, Row};
 use nix::fcntl::{FcntlArg, fcntl};
 use support::{Done, Place, is_root, nanny, program, skip, wait_until};
 

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use childminder::model::time::Moment;
-use childminder::record::row::{Column, Header, Row};
-use childminder::record::write::{Kept, Writer};
+use childminder::internals::time::Moment;
+use childminder::internals::{Column, Header, Row};
+use childminder::internals::{Kept, Writer};
 
 use crate::Fallible;
 use crate::harness::process::{self, Running};
@@ -150,7 +150,7 @@ fn try_write(told: &str) -> Option<()> {
 }
 
 fn now() -> Moment {
-    childminder::sys::clock::now()
+    childminder::internals::clock::now()
 }
 
 fn jobs_per_second(workshop: &Workshop) -> Fallible<Vec<Line>> {

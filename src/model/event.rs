@@ -21,7 +21,6 @@ use crate::model::verdict::Verdict;
 /// A fact about the run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the message of each, below, says what it means")]
 pub enum Event {
     Runs(Header),
     Started {

@@ -277,12 +277,6 @@ impl Deaths {
     pub fn knows_all_of(&self, signal: Signal) -> bool {
         self.is_complete && self.unclear.iter().all(|death| death.signal() != Some(signal))
     }
-
-    /// Returns whether there may be more than are known of.
-    #[must_use]
-    pub fn may_be_more(&self) -> bool {
-        self.first.iter().chain(&self.last).any(|death| death.source == BY_PIDFD)
-    }
 }
 
 /// Resource limits (getrlimit(2)); `None` is unlimited.

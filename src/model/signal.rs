@@ -38,7 +38,6 @@ const NAMES: [&str; 64] = [
 const ALIASES: [(&str, Signal); 3] =
     [("SIGIOT", Signal::ABRT), ("SIGPOLL", Signal(29)), ("SIGCLD", Signal::CHLD)];
 
-#[expect(missing_docs, reason = "each is the signal of that name in signal(7)")]
 impl Signal {
     pub const HUP: Signal = Signal(1);
     pub const INT: Signal = Signal(2);

@@ -62,7 +62,7 @@ impl Recorder {
     }
 
     /// Returns the last sample; `None` before the first.
-    #[must_use]
+    #[cfg(test)]
     pub fn latest(&self) -> Option<TreeSample> {
         self.recent.back().copied()
     }

@@ -120,8 +120,8 @@ impl Watch {
     }
 
     /// Returns the last sample; `None` before the first.
-    #[must_use]
-    pub fn latest(&self) -> Option<TreeSample> {
+    #[cfg(test)]
+    fn latest(&self) -> Option<TreeSample> {
         lock(&self.shared.recorder).latest()
     }
 
@@ -144,8 +144,8 @@ impl Watch {
     }
 
     /// Ends the thread, without waiting for it, and returns all that was seen.
-    #[must_use]
-    pub fn stop(self) -> Seen {
+    #[cfg(test)]
+    fn stop(self) -> Seen {
         self.shared.end();
         self.seen()
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is told to other machines while the run goes on and when it ends.
+/// What is exported while the run continues and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryPlan {
     /// The HTTP server.

@@ -17,8 +17,6 @@ use crate::telemetry::metrics::{Family, Kind, Point, Snapshot, Value};
 
 /// The media type of 0.0.4.
 pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The media type of OpenMetrics.
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The numbers of one moment, for all families in the table's order.
 pub struct Collected(Vec<(&'static Family, Vec<Point>)>);

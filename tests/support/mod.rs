@@ -22,7 +22,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use childminder::model::verdict::VerdictKind;
+use childminder::internals::VerdictKind;
 
 /// No condition takes longer on a working machine, however busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);

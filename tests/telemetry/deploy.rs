@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use childminder::telemetry::catalogue::FAMILIES;
-use childminder::telemetry::metrics::Kind;
+use childminder::internals::FAMILIES;
+use childminder::internals::Kind;
 use serde_json::Value;
 
 use crate::peers::tool;

@@ -235,7 +235,7 @@ fn every_name_in_the_source_is_one_of_the_conventions_or_of_our_own() {
                 && families.contains(&family)
         };
         for name in text.split('"').filter(is_name) {
-            let is_own_metric = childminder::telemetry::catalogue::FAMILIES
+            let is_own_metric = childminder::internals::FAMILIES
                 .iter()
                 .any(|family| family.otlp.is_some_and(|otlp| otlp.name == name));
             let is_known = ["attribute", "metric", "event"]
