@@ -96,7 +96,7 @@ pub(super) fn escaped(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
     let text = std::str::from_utf8(bytes);
     let begin = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-    let is_formula = begin.trim_start_matches(' ').starts_with(FORMULA);
+    let is_formula = begin.trim_start().starts_with(FORMULA);
     let is_odd = |c: char| c == '\\' || c.is_control() || is_direction_mark(c);
     if text.is_ok_and(|text| !text.contains(is_odd)) && !is_formula {
         return Cow::Borrowed(bytes);

@@ -117,6 +117,7 @@ fn formulas_are_shown_and_not_reckoned() {
     assert_eq!(shown("=cmd|' /C calc'!A0"), "\\x3dcmd|' /C calc'!A0");
     assert_eq!(shown("\t=1"), "\\t=1");
     assert_eq!(shown(" =1"), "\\x20=1");
+    assert_eq!(shown("\u{2000}=1"), "\\xe2\\x80\\x80=1", "a blank of any kind");
     assert_eq!(shown("a=1"), "a=1");
     assert_eq!(shown("back\\slash"), "back\\\\slash");
 }
