@@ -215,11 +215,13 @@ impl Shared {
             other => return other,
         }
         match self.directory.create(name, 0o644) {
+            // For the same people as the file, whatever the umask.
+            Ok(made) => files::set_mode(&made, 0o644).map(|()| made),
             // Another process made it just then.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.directory.file(name, Owner::Anybody)
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
