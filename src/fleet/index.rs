@@ -20,6 +20,9 @@ use crate::record::skipped::Skipped;
 /// The verdict that only nanny gives: a start without an end.
 pub const LOST: &str = "lost";
 
+/// At most this many files that were skipped are named: others may have put them there.
+const TOLD_MAX: usize = 20;
+
 /// States of runs without an end.
 const UNFINISHED: [&str; 4] = ["running", LOST, "unfinished", "unknown"];
 
@@ -58,8 +61,11 @@ impl From<ReadError> for Failure {
 /// Opens the records; what beside them cannot be read is told.
 pub fn open(files: &[PathBuf]) -> Result<Record, Failure> {
     let record = Record::open(files)?;
-    for error in &record.foreign {
+    for error in record.foreign.iter().take(TOLD_MAX) {
         note(&format!("skipped {}: {}", error.path.display(), error.source));
+    }
+    if let Some(more @ 1..) = record.foreign.len().checked_sub(TOLD_MAX) {
+        note(&format!("skipped {more} more"));
     }
     Ok(record)
 }
