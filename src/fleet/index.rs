@@ -224,7 +224,8 @@ pub fn last_failed(record: &Record) -> Result<(Option<Entry>, Skipped), Failure>
     let mut candidates: Vec<Timed> = failed.into_iter().flatten().collect();
     let mut truly_lost: Vec<Entry> = lost.iter().flatten().map(|(_, entry)| *entry).collect();
     drop_ended_after_all(record, &mut truly_lost)?;
-    let is_lost = |(_, entry): &Timed| truly_lost.contains(entry);
+    let truly_lost: HashSet<Place> = truly_lost.iter().map(|entry| entry.place).collect();
+    let is_lost = |(_, entry): &Timed| truly_lost.contains(&entry.place);
     candidates.extend(lost.into_iter().flatten().filter(is_lost));
     let last = candidates.into_iter().max_by(|one, other| one.0.cmp(&other.0));
     Ok((last.map(|(_, entry)| entry), skipped))

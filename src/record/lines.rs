@@ -8,15 +8,28 @@ use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memrchr};
 
-use crate::files::{self, Links, Owner};
+use crate::files::{self, Links, Owner, Refusal};
 use crate::record::row::{Column, Header};
-use crate::record::table::directory_of;
+use crate::record::table::{directory_of, is_trusted};
 
 /// So much is read at a time: it stays in the cache of a core.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A line that is longer is none of ours.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A billion rows. A sparse file may claim to be much longer, and would be read for hours.
+const RECORD_BYTES_MAX: u64 = 1 << 40;
+
+/// Of the rows of one run.
+const WAITING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Returns whether a file beside the record is one that many runs write.
+fn is_table(path: &Path, meta: &Metadata) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let above = fs::metadata(directory_of(path));
+    name.starts_with(b"schema-") && above.is_ok_and(|above| is_trusted(meta, &above))
+}
 
 /// A file with rows.
 pub(super) struct Source {
@@ -52,6 +65,11 @@ impl Source {
     pub(super) fn open(path: &Path, is_named: bool) -> io::Result<Option<Source>> {
         let file = open(path, is_named)?;
         let meta = file.metadata()?;
+        let is_shared = is_named || is_table(path, &meta);
+        let bytes_max = if is_shared { RECORD_BYTES_MAX } else { WAITING_BYTES_MAX };
+        if meta.len() > bytes_max {
+            return Err(Refusal::TooLong(bytes_max).into());
+        }
         if meta.len() == 0 {
             return Ok(None);
         }

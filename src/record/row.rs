@@ -264,7 +264,7 @@ impl Header {
 }
 
 /// One row. A cell that nothing is known of is empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// By column.
     cells: Vec<Vec<u8>>,

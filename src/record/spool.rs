@@ -34,12 +34,18 @@ const ENTRIES_MAX: usize = 4096;
 /// larger, as it is or as lines of the table, is not merged.
 const BYTES_MAX: usize = 1024 * 1024;
 
+/// The same for its rows.
+const ROWS_MAX: usize = 4096;
+
+/// A row takes as long as so many bytes, however short it is.
+const ROW_BYTES: u64 = 512;
+
 /// If more was appended since a merger was killed, the file is not merged. It is also the most that is
 /// searched in one merge, for all such files.
 const SEARCHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// So many bytes are read in one merge by a run, which has its own rows to keep.
-pub(super) const MERGED_BYTES_MAX: u64 = 2 * BYTES_MAX as u64;
+pub(super) const MERGED_BYTES_MAX: u64 = BYTES_MAX as u64;
 
 /// See the module's documentation.
 pub(super) struct Spool {
@@ -252,10 +258,11 @@ impl Merge<'_> {
             return None;
         }
         let mut lines = Vec::new();
-        for row in waiting.rows() {
+        for (count, row) in waiting.rows().enumerate() {
+            self.bytes_left = self.bytes_left.saturating_sub(ROW_BYTES);
             row.ok()?.push_csv_line(header, &mut lines);
             // Few cells become many.
-            if lines.len() > BYTES_MAX {
+            if count == ROWS_MAX || lines.len() > BYTES_MAX {
                 return None;
             }
         }
