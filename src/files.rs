@@ -3,7 +3,7 @@
 //! A name in a directory that others can write to may be a FIFO that blocks, a link to a file of the
 //! victim, a device without end, or a file of somebody else. Here a file is opened without following
 //! links and without blocking, then its descriptor is checked (fstat(2)): the type, the owner, the
-//! size. Reading stops at the bound whatever the size was. A new file appears whole: it is written
+//! size. A device is not even opened: that alone may rewind a tape or start a watchdog. Reading stops at the bound whatever the size was. A new file appears whole: it is written
 //! under an unpredictable name by O_EXCL in an opened directory, then renamed or linked.
 //!
 //! It does not protect from whoever owns the directory itself or one above it, and not from a
@@ -18,17 +18,17 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use crate::files::last_part::{Wanted, follow, open_regular};
 use crate::files::new_file::NewFile;
 
-/// As many links in a row are followed, at most; the kernel itself follows 40.
-const LINKS_MAX: u32 = 8;
+pub use crate::files::modes::{let_owner, set_mode, share_like};
 
 /// Names tried for a temporary file. Each has 64 random bits: a second try is for a stale file only.
 const NAMES_MAX: u32 = 8;
@@ -111,8 +111,7 @@ pub fn refusal(error: &io::Error) -> Option<Refusal> {
 ///
 /// Of open(2), and each [`Refusal`] but `TooLong`.
 pub fn open(path: &Path, owner: Owner, links: Links) -> io::Result<File> {
-    let file = follow(path, OFlag::O_RDONLY, links)?;
-    regular(File::from(file), owner)
+    regular(File::from(follow(path, Wanted::File, links)?), owner)
 }
 
 /// Reads a whole regular file of at most `bytes_max` bytes.
@@ -157,7 +156,27 @@ impl Directory {
     /// Of open(2), and `Link`.
     pub fn open(path: &Path, links: Links) -> io::Result<Directory> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        follow(path, DIRECTORY, links).map(Directory)
+        follow(path, Wanted::Directory, links).map(Directory)
+    }
+
+    /// Opens a directory by an absolute path, of which no part may be a link.
+    ///
+    /// # Errors
+    ///
+    /// Of open(2), and `NotDirectory`, also for a link.
+    pub fn open_without_links(path: &Path) -> io::Result<Directory> {
+        let mut here = Directory::open(Path::new("/"), Links::Refused)?;
+        for part in path.strip_prefix("/").map_err(|_| io::ErrorKind::InvalidInput)? {
+            here = here.step(part)?;
+        }
+        Ok(here)
+    }
+
+    fn step(&self, name: &OsStr) -> io::Result<Directory> {
+        match openat(&self.0, name, DIRECTORY | GUARDED, Mode::empty()) {
+            Err(Errno::ENOTDIR) => Err(Refusal::NotDirectory.into()),
+            other => Ok(Directory(other?)),
+        }
     }
 
     /// Makes a directory in this one, or takes the one that is there, and opens it.
@@ -166,16 +185,17 @@ impl Directory {
     ///
     /// Of mkdir(2); `NotDirectory` for anything else, also a link, that has the name, and `Owner`.
     pub fn make(&self, name: &OsStr, mode: u32, owner: Owner) -> io::Result<Directory> {
-        match mkdirat(&self.0, name, Mode::from_bits_truncate(mode)) {
-            Ok(()) | Err(Errno::EEXIST) => {}
+        let is_new = match mkdirat(&self.0, name, Mode::from_bits_truncate(mode)) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
             Err(errno) => return Err(errno.into()),
-        }
-        let made = match openat(&self.0, name, DIRECTORY | GUARDED, Mode::empty()) {
-            Err(Errno::ENOTDIR) => return Err(Refusal::NotDirectory.into()),
-            other => other?,
         };
+        let made = self.step(name)?;
         check_owner(fstat(&made)?.st_uid, owner)?;
-        Ok(Directory(made))
+        if is_new {
+            let_owner(&made, 0o700)?;
+        }
+        Ok(made)
     }
 
     /// Opens a regular file in it for reading; a link is refused.
@@ -184,8 +204,7 @@ impl Directory {
     ///
     /// As for [`open`].
     pub fn file(&self, name: &OsStr, owner: Owner) -> io::Result<File> {
-        let file = openat(&self.0, name, OFlag::O_RDONLY | GUARDED, Mode::empty());
-        regular(File::from(file.map_err(refused)?), owner)
+        regular(File::from(open_regular(&self.0, name)?), owner)
     }
 
     /// Reads a whole regular file in it.
@@ -244,14 +263,24 @@ impl Directory {
         Ok(unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)?)
     }
 
-    /// Moves a file from elsewhere into it (rename(2)), under a name that nothing has.
+    /// Returns what a name in it is, without following a link.
+    ///
+    /// # Errors
+    ///
+    /// Of open(2).
+    pub fn look(&self, name: &OsStr) -> io::Result<Metadata> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        File::from(openat(&self.0, name, flags, Mode::empty())?).metadata()
+    }
+
+    /// Moves a file of another directory into it (rename(2)), under a name that nothing has.
     ///
     /// # Errors
     ///
     /// Of rename(2), and `AlreadyExists`.
-    pub fn take(&self, from: &Path, name: &OsStr) -> io::Result<()> {
+    pub fn take(&self, (from, old): (&Directory, &OsStr), name: &OsStr) -> io::Result<()> {
         match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => Ok(renameat(AT_FDCWD, from, &self.0, name)?),
+            Err(Errno::ENOENT) => Ok(renameat(&from.0, old, &self.0, name)?),
             Err(errno) => Err(errno.into()),
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
         }
@@ -283,57 +312,6 @@ impl AsFd for Directory {
     }
 }
 
-/// Opens the last part of a path relative to its opened directory, link by link.
-fn follow(path: &Path, flags: OFlag, links: Links) -> io::Result<OwnedFd> {
-    // A slash at the end would have the kernel follow a link in spite of O_NOFOLLOW.
-    let path = path.components().as_path();
-    let opened = openat(AT_FDCWD, path, flags | GUARDED, Mode::empty());
-    // ENOTDIR is what O_DIRECTORY makes of a link, too.
-    let maybe_link = matches!(opened, Err(Errno::ELOOP | Errno::ENOTDIR));
-    if !maybe_link || links == Links::Refused {
-        return opened.map_err(refused);
-    }
-    let mut path = path.to_owned();
-    let mut above = above(AT_FDCWD, &path)?;
-    for _ in 0..LINKS_MAX {
-        let Some(name) = path.file_name().map(OsStr::to_owned) else {
-            // `/` or `..`, which are no links.
-            return openat(&above, &path, flags | GUARDED, Mode::empty()).map_err(refused);
-        };
-        let target = match openat(&above, name.as_os_str(), flags | GUARDED, Mode::empty()) {
-            Err(error @ (Errno::ELOOP | Errno::ENOTDIR)) => {
-                link_target(&above, &name)?.ok_or_else(|| refused(error))?
-            }
-            other => return other.map_err(refused),
-        };
-        above = self::above(above.as_fd(), &target)?;
-        path = target;
-    }
-    Err(Refusal::Link.into())
-}
-
-fn above(base: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let flags = DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(openat(base, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?)
-}
-
-/// Reads a link that may be followed; `None` if it is no link.
-fn link_target(above: &OwnedFd, name: &OsStr) -> io::Result<Option<PathBuf>> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let link = openat(above, name, flags, Mode::empty())?;
-    let about = fstat(&link)?;
-    if about.st_mode & libc::S_IFMT != libc::S_IFLNK {
-        return Ok(None);
-    }
-    let trusted = [geteuid().as_raw(), 0, fstat(above)?.st_uid];
-    match trusted.contains(&about.st_uid) {
-        // With an empty name it reads the very link that was looked at.
-        true => Ok(Some(readlinkat(&link, c"")?.into())),
-        false => Err(Refusal::Link.into()),
-    }
-}
-
 fn regular(file: File, owner: Owner) -> io::Result<File> {
     let meta = file.metadata()?;
     if !meta.is_file() {
@@ -353,15 +331,8 @@ fn check_owner(uid: u32, owner: Owner) -> io::Result<()> {
     if is_right { Ok(()) } else { Err(Refusal::Owner(uid).into()) }
 }
 
-/// What open(2) with our flags says of a link and of a socket.
-fn refused(errno: Errno) -> io::Error {
-    match errno {
-        Errno::ELOOP => Refusal::Link.into(),
-        Errno::ENXIO => Refusal::NotRegular.into(),
-        other => other.into(),
-    }
-}
-
+mod last_part;
+mod modes;
 mod new_file;
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ pub fn run(name: &str, bytes: &[u8]) {
     target.unwrap_or_else(|| panic!("no target '{name}'")).1(bytes);
 }
 
-/// A record: what was read is written as one line, and read back alike.
+/// A record: what was read is written as one line, and read back alike; whatever numbers are in it, it
+/// can be shown.
 fn csv_rows(bytes: &[u8]) {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let Some(header) = lines.next().and_then(Header::parse) else { return };
@@ -59,6 +60,7 @@ fn csv_rows(bytes: &[u8]) {
         assert!(!body.contains(&b'\n'), "{body:?}");
         let again = Row::parse(&header, &written).expect("ours can be read");
         assert_eq!(again.to_csv_line_under(&header), written);
+        assert!(fleet::row_texts(&row).len() > 10);
     }
 }
 

@@ -76,3 +76,25 @@ fn expressions_of_licences_are_understood() {
         assert_eq!(is_allowed(expression, &allowed), is_right, "{expression}");
     }
 }
+
+/// `cargo fuzz` builds without `--locked`: a lock that lacks a dependency would be changed by each build.
+#[test]
+fn the_lock_of_the_fuzz_targets_has_our_dependencies() {
+    let text = |name| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let (manifest, lock) = (text("Cargo.toml"), text("fuzz/Cargo.lock"));
+    let ours = lock.split("[[package]]").find(|one| one.contains("name = \"childminder\"\n"));
+    let locked = listed(ours.expect("childminder"), "dependencies = [");
+    let section = manifest.split("\n[dependencies]\n").nth(1).expect("the section");
+    let section = section.split("\n[").next().expect("its end");
+    let lines = section.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()));
+    let names: Vec<&str> = lines.filter_map(|line| line.split([' ', '.', '=']).next()).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        // A version stands behind the name where there are several.
+        let is_it = |one: &String| one.split(' ').next() == Some(name);
+        assert!(locked.iter().any(is_it), "fuzz/Cargo.lock lacks {name}: cargo update -w there");
+    }
+}

@@ -205,6 +205,28 @@ fn the_quarantine_is_a_link_or_a_directory_of_somebody_else() {
     }
 }
 
+/// Whoever may rename the job's directory puts a link in its place: the path now leads to a file of the
+/// victim that has nothing to do with the job.
+#[test]
+fn the_directory_of_the_job_becomes_a_link() {
+    let Some(users) = Users::new("the directory of the job") else { return };
+    users.directory("shared/work", 0o777, VICTIM);
+    users.directory("victim/precious", 0o700, VICTIM);
+    // The job stands for the attacker, who acts between its last write and its end; the precious file
+    // is as new as that of the job.
+    let job = "[ $CHILDMINDER_ATTEMPT = 2 ] && exit 0
+        exec 4> $0/made; echo partial >&4; echo precious > ../victim/precious/made; sleep 1
+        mv $0 away; ln -s ../victim/precious $0; exit 9";
+    let options = ["-l", "../victim", "--clean-written", "--restart-on", "failure"];
+    let more = ["--backoff", "0..0", "--sample", "50ms", "--child-directory", "."];
+    let job = ["sh", "-c", job, "work"];
+    let done = run(&users, &[&options[..], &more, &job].concat());
+    assert_eq!(done.code(), 0, "{done:?}");
+    let precious = users.place.file("victim/precious/made");
+    assert!(precious.exists(), "{done:?}");
+    assert!(users.shared("away/made").exists(), "{done:?}");
+}
+
 #[test]
 fn the_log_directory_is_a_link_of_somebody_else() {
     let Some(users) = Users::new("the log directory") else { return };

@@ -308,7 +308,8 @@ fn a_reader_does_not_hold_up_writers() {
     let script = "for i in 1 2 3 4 5 6 7 8; do \"$CM\" --central-log r.csv true & done; wait";
     let begun = Instant::now();
     let done = Done::without_log(place.shell(script).output().expect("sh starts"));
-    assert!(done.stderr.is_empty(), "{done:?}");
+    // Of processes of others that were killed meanwhile a verdict may speak.
+    assert!(!done.stderr.contains("central log"), "{done:?}");
     let lasted = begun.elapsed();
     assert_eq!(place.text("r.csv").lines().count(), 1 + 3 * 9, "{lasted:?}");
     assert!(!place.file("r.csv.d").exists(), "no row had to go elsewhere");
@@ -346,4 +347,211 @@ fn a_running_job_that_proc_hides_is_unknown() {
         return skip("hidepid", "no /proc of its own may be mounted here");
     }
     assert!(seen.stdout.contains("\"state\":\"unknown\""), "{seen:?}");
+}
+
+/// A job that runs until there is a file `go`, and fails.
+const WAITS: &str = "echo x >> ran; until test -e go; do sleep 0.02; done; exit 3";
+
+/// A place with a record in which that job failed, and which runs on now.
+fn failed_once() -> Place {
+    let place = Place::new();
+    place.write("go", "");
+    let done = place.run(["-l", "stderr", "--central-log", "r.csv", "sh", "-c", WAITS]);
+    assert_eq!(done.code(), 3, "{done:?}");
+    fs::remove_file(place.file("go")).expect("ours");
+    place
+}
+
+fn runs_of(place: &Place) -> usize {
+    place.text("ran").lines().count()
+}
+
+fn rerun(place: &Place, record: &str) -> Done {
+    let mut command = place.nanny(["rerun", "--central-log", record]);
+    Done::without_log(command.output().expect("nanny starts"))
+}
+
+#[test]
+fn a_record_of_two_names_has_one_lock_and_one_rerun() {
+    let place = failed_once();
+    symlink("r.csv", place.file("symbolic.csv")).expect("linked");
+    fs::hard_link(place.file("r.csv"), place.file("hard.csv")).expect("linked");
+    let names = ["r.csv", "symbolic.csv", "hard.csv"];
+    for (turn, first) in names.into_iter().enumerate() {
+        let going_on = place.start_command(place.nanny(["rerun", "--central-log", first]));
+        wait_until("the job runs", || runs_of(&place) == 2 + turn);
+        for second in names {
+            let done = rerun(&place, second);
+            assert_eq!(done.code(), 125, "{first}, {second}: {done:?}");
+            let why = "another rerun";
+            assert!(done.stderr.contains(why), "{first}, {second}: {done:?}");
+        }
+        place.write("go", "");
+        let done = going_on.end_without_log();
+        assert!(done.stdout.starts_with("1 job run again"), "{first}: {done:?}");
+        fs::remove_file(place.file("go")).expect("ours");
+        assert_eq!(runs_of(&place), 2 + turn, "{first}");
+    }
+}
+
+/// Takes the lock of a record as a writer does.
+fn write_lock(place: &Place, name: &str) -> File {
+    let file = File::options().read(true).write(true).open(place.file(name)).expect("a record");
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).expect("a write lock");
+    file
+}
+
+#[test]
+fn a_start_that_waits_beside_the_record_is_seen_by_rerun() {
+    let place = failed_once();
+    let lock = write_lock(&place, "r.csv");
+    let running = place.start(["-l", "stderr", "--central-log", "r.csv", "sh", "-c", WAITS]);
+    let waits = || fs::read_dir(place.file("r.csv.d")).into_iter().flatten().flatten().next();
+    wait_until("its start waits beside the record", || {
+        waits().is_some_and(|file| {
+            fs::read_to_string(file.path()).is_ok_and(|text| text.contains(",start,"))
+        })
+    });
+    drop(lock);
+    let again = rerun(&place, "r.csv");
+    assert_eq!(runs_of(&place), 2, "{again:?}");
+    assert!(again.stderr.contains("it still runs"), "{again:?}");
+    assert_eq!(again.stdout, "nothing that can be to run again\n", "{again:?}");
+    place.write("go", "");
+    assert_eq!(running.end_without_log().code(), 3);
+    let again = rerun(&place, "r.csv");
+    assert!(again.stdout.starts_with("1 job run again"), "{again:?}");
+}
+
+/// Whoever can make files beside the record can make very many.
+#[test]
+fn files_that_others_put_beside_the_record_hide_none_that_wait() {
+    let Some(street) = Street::new("many planted files") else { return };
+    assert_eq!(street.run(VICTIM, "\"$CM\" sh -c 'exit 3'").code(), 3);
+    // The victim's rows wait in the last file by name.
+    assert_eq!(
+        street.run(VICTIM, "mkdir -m 777 r.csv.d; chmod 644 r.csv; mv r.csv r.csv.d/z.csv").code(),
+        0
+    );
+    let header = "run_id,event,time,uid\\nx,end,,64002\\n";
+    let plant = format!("for i in $(seq 400); do printf '{header}' > r.csv.d/$i.csv; done");
+    assert_eq!(street.run(ATTACKER, &plant).code(), 0);
+    let few = "ulimit -n 200; \"$NANNY\"";
+    let listed = street.run(VICTIM, &format!("{few} runs"));
+    assert!(listed.stdout.contains("exit_nonzero"), "{listed:?}");
+    assert_eq!(listed.stderr, "", "{listed:?}");
+    let dry = street.run(VICTIM, &format!("{few} rerun --dry-run"));
+    assert_eq!((dry.code(), dry.stdout.lines().count()), (0, 1), "{dry:?}");
+    // A file without end is not read for hours, under whichever name.
+    let endless = "for name in 1x schema-9; do
+        echo run_id,event,time > r.csv.d/$name.csv; truncate -s 1T r.csv.d/$name.csv; done";
+    assert_eq!(street.run(ATTACKER, endless).code(), 0);
+    let listed = street.run(VICTIM, &format!("{few} runs"));
+    assert!(listed.stdout.contains("exit_nonzero"), "{listed:?}");
+    assert_eq!(listed.stderr.matches(": it is longer than ").count(), 2, "{listed:?}");
+    let dry = street.run(VICTIM, &format!("{few} rerun --dry-run"));
+    assert_eq!((dry.code(), dry.stdout.lines().count()), (0, 1), "{dry:?}");
+    // Files that are no records do not fill a terminal.
+    let spoil = "for i in $(seq 400); do echo > r.csv.d/$i.csv; done";
+    assert_eq!(street.run(ATTACKER, spoil).code(), 0);
+    let listed = street.run(VICTIM, &format!("{few} runs"));
+    assert!(listed.stdout.contains("exit_nonzero"), "{listed:?}");
+    assert!(listed.stderr.lines().count() < 30, "{listed:?}");
+    assert!(listed.stderr.contains("skipped 382 more"), "{listed:?}");
+}
+
+/// What is in a file of the victim's own that cannot be read is not known: a job of it may be running.
+#[test]
+fn nothing_is_run_again_while_own_rows_cannot_be_read() {
+    let Some(street) = Street::new("a file that cannot be read") else { return };
+    assert_eq!(street.run(VICTIM, "\"$CM\" sh -c 'echo x >> ran; exit 3'").code(), 3);
+    let hide = "mkdir -m 777 r.csv.d; cp r.csv r.csv.d/a.csv; chmod 0 r.csv.d/a.csv";
+    assert_eq!(street.run(VICTIM, hide).code(), 0);
+    let refused = street.reruns("");
+    assert_eq!(refused.code(), 125, "{refused:?}");
+    assert!(
+        refused.stderr.contains("a.csv cannot be read, which may say what runs"),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read_to_string(street.file("ran")).expect("it ran"), "x\n");
+    // Another user's says nothing about the victim's jobs.
+    chown(street.file("r.csv.d/a.csv"), Some(ATTACKER), Some(ATTACKER)).expect("root may");
+    assert!(street.reruns("").stdout.starts_with("1 job run again"));
+}
+
+/// The supervisor merges what others put beside the record; it takes neither much memory nor time.
+#[test]
+fn a_planted_file_of_many_rows_is_not_loaded() {
+    let Some(street) = Street::new("a planted file of many rows") else { return };
+    assert_eq!(street.run(VICTIM, "\"$CM\" true; mkdir -m 777 r.csv.d").code(), 0);
+    // Each row is a few bytes in the file, and as many cells as a record has columns in memory.
+    let rows = "(echo run_id,event,time,uid; yes ,,,64002 | head -c $bytes)";
+    let plant =
+        format!("for bytes in 900000 1800000 4000000; do {rows} > r.csv.d/$bytes.csv; done");
+    assert_eq!(street.run(ATTACKER, &plant).code(), 0);
+    // About twice what it takes without them.
+    let limited = "prlimit --as=150000000 \"$CM\" sh -c 'exit 3'";
+    let done = street.run(VICTIM, limited);
+    assert_eq!(done.code(), 3, "{done:?}");
+    assert!(!done.stderr.contains("not recorded"), "{done:?}");
+    assert_eq!(street.rows("r.csv").len(), 6, "{done:?}");
+}
+
+/// As root sees all processes, anybody could pretend to be a run that is about to be recorded.
+#[test]
+fn a_process_of_another_user_holds_up_no_rerun() {
+    let Some(street) = Street::new("a process that pretends to be a run") else { return };
+    let root = |script: &str| {
+        let mut command = street.place.shell(script);
+        let bin = street.place.file("bin");
+        command.env("CM", bin.join("childminder")).env("NANNY", bin.join("nanny"));
+        command.env("CHILDMINDER_CENTRAL_LOG", "r.csv").env("CHILDMINDER_LOG_DIRECTORY", "stderr");
+        command.current_dir(street.place.file("shared"));
+        Done::without_log(command.output().expect("sh starts"))
+    };
+    assert_eq!(root("\"$CM\" sh -c 'exit 3'").code(), 3);
+    // Its name is childminder, it has the record open, and its run is not in there.
+    let pretend = format!(
+        "cp /bin/sleep childminder; CHILDMINDER_RUN_ID={ONE} exec ./childminder 1000 < r.csv"
+    );
+    let running = street.place.start_command(street.script(ATTACKER, &pretend));
+    let comm = format!("/proc/{}/comm", running.pid());
+    wait_until("it is called childminder", || {
+        fs::read_to_string(&comm).is_ok_and(|name| name == "childminder\n")
+    });
+    let done = root("\"$NANNY\" rerun");
+    assert!(done.stdout.starts_with("1 job run again"), "{done:?}");
+    drop(running);
+}
+
+/// In a directory where everybody may make files, a name may mean another user's file by now.
+#[test]
+fn what_another_user_put_in_the_place_of_the_job_is_not_run() {
+    for (job, swap) in [
+        ("cd work && exec \"$CM\" --central-log ../r.csv ./job", "mkdir work; cp evil work/job"),
+        ("cp work/job job; exec \"$CM\" ./job", "rm job; cp evil job"),
+        ("exec \"$CM\" --child-directory work ./job", "mkdir work; cp evil work/job"),
+        ("exec \"$CM\" $PWD/work/job", "mkdir real; cp evil real/job; ln -s real work"),
+    ] {
+        let Some(street) = Street::new("a job that was exchanged") else { return };
+        let make = "mkdir work; printf '#!/bin/sh\\nexit 3\\n' > work/job; chmod 755 work/job";
+        assert_eq!(street.run(VICTIM, &format!("umask 022; {make}")).code(), 0);
+        assert_eq!(street.run(VICTIM, job).code(), 3, "{job}");
+        let again = street.reruns("");
+        assert!(again.stdout.starts_with("1 job run again"), "{job}: {again:?}");
+        street.run(VICTIM, "rm -rf work");
+        let evil = "printf '#!/bin/sh\\ntouch ../pwned pwned\\n' > evil; chmod 755 evil";
+        assert_eq!(street.run(ATTACKER, &format!("{evil}; {swap}")).code(), 0, "{swap}");
+        let refused = street.reruns("");
+        assert!(!street.file("pwned").exists(), "{job}: {refused:?}");
+        assert!(refused.stderr.contains("by now it is another user's"), "{job}: {refused:?}");
+        assert_eq!(refused.stdout, "nothing that can be to run again\n", "{job}: {refused:?}");
+    }
 }

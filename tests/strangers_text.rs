@@ -230,3 +230,57 @@ fn a_record_is_shown_as_text() {
         }
     }
 }
+
+/// A program may be called anything: its name is in the metrics, and they are looked at in terminals.
+#[test]
+fn what_is_published_is_shown_as_text() {
+    let place = Place::new();
+    let name = "j\x1b[2J\u{9b}\u{7f}\u{202e}\t";
+    place.executable(name, "#!/bin/sh\n: > ready; until test -e go; do sleep 0.02; done; exit 3\n");
+    let options = ["--textfile-directory", ".", "--web.file-sd", "jobs.json"];
+    let listen = ["--web.listen-address", "127.0.0.1:0", "-l", "stderr"];
+    let program = format!("./{name}");
+    let words = options.into_iter().chain(listen).chain([program.as_str()]);
+    let running = place.start(words);
+    support::wait_until("the job is announced", || {
+        place.file("ready").exists() && place.text("jobs.json").contains("127.0.0.1:")
+    });
+    let announced = place.text("jobs.json");
+    is_plain("jobs.json", &announced);
+    let list: serde_json::Value = serde_json::from_str(&announced).expect("JSON");
+    assert_eq!(list[0]["labels"]["job_name"], name, "{announced}");
+    let address = list[0]["targets"][0].as_str().expect("an address").to_owned();
+    let get = |path: &str, accept: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).expect("it is served");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer in UTF-8");
+        answer.replace("\r\n", "\n")
+    };
+    for (path, accept, expected) in [
+        ("/metrics", "text/plain", r#"job_name="j\\x1b[2J\\x9b\\x7f\\x202e\\t""#),
+        ("/metrics", "application/openmetrics-text", r#"job_name="j\\x1b[2J\\x9b\\x7f\\x202e\\t""#),
+        ("/status.json", "*/*", r"\u009b\u007f\u202e"),
+        ("/", "*/*", "<html"),
+    ] {
+        let answer = get(path, accept);
+        assert!(answer.contains(expected), "{path}: {answer}");
+        is_plain(path, &answer);
+    }
+    place.write("go", "");
+    let done = running.end_without_log();
+    assert_eq!(done.code(), 3, "{done:?}");
+    is_plain("standard error", &done.stderr);
+    let files =
+        std::fs::read_dir(place.path()).expect("ours").map(|entry| entry.expect("an entry"));
+    let files: Vec<_> =
+        files.filter(|file| file.path().extension() == Some(OsStr::new("prom"))).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let text = std::fs::read_to_string(files[0].path()).expect("the text file");
+    assert!(text.contains(r#"job_name="j\\x1b[2J"#), "{text}");
+    is_plain("the text file", &text);
+}

@@ -49,6 +49,31 @@ fn what_is_not_a_regular_file_is_refused_at_once() {
     }
 }
 
+/// To open a device may start a watchdog or rewind a tape. What can be seen here: nobody who waits for a
+/// reader of a FIFO goes on.
+#[test]
+fn what_is_not_a_regular_file_is_not_even_opened() {
+    let place = place();
+    let fifo = place.path().join("fifo");
+    mkfifo(&fifo, Mode::from_bits_truncate(0o600)).unwrap();
+    let (done, writer) = std::sync::mpsc::channel();
+    let path = fifo.clone();
+    std::thread::spawn(move || done.send(File::options().write(true).open(path).is_ok()));
+    let directory = Directory::open(place.path(), Links::Refused).unwrap();
+    let mut looks = 0;
+    while writer.recv_timeout(Duration::from_millis(5)).is_err() && looks < 100 {
+        let found = open(&fifo, Owner::Anybody, Links::Trusted);
+        assert_eq!(refused_as(found), Some(Refusal::NotRegular));
+        let found = directory.file(OsStr::new("fifo"), Owner::Anybody);
+        assert_eq!(refused_as(found), Some(Refusal::NotRegular));
+        looks += 1;
+    }
+    assert_eq!(looks, 100, "the writer found a reader");
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let _reader = nix::fcntl::open(&fifo, flags, Mode::empty()).unwrap();
+    assert!(writer.recv_timeout(Duration::from_secs(10)).unwrap(), "it goes on with a real one");
+}
+
 #[test]
 fn a_fifo_that_is_fed_is_not_read() {
     let place = place();
@@ -172,9 +197,9 @@ fn a_name_is_taken_once() {
     assert_eq!(here.read(OsStr::new("key"), Owner::Us, 10).unwrap(), b"first");
     drop(here.begin(0o600).unwrap());
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing half-done stays");
-    here.take(&place.path().join("key"), OsStr::new("other")).unwrap();
+    here.take((&here, OsStr::new("key")), OsStr::new("other")).unwrap();
     fs::write(place.path().join("more"), "more").unwrap();
-    let taken = here.take(&place.path().join("more"), OsStr::new("other"));
+    let taken = here.take((&here, OsStr::new("more")), OsStr::new("other"));
     assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     here.remove(OsStr::new("other")).unwrap();
     assert!(here.reopen().unwrap().metadata().unwrap().is_dir());

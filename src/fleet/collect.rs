@@ -241,12 +241,12 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bo
 }
 
 /// A run may write its end between our look at the record and our look at its process.
-fn ended_meanwhile(file: &Path, found: &[Begun]) -> Result<Vec<String>, Failure> {
+fn ended_meanwhile(file: &Path, found: &[Begun]) -> Result<HashSet<String>, Failure> {
     if !found.iter().any(|(_, fate, _)| matches!(fate, Fate::Lost(..))) {
-        return Ok(Vec::new());
+        return Ok(HashSet::new());
     }
     let record: Record = index::open(&[file.to_owned()])?;
-    let ids: Vec<String> =
+    let ids: HashSet<String> =
         found.iter().map(|(start, ..)| start.text(Column::RunId).into_owned()).collect();
     let (ended, _) = record.scan(Vec::new, |ended: &mut Vec<String>, row| {
         if index::rank(row) > Some(Rank::Started) {
@@ -254,7 +254,7 @@ fn ended_meanwhile(file: &Path, found: &[Begun]) -> Result<Vec<String>, Failure>
             ended.extend(ids.contains(&id).then_some(id));
         }
     })?;
-    Ok(ended.concat())
+    Ok(ended.into_iter().flatten().collect())
 }
 
 /// Makes the end of a run that has none: who it was, and why it is lost.

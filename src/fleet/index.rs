@@ -20,6 +20,9 @@ use crate::record::skipped::Skipped;
 /// The verdict that only nanny gives: a start without an end.
 pub const LOST: &str = "lost";
 
+/// At most this many files that were skipped are named: others may have put them there.
+const TOLD_MAX: usize = 20;
+
 /// States of runs without an end.
 const UNFINISHED: [&str; 4] = ["running", LOST, "unfinished", "unknown"];
 
@@ -58,8 +61,11 @@ impl From<ReadError> for Failure {
 /// Opens the records; what beside them cannot be read is told.
 pub fn open(files: &[PathBuf]) -> Result<Record, Failure> {
     let record = Record::open(files)?;
-    for error in &record.foreign {
+    for error in record.foreign.iter().take(TOLD_MAX) {
         note(&format!("skipped {}: {}", error.path.display(), error.source));
+    }
+    if let Some(more @ 1..) = record.foreign.len().checked_sub(TOLD_MAX) {
+        note(&format!("skipped {more} more"));
     }
     Ok(record)
 }
@@ -218,7 +224,8 @@ pub fn last_failed(record: &Record) -> Result<(Option<Entry>, Skipped), Failure>
     let mut candidates: Vec<Timed> = failed.into_iter().flatten().collect();
     let mut truly_lost: Vec<Entry> = lost.iter().flatten().map(|(_, entry)| *entry).collect();
     drop_ended_after_all(record, &mut truly_lost)?;
-    let is_lost = |(_, entry): &Timed| truly_lost.contains(entry);
+    let truly_lost: HashSet<Place> = truly_lost.iter().map(|entry| entry.place).collect();
+    let is_lost = |(_, entry): &Timed| truly_lost.contains(&entry.place);
     candidates.extend(lost.into_iter().flatten().filter(is_lost));
     let last = candidates.into_iter().max_by(|one, other| one.0.cmp(&other.0));
     Ok((last.map(|(_, entry)| entry), skipped))

@@ -157,6 +157,8 @@ fn open_lock(directory: &Directory, name: &OsStr, uid: u32) -> io::Result<File> 
         Ok(file) => {
             // Root's, on behalf of a user: it is to keep his own reruns away.
             fchown(&file, Some(uid), None)?;
+            // Whatever the umask took away: one that is left behind can be opened again.
+            files::let_owner(&file, 0o600)?;
             return Ok(file);
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

@@ -146,6 +146,16 @@ pub(crate) fn log_lines(text: &[u8]) -> Vec<String> {
     events.chain(story.words).chain(story.peak).chain(story.neighbours).collect()
 }
 
+/// Shows a row as `runs` and `why` do; returns all that they would show.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn row_texts(row: &crate::record::row::Row) -> Vec<String> {
+    let verdict = row.text(crate::record::row::Column::Verdict);
+    let now = crate::model::time::WallTime(std::time::Duration::from_secs(1_800_000_000));
+    let cells = [&*verdict, "running"].map(|state| runs::cells(row, state, now)).into_iter();
+    let cells = cells.flatten().chain([runs::json(row, &verdict).to_string()]);
+    cells.chain(advice::advice(&verdict, row)).collect()
+}
+
 /// Returns what makes a noun plural.
 fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }

@@ -30,12 +30,14 @@ impl Run {
         for row in rows {
             match row.event() {
                 Some(RowEvent::Start) => run.start = Some(row),
-                // What was merged while we read is there twice.
-                Some(RowEvent::Attempt) if !run.attempts.contains(&row) => run.attempts.push(row),
+                Some(RowEvent::Attempt) => run.attempts.push(row),
                 Some(RowEvent::End) if run.end.is_none() || !is_lost(&row) => run.end = Some(row),
                 _ => {}
             }
         }
+        // What was merged while we read is there twice.
+        run.attempts.sort_unstable();
+        run.attempts.dedup();
         run.attempts.sort_by_key(|row| row.number::<u32>(Column::Attempt));
         let is_known = run.rows().next().is_some();
         is_known.then_some(run)

@@ -1,6 +1,6 @@
 //! Whether a run that has no end still goes on: only its own host can say so.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::model::proc_stat;
 use crate::model::time::WallTime;
 use crate::record::row::{Column, Row};
 use crate::sys::clock;
+use crate::sys::proc::read_environ;
 
 /// What became of a run without an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,15 +111,24 @@ impl Here {
         ids.split_ascii_whitespace().next()?.parse().ok()
     }
 
+    /// Returns the real user ids of the processes of a run that are there.
+    #[must_use]
+    pub fn users_of(&self, run: &[u8]) -> BTreeSet<u32> {
+        let pids = self.minded.get(run).into_iter().flatten();
+        pids.filter_map(|pid| self.real_uid(*pid)).collect()
+    }
+
     /// Returns the runs of which a process is there and whose first row may still be on its way to
     /// the record, that file: childminder has just begun, or has the record open. Left out are those
-    /// that are known and those of the childminders `ours`.
+    /// that are known, those of the childminders `ours` and, if a user is given, those of others: their
+    /// rows would not be believed.
     #[must_use]
     pub fn on_their_way(
         &self,
         record: Option<(u64, u64)>,
         known: &HashSet<Vec<u8>>,
         ours: &[i32],
+        user: Option<u32>,
     ) -> HashSet<Vec<u8>> {
         let is_on_its_way = |pids: &[i32]| {
             let above: HashSet<i32> = pids.iter().flat_map(|pid| self.ancestors(*pid)).collect();
@@ -128,7 +138,8 @@ impl Here {
             let is_ours = above.iter().any(|pid| ours.contains(pid));
             !is_ours && (self.is_young(pids) || above.iter().any(has_it_open))
         };
-        let unknown = self.minded.iter().filter(|(run, _)| !known.contains(*run));
+        let is_his = |run: &[u8]| user.is_none_or(|user| self.users_of(run).contains(&user));
+        let unknown = self.minded.iter().filter(|(run, _)| !known.contains(*run) && is_his(run));
         unknown.filter(|(_, pids)| is_on_its_way(pids)).map(|(run, _)| run.clone()).collect()
     }
 
@@ -234,7 +245,7 @@ fn minded(proc: &Path) -> HashMap<Vec<u8>, Vec<i32>> {
     };
     // Whoever asks may be a job himself, such as a shell: that run has not ended either.
     for pid in pids {
-        let environ = fs::read(proc.join(format!("{pid}/environ"))).ok();
+        let environ = read_environ(&proc.join(format!("{pid}/environ"))).ok();
         environ
             .and_then(run)
             .iter()
@@ -317,6 +328,17 @@ mod tests {
         assert!(matches!(here.fate(&row), Fate::Lost(..)));
     }
 
+    /// A process may declare terabytes of its memory to be its environment.
+    #[test]
+    fn an_environment_without_end_is_read_to_a_bound() {
+        let (proc, here) = host(5000);
+        let environ = fs::File::options().write(true).open(proc.path().join("41/environ"));
+        environ.expect("there").set_len(1 << 40).expect("ours");
+        let before = here.minded.clone();
+        assert_eq!(minded(proc.path()), before);
+        assert!(before.contains_key(&b"minded"[..]));
+    }
+
     #[test]
     fn what_is_hidden_is_unknown_and_not_lost() {
         let (_proc, mut here) = host(5000);
@@ -346,22 +368,24 @@ mod tests {
         let minded = HashSet::from([b"minded".to_vec()]);
         // It began 100 s after the boot.
         let (_proc, here) = host(1100);
-        assert_eq!(here.on_their_way(None, &none, &[]), minded);
-        assert_eq!(here.on_their_way(None, &minded, &[]), none);
-        assert_eq!(here.on_their_way(None, &none, &[41]), none, "that is ours");
+        assert_eq!(here.on_their_way(None, &none, &[], None), minded);
+        assert_eq!(here.on_their_way(None, &minded, &[], None), none);
+        assert_eq!(here.on_their_way(None, &none, &[], Some(1000)), minded);
+        assert_eq!(here.on_their_way(None, &none, &[], Some(0)), none, "another user's");
+        assert_eq!(here.on_their_way(None, &none, &[41], None), none, "that is ours");
         let (proc, here) = host(1101);
-        assert_eq!(here.on_their_way(None, &none, &[]), none);
+        assert_eq!(here.on_their_way(None, &none, &[], None), none);
         let record = proc.path().join("record");
         fs::write(&record, "").expect("written");
         let meta = fs::metadata(&record).expect("there");
         let identity = Some((meta.dev(), meta.ino()));
-        assert_eq!(here.on_their_way(identity, &none, &[]), none);
+        assert_eq!(here.on_their_way(identity, &none, &[], None), none);
         fs::create_dir(proc.path().join("40/fd")).expect("made");
         std::os::unix::fs::symlink(&record, proc.path().join("40/fd/3")).expect("linked");
-        assert_eq!(here.on_their_way(identity, &none, &[]), none, "it is not its child");
+        assert_eq!(here.on_their_way(identity, &none, &[], None), none, "it is not its child");
         let stat = fs::read_to_string(proc.path().join("41/stat")).expect("there");
         fs::write(proc.path().join("41/stat"), stat.replace("S 0 ", "S 40 ")).expect("written");
-        assert_eq!(here.on_their_way(identity, &none, &[]), minded);
+        assert_eq!(here.on_their_way(identity, &none, &[], None), minded);
     }
 
     #[test]

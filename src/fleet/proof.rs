@@ -60,6 +60,12 @@ impl Proof {
         Proof { uid, is_for_all, keys: Mutex::default() }
     }
 
+    /// Returns whether it is for rows of all users.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        self.is_for_all
+    }
+
     /// Returns the user whose row it claims to be; `None` if it is none of those that are asked about.
     #[must_use]
     pub fn claimed(&self, row: &RawRow<'_>) -> Option<u32> {

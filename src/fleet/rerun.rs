@@ -20,7 +20,7 @@ use crate::fleet::workers::Workers;
 use crate::fleet::{Failure, NOTHING, note, plural, words};
 use crate::question::{Filter, Rerun};
 use crate::record::key;
-use crate::record::read::{Place, RawRow, Record};
+use crate::record::read::{Place, RawRow, ReadError, Record};
 use crate::record::row::{Column, Row};
 use crate::record::write::LOCK_PATIENCE;
 use crate::sys::entry::Given;
@@ -31,6 +31,8 @@ const TOLD_MAX: usize = 20;
 
 /// A run that began so short a time ago may still wait for the lock of the record with its first row.
 const START_ROW_WITHIN: Duration = LOCK_PATIENCE.saturating_add(Duration::from_secs(1));
+
+const NOT_RECORDED_YET: &str = "began and is not in the record yet: try again later";
 
 /// How often such a row is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -89,7 +91,8 @@ fn run(
         if workers.is_stopping() {
             break;
         }
-        match again.news(&identity, &workers.pids())? {
+        let user = task.user.as_ref().map(|user| user.uid);
+        match again.news(&identity, user, &workers.pids())? {
             None => workers.start(&task)?,
             Some(why) => workers.leave_out(&format!("left alone, {why}: {}", task.line)),
         }
@@ -127,6 +130,8 @@ struct Again {
     started: HashMap<Identity, Vec<Row>>,
     /// Runs that are in the record, and the one that we are part of ourselves.
     known: HashSet<Vec<u8>>,
+    /// Other users with a run that is not in the record.
+    not_recorded: BTreeSet<u32>,
     file: PathBuf,
 }
 
@@ -148,10 +153,18 @@ impl Again {
                 .filter_map(|entry| entry.strip_prefix(b"CHILDMINDER_RUN_ID="))
                 .map(<[u8]>::to_vec)
                 .collect(),
+            not_recorded: BTreeSet::new(),
             file: file.to_owned(),
         };
         again.await_starts(&[])?;
         again.record = index::open(&[file.to_owned()])?;
+        if let Some(error) = again.unread().filter(|_| !rerun.is_dry) {
+            return Err(Failure::Refused(format!(
+                "nothing is run again while {} cannot be read, which may say what runs: {}",
+                error.path.display(),
+                error.source
+            )));
+        }
         let sieve = Sieve::new(&rerun.filter, clock::wall());
         let with = (&again.identifier, &again.proof);
         let mut jobs = jobs::jobs(&again.record, &sieve, with, &HashSet::new())?;
@@ -173,6 +186,9 @@ impl Again {
             let user = row.number(Column::Uid).filter(|_| rerun.is_as_recorded_user);
             let task = match user.filter(|uid| *uid != 0) {
                 None => Task::new(&row, file, None),
+                Some(uid) if again.not_recorded.contains(&uid) => {
+                    Err(refusal(&row, &format!("a run of its user {NOT_RECORDED_YET}")))
+                }
                 Some(uid) => match account::of(uid) {
                     Some(account) => Task::new(&row, file, Some(account)),
                     None => Err(refusal(&row, &format!("/etc/passwd has no uid {uid}"))),
@@ -186,6 +202,11 @@ impl Again {
         again.note_doubts(&jobs)?;
         again.pending = again.tasks.iter().map(|(identity, _)| *identity).collect();
         Ok(again)
+    }
+
+    /// Returns a file beside the record that cannot be read and may say that a job runs.
+    fn unread(&self) -> Option<&ReadError> {
+        self.record.unread(self.user())
     }
 
     /// What the record says and is not believed, or does not say clearly.
@@ -235,7 +256,8 @@ impl Again {
         let identity = std::fs::metadata(&self.file).map(|meta| (meta.dev(), meta.ino())).ok();
         let mut awaited: Option<HashSet<Vec<u8>>> = None;
         loop {
-            let mut runs = Here::look().on_their_way(identity, &self.known, ours);
+            let here = Here::look();
+            let mut runs = here.on_their_way(identity, &self.known, ours, self.user());
             // Others that began meanwhile are for the next time.
             runs.retain(|run| awaited.as_ref().is_none_or(|awaited| awaited.contains(run)));
             if runs.is_empty() {
@@ -248,19 +270,41 @@ impl Again {
             };
             self.known.extend(record.scan(Vec::new, see)?.0.concat());
             runs.retain(|run| !self.known.contains(run));
-            if let Some(run) = runs.iter().next().filter(|_| clock::now() > deadline) {
-                let run = String::from_utf8_lossy(run);
-                let run = words::last_group(&run);
-                let why = format!("run {run} began and is not in the record yet: try again later");
-                return Err(Failure::Refused(why));
+            if clock::now() > deadline {
+                runs.iter().try_for_each(|run| self.give_up_waiting(run, &here))?;
+                return Ok(());
             }
             awaited = Some(runs);
             poll::wait([], Some(clock::now() + LOOK_INTERVAL))?;
         }
     }
 
+    /// A run that began and is not in the record may be of any job of its user. Another user's holds up
+    /// no job but his own.
+    fn give_up_waiting(&mut self, run: &[u8], here: &Here) -> Result<(), Failure> {
+        let users = here.users_of(run);
+        if users.is_empty() || users.contains(&nix::unistd::geteuid().as_raw()) {
+            let run = String::from_utf8_lossy(run);
+            let run = words::last_group(&run);
+            return Err(Failure::Refused(format!("run {run} {NOT_RECORDED_YET}")));
+        }
+        self.known.insert(run.to_vec());
+        self.not_recorded.extend(users);
+        Ok(())
+    }
+
+    /// Whose runs matter; `None` for those of all users.
+    fn user(&self) -> Option<u32> {
+        (!self.proof.is_for_all()).then(|| nix::unistd::geteuid().as_raw())
+    }
+
     /// Returns why a job is left alone after all, by what was written to the record since.
-    fn news(&mut self, identity: &Identity, ours: &[i32]) -> Result<Option<&'static str>, Failure> {
+    fn news(
+        &mut self,
+        identity: &Identity,
+        user: Option<u32>,
+        ours: &[i32],
+    ) -> Result<Option<&'static str>, Failure> {
         self.await_starts(ours)?;
         let grown = self.record.grown()?;
         let all = Sieve::new(&Filter::default(), clock::wall());
@@ -279,6 +323,14 @@ impl Again {
             }
         }
         self.record = grown;
+        if user.is_some_and(|user| self.not_recorded.contains(&user)) {
+            return Ok(Some("a run of its user began and is not in the record yet"));
+        }
+        if self.unread().is_some() {
+            return Ok(Some(
+                "a file beside the record, which may say that it runs, cannot be read",
+            ));
+        }
         // What we start ourselves from here on is no news.
         self.pending.remove(identity);
         if self.succeeded.contains(identity) {

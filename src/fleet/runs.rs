@@ -132,22 +132,6 @@ impl List<'_> {
         Ok(())
     }
 
-    fn cells(&self, row: &Row, state: &str) -> [String; 10] {
-        let text = |column| row.text(column).into_owned();
-        [
-            words::began(row),
-            words::short_id(row),
-            text(Column::Host),
-            text(Column::Batch),
-            text(Column::Name),
-            state.to_owned(),
-            words::end(row),
-            if state == RUNNING { words::age(row, self.now) } else { words::wall(row) },
-            words::peak_bytes(row).map(words::bytes).unwrap_or_default(),
-            text(Column::Command),
-        ]
-    }
-
     fn table(
         &self,
         entries: &[Entry],
@@ -167,7 +151,7 @@ impl List<'_> {
         let (measured, rest) = entries.split_at(entries.len().min(MEASURED_ROWS));
         for entry in measured {
             self.each(&[*entry], |row, state| {
-                table.push(self.cells(row, state));
+                table.push(cells(row, state, self.now));
                 ranks.push(entry.rank);
                 Ok(())
             })?;
@@ -176,7 +160,7 @@ impl List<'_> {
         for entry in rest {
             self.each(&[*entry], |row, state| {
                 let colour = colour(entry.rank);
-                Ok(table.write_more(out, &self.cells(row, state), &layout, colour)?)
+                Ok(table.write_more(out, &cells(row, state, self.now), &layout, colour)?)
             })?;
         }
         Ok(())
@@ -193,9 +177,26 @@ pub(super) fn colour(rank: Rank) -> Option<&'static str> {
     }
 }
 
+/// Returns the cells of a run in the table.
+pub(super) fn cells(row: &Row, state: &str, now: WallTime) -> [String; 10] {
+    let text = |column| row.text(column).into_owned();
+    [
+        words::began(row),
+        words::short_id(row),
+        text(Column::Host),
+        text(Column::Batch),
+        text(Column::Name),
+        state.to_owned(),
+        words::end(row),
+        if state == RUNNING { words::age(row, now) } else { words::wall(row) },
+        words::peak_bytes(row).map(words::bytes).unwrap_or_default(),
+        text(Column::Command),
+    ]
+}
+
 /// Returns a row as JSON, with `state`: its verdict or, without an end, `running`, `lost` or
 /// `unfinished`. What is empty is left out.
-fn json(row: &Row, state: &str) -> Value {
+pub(super) fn json(row: &Row, state: &str) -> Value {
     let mut object = Map::new();
     object.insert("state".into(), state.into());
     let filled = Column::ALL.iter().filter(|column| !row.get(**column).is_empty());

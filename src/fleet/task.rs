@@ -1,7 +1,10 @@
 //! One job to be run again, made of a row of the record.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::fleet::words;
@@ -54,6 +57,20 @@ impl Task {
         if !directory.is_dir() {
             return refused(&format!("its directory {} is not there", directory.display()));
         }
+        let uid = user.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid);
+        let mut paths = vec![directory.clone()];
+        let inside = options.iter().find_map(|word| {
+            word.as_bytes().strip_prefix(b"--child-directory=").map(OsStr::from_bytes)
+        });
+        let inside = directory.join(inside.unwrap_or_default());
+        // A word without a slash is looked for in PATH.
+        let program = command.first().filter(|word| word.as_bytes().contains(&b'/'));
+        paths.extend(program.map(|word| inside.join(word)));
+        paths.push(inside);
+        if let Some(path) = paths.iter().find(|path| may_be_swapped(path, uid)) {
+            let why = "by now it is another user's, in a directory that all may write to";
+            return refused(&format!("{}: {why}", path.display()));
+        }
         let umask = match &*row.text(Column::Umask) {
             "" => None,
             text => match u32::from_str_radix(text, 8).ok().filter(|umask| *umask <= 0o777) {
@@ -72,6 +89,24 @@ impl Task {
         let line = line(&directory, umask, &words, user.as_ref());
         Ok(Task { directory, words, umask, user, line })
     }
+}
+
+/// Returns whether somebody else may have put something in the place of what the user meant when he
+/// started the job: where everybody may make files, only what he, root or the directory's owner made is
+/// what it was. That holds for each link on the way, and for what the whole path leads to; directories on
+/// the way may be other users' whom he trusts. What is not there is left to childminder.
+fn may_be_swapped(path: &Path, uid: u32) -> bool {
+    let is_strange = |path: &Path, meta: io::Result<Metadata>| {
+        let above = path.parent().and_then(|above| fs::metadata(above).ok());
+        let above = above.filter(|above| above.mode() & 0o002 != 0);
+        meta.ok()
+            .zip(above)
+            .is_some_and(|(meta, above)| ![uid, 0, above.uid()].contains(&meta.uid()))
+    };
+    let is_link = |part: &Path| fs::symlink_metadata(part).is_ok_and(|meta| meta.is_symlink());
+    let mut links = path.ancestors().filter(|part| is_link(part));
+    is_strange(path, fs::metadata(path))
+        || links.any(|part| is_strange(part, fs::symlink_metadata(part)))
 }
 
 /// What a shell would need.

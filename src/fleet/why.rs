@@ -5,7 +5,7 @@ use std::io::Write;
 
 use crate::fleet::index;
 use crate::fleet::post_mortem::{PostMortem, Run};
-use crate::fleet::{Failure, NOTHING, Screen, damage, note, words};
+use crate::fleet::{Failure, NOTHING, Screen, damage, note, plural, words};
 use crate::question::Why;
 use crate::record::read::{Place, RawRow, Record};
 use crate::record::row::{Column, Row};
@@ -13,6 +13,9 @@ use crate::record::skipped::Skipped;
 
 /// So many runs that a beginning fits are named.
 const NAMED_MAX: usize = 5;
+
+/// So many rows of a run are looked at; it has one for each attempt and two more.
+const ROWS_MAX: usize = 10_000;
 
 /// A word that is shorter fits too many runs by accident.
 const ID_BYTES_MIN: usize = 4;
@@ -80,8 +83,11 @@ fn rows_of(record: &Record, wanted: &str) -> Result<(Vec<Row>, Skipped), Failure
         let message = format!("'{wanted}' fits {count} runs, such as {}", named.join(", "));
         return Err(Failure::Refused(message));
     }
-    let mut rows = Vec::with_capacity(found.len());
-    for (_, place) in &found {
+    if let Some(more @ 1..) = found.len().checked_sub(ROWS_MAX) {
+        note(&format!("{more} more row{} of that run", plural(more as u64)));
+    }
+    let mut rows = Vec::new();
+    for (_, place) in found.iter().take(ROWS_MAX) {
         rows.extend(record.row_at(*place)?);
     }
     Ok((rows, skipped))

@@ -61,7 +61,8 @@ pub fn age(row: &Row, now: WallTime) -> String {
 /// largest process.
 #[must_use]
 pub fn peak_bytes(row: &Row) -> Option<u64> {
-    let process: Option<u64> = row.number::<u64>(Column::MaxRssKib).map(|kib| kib * 1024);
+    let process: Option<u64> =
+        row.number::<u64>(Column::MaxRssKib).map(|kib| kib.saturating_mul(1024));
     process.max(row.number(Column::TreePeakRssBytes)).filter(|peak| *peak > 0)
 }
 

@@ -2,14 +2,15 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memrchr};
 
-use crate::files::{self, Links, Owner};
+use crate::files::{self, Links, Owner, Refusal};
 use crate::record::row::{Column, Header};
-use crate::record::table::directory_of;
+use crate::record::table::{directory_of, is_trusted};
 
 /// So much is read at a time: it stays in the cache of a core.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
@@ -17,10 +18,25 @@ pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 /// A line that is longer is none of ours.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// A billion rows. A sparse file may claim to be much longer, and would be read for hours.
+const RECORD_BYTES_MAX: u64 = 1 << 40;
+
+/// Of the rows of one run.
+const WAITING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Returns whether a file beside the record is one that many runs write.
+fn is_table(path: &Path, meta: &Metadata) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let above = fs::metadata(directory_of(path));
+    name.starts_with(b"schema-") && above.is_ok_and(|above| is_trusted(meta, &above))
+}
+
 /// A file with rows.
 pub(super) struct Source {
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    /// It is opened again when it is read, if there are too many to keep them all open.
+    kept: Option<File>,
+    is_named: bool,
     /// Its device and inode.
     pub(super) identity: (u64, u64),
     /// Who alone, besides root, can write to it or put another one in its place.
@@ -47,10 +63,13 @@ impl Source {
     /// Opens a file; `None` if it is empty, as a record is before its first row. A link is followed
     /// only where a user named it.
     pub(super) fn open(path: &Path, is_named: bool) -> io::Result<Option<Source>> {
-        // Somebody else may have put it there.
-        let links = if is_named { Links::Trusted } else { Links::Refused };
-        let file = files::open(path, Owner::Anybody, links)?;
+        let file = open(path, is_named)?;
         let meta = file.metadata()?;
+        let is_shared = is_named || is_table(path, &meta);
+        let bytes_max = if is_shared { RECORD_BYTES_MAX } else { WAITING_BYTES_MAX };
+        if meta.len() > bytes_max {
+            return Err(Refusal::TooLong(bytes_max).into());
+        }
         if meta.len() == 0 {
             return Ok(None);
         }
@@ -65,9 +84,11 @@ impl Source {
         let (begin, end) = (end as u64 + 1, meta.len());
         let only_writer = only_writer(&path, &meta);
         let is_whole = true;
+        let kept = Some(file);
         Ok(Some(Source {
             path,
-            file,
+            kept,
+            is_named,
             identity,
             only_writer,
             header,
@@ -80,7 +101,8 @@ impl Source {
 
     /// Returns whether something was appended since it was opened.
     pub(super) fn has_grown(&self) -> bool {
-        self.file.metadata().is_ok_and(|meta| meta.len() > self.end)
+        let meta = self.file().and_then(|file| file.metadata());
+        meta.is_ok_and(|meta| meta.len() > self.end)
     }
 
     /// Leaves out the rows that begin before the last `bytes`; a longer last line leaves nothing.
@@ -91,11 +113,53 @@ impl Source {
         }
         let mut text = vec![0; usize::try_from(bytes).unwrap_or(CHUNK_BYTES)];
         // From the byte before: a row may begin exactly there.
-        let count = read_at(&self.file, &mut text, from - 1)?;
+        let count = read_at(&*self.file()?, &mut text, from - 1)?;
         let end = memchr(b'\n', &text[..count]).map(|end| from + end as u64);
         (self.begin, self.is_whole) = (end.unwrap_or(self.end).min(self.end), false);
         Ok(())
     }
+
+    /// Closes it until it is read.
+    pub(super) fn closed(self) -> Source {
+        Source { kept: None, ..self }
+    }
+
+    /// Returns the file, open.
+    pub(super) fn file(&self) -> io::Result<Opened<'_>> {
+        if let Some(file) = &self.kept {
+            return Ok(Opened::Kept(file));
+        }
+        let file = open(&self.path, self.is_named)?;
+        let meta = file.metadata()?;
+        match (meta.dev(), meta.ino()) == self.identity {
+            true => Ok(Opened::Again(file)),
+            // Merged since, and another one has its name.
+            false => Err(ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// The file of a source.
+pub(super) enum Opened<'a> {
+    Kept(&'a File),
+    Again(File),
+}
+
+impl Deref for Opened<'_> {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        match self {
+            Opened::Kept(file) => file,
+            Opened::Again(file) => file,
+        }
+    }
+}
+
+fn open(path: &Path, is_named: bool) -> io::Result<File> {
+    // Somebody else may have put it there.
+    let links = if is_named { Links::Trusted } else { Links::Refused };
+    files::open(path, Owner::Anybody, links)
 }
 
 /// Returns the file's owner if nobody else but root can write to it or to its directory; a sticky
@@ -112,6 +176,7 @@ fn only_writer(path: &Path, meta: &Metadata) -> Option<u32> {
 /// Whole lines, a buffer at a time.
 pub(super) struct Lines<'a> {
     pub(super) source: &'a Source,
+    pub(super) file: Opened<'a>,
     pub(super) buffer: &'a mut Vec<u8>,
     /// Where the buffer begins in the file.
     pub(super) offset: u64,
@@ -129,18 +194,31 @@ pub(super) struct Chunk<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(source: &'a Source, segment: &Segment, buffer: &'a mut Vec<u8>) -> Lines<'a> {
+    pub(super) fn new(
+        source: &'a Source,
+        segment: &Segment,
+        buffer: &'a mut Vec<u8>,
+    ) -> io::Result<Lines<'a>> {
+        let file = source.file()?;
         buffer.resize(CHUNK_BYTES, 0);
         // A line that begins before the segment is its predecessor's: its end is looked for from the
         // byte before.
         let is_first = segment.from == source.begin;
         let offset = if is_first { segment.from } else { segment.from - 1 };
-        let mut lines =
-            Lines { source, buffer, offset, filled: 0, given: 0, to: segment.to, is_over: false };
+        let mut lines = Lines {
+            source,
+            file,
+            buffer,
+            offset,
+            filled: 0,
+            given: 0,
+            to: segment.to,
+            is_over: false,
+        };
         if !is_first {
             lines.skip_line();
         }
-        lines
+        Ok(lines)
     }
 
     /// Passes over the rest of a line, however long.
@@ -168,7 +246,7 @@ impl<'a> Lines<'a> {
         let left = usize::try_from(self.source.end.saturating_sub(at)).unwrap_or(usize::MAX);
         let room = (self.buffer.len() - self.filled).min(left);
         let target = &mut self.buffer[self.filled..self.filled + room];
-        self.filled += read_at(&self.source.file, target, at)?;
+        self.filled += read_at(&self.file, target, at)?;
         Ok(self.filled)
     }
 

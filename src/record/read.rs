@@ -5,9 +5,10 @@
 //! what it keeps, not what it reads. A line that is torn or no row is skipped and counted.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,9 +17,11 @@ use memchr::{memchr, memchr_iter};
 use crate::model::shared::lock;
 use crate::record::cells;
 use crate::record::lines::{LINE_BYTES_MAX, Lines, Segment, Source, read_at};
+use crate::record::read::beside::{SPOOLED_MAX, spooled};
 use crate::record::row::{Column, Row};
 use crate::record::skipped::{Skipped, Stretch};
-use crate::record::table::{directory_of, is_trusted};
+
+pub use crate::record::read::beside::folder_beside;
 
 /// What one thread takes at a time.
 const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
@@ -26,11 +29,12 @@ const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// More would only wait for the same memory.
 const THREADS_MAX: usize = 2;
 
-/// So many files of waiting rows are read beside one record.
-const SPOOLED_MAX: usize = 65_000;
-
 /// As many of them are read for an answer that has to come at once.
 const SPOOLED_OF_TAIL: usize = 200;
+
+/// So many files are kept open: whoever can make files beside the record does not use up all
+/// descriptors that a program may have (mostly 1024).
+const KEPT_MAX: usize = 128;
 
 /// The record cannot be read.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ pub struct ReadError {
 }
 
 /// Where a row is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(u64);
 
 /// So many bits of a place are the offset: 128 TiB.
@@ -163,9 +167,13 @@ impl Record {
     pub fn open_tail(files: &[PathBuf], bytes: u64) -> Result<Record, ReadError> {
         let mut record = Record::open_with(files, SPOOLED_OF_TAIL)?;
         for source in &mut record.sources {
-            source
-                .keep_tail(bytes)
-                .map_err(|error| ReadError { path: source.path.clone(), source: error })?;
+            match source.keep_tail(bytes) {
+                // Merged since it was opened.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => {
+                    other.map_err(|error| ReadError { path: source.path.clone(), source: error })?
+                }
+            }
         }
         Ok(record)
     }
@@ -174,10 +182,15 @@ impl Record {
         let (sources, foreign) = (Vec::new(), Vec::new());
         let mut record = Record { files: files.to_vec(), sources, foreign };
         for file in files {
-            let spooled = spooled(file).unwrap_or_else(|source| {
+            let mut spooled = spooled(file).unwrap_or_else(|source| {
                 record.foreign.push(ReadError { path: folder_beside(file), source });
                 Vec::new()
             });
+            if spooled.len() > SPOOLED_MAX {
+                spooled.truncate(SPOOLED_MAX);
+                let source = io::Error::from(ErrorKind::QuotaExceeded);
+                record.foreign.push(ReadError { path: folder_beside(file), source });
+            }
             match Source::open(file, true) {
                 Ok(source) => record.sources.extend(source),
                 // Nobody could merge yet: all there is waits.
@@ -188,7 +201,7 @@ impl Record {
             let passed_over = spooled.len().saturating_sub(spooled_max);
             for path in spooled.into_iter().skip(passed_over) {
                 match Source::open(&path, false) {
-                    Ok(source) => record.sources.extend(source),
+                    Ok(source) => source.into_iter().for_each(|source| record.add_waiting(source)),
                     // Merged since we looked; the rows are in the shared file, or will be next time.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(source) => record.foreign.push(ReadError { path, source }),
@@ -196,6 +209,25 @@ impl Record {
             }
         }
         Ok(record)
+    }
+
+    fn add_waiting(&mut self, source: Source) {
+        let is_kept = self.sources.len() < KEPT_MAX;
+        self.sources.push(if is_kept { source } else { source.closed() });
+    }
+
+    /// Returns a file beside the record that could not be read and may have rows of that user (`None`: of
+    /// anybody): not one that is no record, nor one of another user, whose rows are not believed.
+    #[must_use]
+    pub fn unread(&self, user: Option<u32>) -> Option<&ReadError> {
+        self.foreign.iter().find(|error| {
+            let meta = fs::symlink_metadata(&error.path);
+            let is_his =
+                |meta: Metadata| user.is_none_or(|user| meta.is_dir() || meta.uid() == user);
+            let is_failure = error.source.raw_os_error().is_some();
+            let is_cut = error.source.kind() == ErrorKind::QuotaExceeded;
+            is_cut || is_failure && meta.map_or(true, is_his)
+        })
     }
 
     /// Opens the records again, for what was written since.
@@ -277,9 +309,13 @@ impl Record {
         see: &mut dyn FnMut(&RawRow<'_>),
     ) -> Result<Stretch, ReadError> {
         let source = &self.sources[segment.file];
-        let mut lines = Lines::new(source, segment, buffer);
         let mut stretch = Stretch::default();
         let failed = |error| ReadError { path: source.path.clone(), source: error };
+        let mut lines = match Lines::new(source, segment, buffer) {
+            // Merged since it was opened: the rows are in the shared file, or will be next time.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(stretch),
+            other => other.map_err(failed)?,
+        };
         while let Some(chunk) = lines.next_chunk().map_err(failed)? {
             let mut begin = 0;
             for end in memchr_iter(b'\n', chunk.bytes) {
@@ -328,10 +364,14 @@ impl Record {
         look: impl FnOnce(&RawRow<'_>) -> T,
     ) -> Result<Option<T>, ReadError> {
         let Some(source) = self.sources.get(place.file()) else { return Ok(None) };
+        let failed = |error| ReadError { path: source.path.clone(), source: error };
+        let file = match source.file() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed)?,
+        };
         let mut text = vec![0; 4096];
         loop {
-            let count = read_at(&source.file, &mut text, place.offset())
-                .map_err(|error| ReadError { path: source.path.clone(), source: error })?;
+            let count = read_at(&file, &mut text, place.offset()).map_err(failed)?;
             if let Some(end) = memchr(b'\n', &text[..count]) {
                 let line = &text[..end];
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -345,33 +385,7 @@ impl Record {
     }
 }
 
-/// Returns the name of the folder beside a record.
-#[must_use]
-pub fn folder_beside(file: &Path) -> PathBuf {
-    let mut folder = file.as_os_str().to_owned();
-    folder.push(".d");
-    folder.into()
-}
-
-/// The files of rows that wait beside a record, in the order of their names.
-fn spooled(file: &Path) -> io::Result<Vec<PathBuf>> {
-    let folder = folder_beside(file);
-    let Ok(meta) = fs::symlink_metadata(&folder) else { return Ok(Vec::new()) };
-    let above = fs::metadata(directory_of(file))?;
-    if !meta.is_dir() || !is_trusted(&meta, &above) {
-        let why = "it is no directory, or another user's where all may make one";
-        return Err(io::Error::new(ErrorKind::PermissionDenied, why));
-    }
-    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    let is_rows = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // `.merging`: its rows may be in the record already, which a reader must allow for anyway.
-        !name.starts_with('.') && (name.ends_with(".csv") || name.ends_with(".merging"))
-    };
-    let mut found: Vec<PathBuf> = paths.filter(is_rows).take(SPOOLED_MAX).collect();
-    found.sort();
-    Ok(found)
-}
+mod beside;
 
 #[cfg(test)]
 mod tests;

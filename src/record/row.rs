@@ -19,6 +19,10 @@ pub use event::RowEvent;
 /// The version of the columns below: it grows when a column is added or changes its meaning.
 pub const SCHEMA: u32 = 2;
 
+/// A header with more columns is not one of a record, of no version: each row of it would take so many
+/// cells.
+const COLUMNS_MAX: usize = 1024;
+
 /// How a cell is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -219,7 +223,10 @@ impl Header {
     pub fn parse(line: &[u8]) -> Option<Header> {
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let cells = cells(line)?.into_iter().map(|cell| String::from_utf8(cell).ok());
-        let names: Vec<String> = cells.collect::<Option<_>>()?;
+        let names: Vec<String> = cells.take(COLUMNS_MAX + 1).collect::<Option<_>>()?;
+        if names.len() > COLUMNS_MAX {
+            return None;
+        }
         let columns: Vec<_> = names.iter().map(|name| Column::named(name)).collect();
         let is_record = [Column::RunId, Column::Event, Column::Time]
             .iter()
@@ -257,11 +264,11 @@ impl Header {
 }
 
 /// One row. A cell that nothing is known of is empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// By column.
     cells: Vec<Vec<u8>>,
-    /// Cells of columns that this version does not know, as they were found.
+    /// Cells of columns that this version does not know, as they were found, sorted by name.
     unknown: Vec<(String, Vec<u8>)>,
 }
 
@@ -296,7 +303,7 @@ impl Row {
         RowEvent::from_word(&self.text(Column::Event))
     }
 
-    /// Returns the cells of columns that this version does not know.
+    /// Returns the cells of columns that this version does not know, sorted by name.
     #[must_use]
     pub fn unknown(&self) -> &[(String, Vec<u8>)] {
         &self.unknown
@@ -351,8 +358,8 @@ impl Row {
                 }
                 Some(column) => push_cell(line, self.get(*column)),
                 None => {
-                    let known = self.unknown.iter().find(|(unknown, _)| unknown == name);
-                    push_cell(line, known.map_or(&[][..], |(_, cell)| cell));
+                    let known = self.unknown.binary_search_by(|(unknown, _)| unknown.cmp(name));
+                    push_cell(line, known.map_or(&[][..], |at| &self.unknown[at].1));
                 }
             }
         }
@@ -377,6 +384,7 @@ impl Row {
                 None => row.unknown.push((name.clone(), cell)),
             }
         }
+        row.unknown.sort_unstable();
         Ok(row)
     }
 }

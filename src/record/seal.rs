@@ -69,9 +69,7 @@ fn covered(row: &Row) -> Vec<u8> {
         }
     };
     // Cells that a later version sealed are covered under their names, too.
-    let mut unknown: Vec<_> = row.unknown().iter().collect();
-    unknown.sort();
-    let mut unknown = unknown.into_iter().peekable();
+    let mut unknown = row.unknown().iter().peekable();
     for column in BY_NAME.iter() {
         while let Some((name, value)) = unknown.next_if(|(name, _)| name.as_str() < column.name()) {
             push(name, value);

@@ -10,17 +10,17 @@
 //! belongs to.
 
 use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::renameat;
-use nix::sys::stat::{Mode, fchmod};
 
 use crate::files::{self, Directory, Links, Owner};
-use crate::record::row::csv::RowError;
 use crate::record::row::{Column, Header, Row, SCHEMA};
 use crate::record::table::{Table, directory_of, is_trusted};
 
@@ -30,11 +30,22 @@ const MERGED_MAX: usize = 64;
 /// So many entries of the folder are looked at for them.
 const ENTRIES_MAX: usize = 4096;
 
-/// A file that is larger is left to `nanny collect`.
-const BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The rows of one run, or of one batch of `nanny collect`, take a fraction of this: a file that is
+/// larger, as it is or as lines of the table, is not merged.
+const BYTES_MAX: usize = 1024 * 1024;
 
-/// If more was appended since a merger was killed, the file is left to `nanny collect`.
+/// The same for its rows.
+const ROWS_MAX: usize = 4096;
+
+/// A row takes as long as so many bytes, however short it is.
+const ROW_BYTES: u64 = 512;
+
+/// If more was appended since a merger was killed, the file is not merged. It is also the most that is
+/// searched in one merge, for all such files.
 const SEARCHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// So many bytes are read in one merge by a run, which has its own rows to keep.
+pub(super) const MERGED_BYTES_MAX: u64 = BYTES_MAX as u64;
 
 /// See the module's documentation.
 pub(super) struct Spool {
@@ -77,6 +88,7 @@ impl Spool {
         let put = || {
             let directory = self.make()?;
             let mut file = directory.begin(0o666)?;
+            files::let_owner(file.file(), 0o600)?;
             file.write_all(text)?;
             if sync {
                 file.file().sync_data()?;
@@ -102,8 +114,7 @@ impl Spool {
         // By its descriptor: under the name there may be something else by now.
         if is_new && directory.metadata()?.uid() == nix::unistd::geteuid().as_raw() {
             let above = fs::metadata(directory_of(&self.directory))?;
-            // Where it cannot be, those of the umask will have to do.
-            fchmod(&directory, Mode::from_bits_truncate(above.mode() & 0o3777)).ok();
+            files::share_like(&directory, &above)?;
         }
         Ok(directory)
     }
@@ -118,26 +129,40 @@ impl Spool {
         }
     }
 
-    /// Merges some of what is there into the table; returns whether there may be more. What cannot be
-    /// merged stays for `nanny collect`.
-    pub(super) fn merge_into(&self, table: &mut Table, sync: bool) -> io::Result<bool> {
+    /// Merges some of what is there into the table: 64 files at most, and about `bytes_max` bytes of those
+    /// that are there, fit or not. Returns whether there may be more. What cannot be merged stays.
+    pub(super) fn merge_into(
+        &self,
+        table: &mut Table,
+        sync: bool,
+        bytes_max: u64,
+    ) -> io::Result<bool> {
         let directory = match self.open() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             other => other?,
         };
         let names = self.names()?;
+        let mut merge = Merge { directory: &directory, table, sync, bytes_left: bytes_max };
         // What was begun comes first, while its rows are near the end.
         let begun = names.iter().filter_map(|name| Some((name, begun_at(name)?)));
+        let mut searched_left = SEARCHED_BYTES_MAX;
         for (name, begun) in begun.take(MERGED_MAX) {
-            finish((&directory, name), begun, table, sync)?;
+            merge.finish(name, begun, &mut searched_left)?;
         }
-        let whole: Vec<&String> = names.iter().filter(|name| is_whole(name)).collect();
-        for name in whole.iter().take(MERGED_MAX) {
-            merge(&directory, name, table, sync)?;
+        let mut whole: Vec<&String> = names.iter().filter(|name| is_whole(name)).collect();
+        // Whatever somebody put there, no file is always behind it.
+        let count = whole.len().max(1);
+        whole.rotate_left(random() % count);
+        let mut merged = 0;
+        for name in &whole {
+            if merged == MERGED_MAX || merge.bytes_left == 0 {
+                return Ok(true);
+            }
+            merged += usize::from(merge.merge(name)?);
         }
         // It stays as long as anything is in it.
         fs::remove_dir(&self.directory).ok();
-        Ok(whole.len() > MERGED_MAX)
+        Ok(false)
     }
 
     /// Returns the names in it, sorted.
@@ -158,57 +183,96 @@ impl Spool {
         let names = self.names()?.into_iter();
         let names = names.filter(|name| is_whole(name) || begun_at(name).is_some());
         let why = |name: String| {
-            let why = read(&directory, &name).err()?;
-            Some((self.directory.join(name), why))
+            let read = Waiting::open(&directory, &name).map(|(waiting, _)| waiting);
+            let why = read.and_then(|waiting| waiting.rows().try_for_each(|row| row.map(drop)));
+            Some((self.directory.join(name), why.err()?))
         };
         Ok(names.filter_map(why).collect())
     }
 }
 
-fn merge(directory: &Directory, name: &str, table: &mut Table, sync: bool) -> io::Result<()> {
-    let Some(lines) = lines_for(directory, name, table) else { return Ok(()) };
-    let (inode, offset) = table.end();
-    let stem = name.strip_suffix(".csv").unwrap_or(name);
-    let begun = format!("{stem}.{inode}.{offset}.merging");
-    // Another user's in a sticky folder is his to merge.
-    if renameat(directory, name, directory, begun.as_str()).is_err() {
-        return Ok(());
-    }
-    if let Err(error) = table.append(&lines.concat()) {
-        renameat(directory, begun.as_str(), directory, name)?;
-        return Err(error);
-    }
-    if sync {
-        table.sync()?;
-    }
-    directory.remove(OsStr::new(&begun))
+/// One merge.
+struct Merge<'a> {
+    directory: &'a Directory,
+    table: &'a mut Table,
+    sync: bool,
+    /// How much may still be read.
+    bytes_left: u64,
 }
 
-/// Finishes what a merger began who was killed.
-fn finish(
-    (directory, name): (&Directory, &str),
-    begun: Begun,
-    table: &mut Table,
-    sync: bool,
-) -> io::Result<()> {
-    let (inode, end) = table.end();
-    let is_findable =
-        begun.inode == inode && begun.offset <= end && end - begun.offset <= SEARCHED_BYTES_MAX;
-    // The file was rotated since: nobody can say what became of the rows.
-    let Some(lines) = is_findable.then(|| lines_for(directory, name, table)).flatten() else {
-        return Ok(());
-    };
-    let since = table.since(begun.offset)?;
-    let there: HashSet<&[u8]> = since.split_inclusive(|byte| *byte == b'\n').collect();
-    let missing: Vec<Vec<u8>> =
-        lines.into_iter().filter(|line| !there.contains(line.as_slice())).collect();
-    if !missing.is_empty() {
-        table.append(&missing.concat())?;
-        if sync {
-            table.sync()?;
+impl Merge<'_> {
+    /// Merges a file, if that can be done; returns whether it was.
+    fn merge(&mut self, name: &str) -> io::Result<bool> {
+        let Some(lines) = self.lines_of(name) else { return Ok(false) };
+        let (inode, offset) = self.table.end();
+        let stem = name.strip_suffix(".csv").unwrap_or(name);
+        let begun = format!("{stem}.{inode}.{offset}.merging");
+        let rename = |from: &str, to: &str| renameat(self.directory, from, self.directory, to);
+        // Another user's in a sticky folder is his to merge.
+        if rename(name, &begun).is_err() {
+            return Ok(false);
         }
+        if let Err(error) = self.table.append(&lines) {
+            rename(&begun, name)?;
+            return Err(error);
+        }
+        self.done(&begun)?;
+        Ok(true)
     }
-    directory.remove(OsStr::new(name))
+
+    /// Finishes what a merger began who was killed.
+    fn finish(&mut self, name: &str, begun: Begun, searched_left: &mut u64) -> io::Result<()> {
+        let (inode, end) = self.table.end();
+        let since = end.checked_sub(begun.offset).filter(|_| begun.inode == inode);
+        let Some(since) = since.filter(|since| since <= searched_left) else {
+            // The file was rotated since, or too much was written: nobody says what became of the rows.
+            return Ok(());
+        };
+        let Some(lines) = self.lines_of(name) else { return Ok(()) };
+        *searched_left -= since;
+        let lines: Vec<&[u8]> = lines.split_inclusive(|byte| *byte == b'\n').collect();
+        let mut missing: HashSet<&[u8]> = lines.iter().copied().collect();
+        self.table.each_line_since(begun.offset, BYTES_MAX, |line| {
+            missing.remove(line);
+        })?;
+        let lines: Vec<&[u8]> = lines.into_iter().filter(|line| missing.contains(line)).collect();
+        if !lines.is_empty() {
+            self.table.append(&lines.concat())?;
+        }
+        self.done(name)
+    }
+
+    fn done(&self, name: &str) -> io::Result<()> {
+        if self.sync {
+            self.table.sync()?;
+        }
+        self.directory.remove(OsStr::new(name))
+    }
+
+    /// Returns the rows of a file as lines of the table; `None` if not all can be, without loss.
+    fn lines_of(&mut self, name: &str) -> Option<Vec<u8>> {
+        let (waiting, bytes) = Waiting::open(self.directory, name).ok()?;
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        let header = self.table.header();
+        if !header.covers(&waiting.header) {
+            return None;
+        }
+        let mut lines = Vec::new();
+        for (count, row) in waiting.rows().enumerate() {
+            self.bytes_left = self.bytes_left.saturating_sub(ROW_BYTES);
+            row.ok()?.push_csv_line(header, &mut lines);
+            // Few cells become many.
+            if count == ROWS_MAX || lines.len() > BYTES_MAX {
+                return None;
+            }
+        }
+        Some(lines)
+    }
+}
+
+/// A random number, of which nothing depends but whose turn it is.
+fn random() -> usize {
+    RandomState::new().build_hasher().finish() as usize
 }
 
 /// Where a merger was about to append.
@@ -229,34 +293,42 @@ fn is_whole(name: &str) -> bool {
     name.ends_with(".csv") && !name.starts_with('.') && !name.starts_with("schema-")
 }
 
-/// Reads a file of rows, each of which must be of the file's owner, or says why it is none.
-fn read(directory: &Directory, name: &str) -> Result<(Header, Vec<Row>), String> {
-    let failed = |error: io::Error| error.to_string();
-    let file = directory.file(OsStr::new(name), Owner::Anybody).map_err(failed)?;
-    let owner = file.metadata().map_err(failed)?.uid();
-    let text = files::read_whole(&file, BYTES_MAX).map_err(failed)?;
-    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
-    let header = lines.next().and_then(Header::parse).ok_or("it is not a record of childminder")?;
-    let rows: Result<Vec<Row>, RowError> = lines.map(|line| Row::parse(&header, line)).collect();
-    let rows = rows.map_err(|error| error.to_string())?;
-    let is_ours = owner == nix::unistd::geteuid().as_raw();
-    let stranger = rows.iter().find(|row| match row.text(Column::Uid) {
-        uid if uid.is_empty() => !is_ours,
-        uid => uid.parse() != Ok(owner),
-    });
-    match stranger {
-        None => Ok((header, rows)),
-        Some(row) => {
-            let uid = row.text(Column::Uid);
-            Err(format!("it belongs to uid {owner} and has a row of uid '{uid}'"))
-        }
-    }
+/// A file of rows.
+struct Waiting {
+    header: Header,
+    /// The lines below the header.
+    text: Vec<u8>,
+    owner: u32,
 }
 
-/// Returns the rows of a file as lines of the table; `None` if not all can be, without loss.
-fn lines_for(directory: &Directory, name: &str, table: &Table) -> Option<Vec<Vec<u8>>> {
-    let (header, rows) = read(directory, name).ok()?;
-    let is_lossless = table.header().covers(&header);
-    let line = |row: &Row| row.to_csv_line_under(table.header());
-    is_lossless.then(|| rows.iter().map(line).collect())
+impl Waiting {
+    /// Reads it, or says why it is none; also returns how many bytes were read.
+    fn open(directory: &Directory, name: &str) -> Result<(Waiting, u64), String> {
+        let failed = |error: io::Error| error.to_string();
+        let file = directory.file(OsStr::new(name), Owner::Anybody).map_err(failed)?;
+        let owner = file.metadata().map_err(failed)?.uid();
+        let mut text = files::read_whole(&file, BYTES_MAX as u64).map_err(failed)?;
+        let bytes = text.len() as u64;
+        let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1);
+        let header = Header::parse(&text[..end]).ok_or("it is not a record of childminder")?;
+        text.drain(..end);
+        Ok((Waiting { header, text, owner }, bytes))
+    }
+
+    /// Its rows, one at a time; each must be of the file's owner.
+    fn rows(&self) -> impl Iterator<Item = Result<Row, String>> {
+        let is_ours = self.owner == nix::unistd::geteuid().as_raw();
+        let lines = self.text.split_inclusive(|byte| *byte == b'\n');
+        lines.map(move |line| {
+            let row = Row::parse(&self.header, line).map_err(|error| error.to_string())?;
+            let uid = row.text(Column::Uid);
+            let is_his = if uid.is_empty() { is_ours } else { uid.parse() == Ok(self.owner) };
+            match is_his {
+                true => Ok(row),
+                false => {
+                    Err(format!("it belongs to uid {} and has a row of uid '{uid}'", self.owner))
+                }
+            }
+        })
+    }
 }

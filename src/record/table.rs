@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use crate::files;
 use crate::record::lock::{Lock, Patience};
 use crate::record::row::Header;
 
@@ -16,6 +17,9 @@ const REPLACED_MAX: u32 = 20;
 
 /// The longest header that is read.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// So much is read at a time of what others wrote.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A last line that is longer is none of ours.
 const TORN_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -159,7 +163,9 @@ impl Table {
         let mut begin = self.length;
         let mut tail = Vec::new();
         while begin > 0 && self.length - begin < TORN_BYTES_MAX {
-            let step = if begin == self.length { 1 } else { begin.min(4096) };
+            // Each step doubles what is there, so that nothing is copied often.
+            let step =
+                if begin == self.length { 1 } else { begin.min((self.length - begin).max(4096)) };
             let mut chunk = vec![0; usize::try_from(step).unwrap_or(1)];
             self.file.read_exact_at(&mut chunk, begin - step)?;
             if let Some(end) = chunk.iter().rposition(|byte| *byte == b'\n') {
@@ -210,12 +216,34 @@ impl Table {
         }
     }
 
-    /// Returns the bytes from there to the end.
-    pub(super) fn since(&self, offset: u64) -> io::Result<Vec<u8>> {
-        let length = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+    /// Shows each line from there to the end that is not longer than `bytes_max`, with its end.
+    pub(super) fn each_line_since(
+        &self,
+        offset: u64,
+        bytes_max: usize,
+        mut see: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut line = Vec::new();
+        let mut at = offset;
+        while at < self.length {
+            let room = usize::try_from(self.length - at).unwrap_or(usize::MAX).min(chunk.len());
+            self.file.read_exact_at(&mut chunk[..room], at)?;
+            at += room as u64;
+            for part in chunk[..room].split_inclusive(|byte| *byte == b'\n') {
+                // One byte more than a line may have says that it is too long, whatever follows.
+                line.extend_from_slice(
+                    &part[..part.len().min((bytes_max + 1).saturating_sub(line.len()))],
+                );
+                if part.ends_with(b"\n") {
+                    if line.len() <= bytes_max {
+                        see(&line);
+                    }
+                    line.clear();
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits until all is on the disk.
@@ -235,7 +263,9 @@ fn open_or_create(path: &Path) -> Result<File, Unfit> {
         // fs.protected_regular guards files of others.
         let opened = match options.create_new(false).open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                options.create_new(true).open(path)
+                let made = options.create_new(true).open(path);
+                // The next run of this user has to open it, too.
+                made.and_then(|made| files::let_owner(&made, 0o600).map(|()| made))
             }
             other => other,
         };
@@ -303,5 +333,35 @@ fn first_line(file: &File) -> io::Result<Vec<u8>> {
             return Ok(text);
         }
         text.resize(HEADER_BYTES_MAX, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::time::Moment;
+
+    #[test]
+    fn lines_are_seen_whole_across_chunks_and_those_too_long_are_not() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("all.csv");
+        let header = Header::ours().to_csv_line();
+        let lines = |count: usize| vec![b"0123456789\n".to_vec(); count].concat();
+        let long = [vec![b'x'; CHUNK_BYTES * 2], b"\n".to_vec()].concat();
+        let many = CHUNK_BYTES / 5;
+        fs::write(&path, [header.clone(), lines(many), long, lines(3), b"torn".to_vec()].concat())
+            .expect("written");
+        let patience = Patience { now: || Moment(Duration::ZERO), until: Moment(Duration::MAX) };
+        let table = Table::open(&path, None, patience).map_err(|_| ()).expect("a table");
+        let mut seen = 0;
+        let see = |line: &[u8]| {
+            assert_eq!(line, b"0123456789\n");
+            seen += 1;
+        };
+        table.each_line_since(header.len() as u64, 1024, see).expect("read");
+        assert_eq!(seen, many + 3);
+        assert_eq!(table.torn().expect("read"), b"torn");
     }
 }

@@ -13,7 +13,7 @@ use crate::record::lock::Patience;
 use crate::record::network::network_filesystem;
 use crate::record::row::{Column, Header, Row};
 use crate::record::seal::Key;
-use crate::record::spool::Spool;
+use crate::record::spool::{MERGED_BYTES_MAX, Spool};
 use crate::record::table::{Table, Unfit, Unlocked};
 
 /// So long the lock is waited for.
@@ -34,6 +34,8 @@ pub struct Writer {
     sync: bool,
     now: fn() -> Moment,
     patience: Duration,
+    /// How much of what others kept apart is read in one merge.
+    merged_bytes_max: u64,
     /// Where the key comes from, until it was asked for.
     find_key: Option<FindKey>,
     key: Option<Key>,
@@ -118,6 +120,7 @@ impl Writer {
             sync: false,
             now,
             patience: LOCK_PATIENCE,
+            merged_bytes_max: MERGED_BYTES_MAX,
             find_key: None,
             key: None,
             no_key: None,
@@ -150,10 +153,11 @@ impl Writer {
         Writer { sync, ..self }
     }
 
-    /// Waits another time for the lock.
+    /// Waits another time for the lock, and merges 64 files at a time whatever their size: for a program
+    /// that has nothing else to do.
     #[must_use]
     pub fn patient(self, patience: Duration) -> Writer {
-        Writer { patience, ..self }
+        Writer { patience, merged_bytes_max: u64::MAX, ..self }
     }
 
     /// Keeps rows: all of them in one place, and each whole.
@@ -227,7 +231,8 @@ impl Writer {
         };
         if written.is_ok() && shall_merge {
             // Our own rows are safe; others' will have to wait for somebody luckier.
-            self.shall_merge = self.spool.merge_into(&mut table, self.sync).unwrap_or(true);
+            self.shall_merge =
+                self.spool.merge_into(&mut table, self.sync, self.merged_bytes_max).unwrap_or(true);
         }
         let last = table.unlock();
         // A sibling is for this time only: the first file may be rotated.

@@ -98,9 +98,9 @@ pub(super) fn clean(files: &Files, rules: &Rules<'_>) -> Vec<Event> {
     let written = files.by_path.iter().filter(|(_, file)| file.is_written);
     let mut told = Vec::new();
     for (path, _) in written {
-        let Some(inside) = created_inside(path, rules) else { continue };
+        let Some((inside, from)) = created_inside(path, rules) else { continue };
         let to = rules.quarantine.join(inside);
-        told.push(match set_aside(path, &to, beside(&rules.quarantine)) {
+        told.push(match set_aside(path, &from, &to, beside(&rules.quarantine)) {
             Ok(()) => Event::Quarantined { from: path.clone(), to },
             Err(error) => {
                 let path = path.to_string_lossy();
@@ -116,18 +116,23 @@ pub(super) fn clean(files: &Files, rules: &Rules<'_>) -> Vec<Event> {
     told
 }
 
-/// Returns the path below its directory if the file may be moved: a regular file with one name, where
+/// Returns the path below its directory, and the directory that the file is in, if it may be moved: a regular file with one name, where
 /// there was none before, born in this attempt, by what its filesystem says (statx(2)). Where that says nothing about
 /// births, nothing is moved. A file that was made in the first moment of the attempt may bear the
 /// time of the clock's last tick, and then stays: rather that than to move one from before.
-fn created_inside<'a>(path: &'a Path, rules: &Rules<'_>) -> Option<&'a Path> {
-    let meta = fs::symlink_metadata(path).ok()?;
+///
+/// The kernel named the file by a path without links. If a part of it is one by now, somebody has put it
+/// there, and it leads to a file that the job never wrote.
+fn created_inside<'a>(path: &'a Path, rules: &Rules<'_>) -> Option<(&'a Path, Directory)> {
+    let directory = Directory::open_without_links(path.parent()?).ok()?;
+    let meta = directory.look(path.file_name()?).ok()?;
     let is_born_here = meta.created().is_ok_and(|born| born > rules.since);
     let is_ours = rules.ours.contains(&(meta.dev(), meta.ino()));
     if !meta.is_file() || meta.nlink() != 1 || !is_born_here || is_ours {
         return None;
     }
-    rules.before.inside(path).filter(|_| rules.before.lacks(path))
+    let inside = rules.before.inside(path).filter(|_| rules.before.lacks(path))?;
+    Some((inside, directory))
 }
 
 /// The directory of the log, in which `LOG.quarantine/attempt-N` is made.
@@ -137,17 +142,16 @@ fn beside(quarantine: &Path) -> &Path {
 
 /// rename(2) alone: a copy to another filesystem could fail half-way. Each directory on the way is
 /// ours, and no link: its name can be guessed, and others may write to the directory of the log.
-fn set_aside(from: &Path, to: &Path, beside: &Path) -> io::Result<()> {
-    let (below, name) = match (to.strip_prefix(beside).ok().and_then(Path::parent), to.file_name())
-    {
-        (Some(below), Some(name)) => (below, name),
-        _ => return Err(io::ErrorKind::InvalidInput.into()),
+fn set_aside(path: &Path, from: &Directory, to: &Path, beside: &Path) -> io::Result<()> {
+    let below = to.strip_prefix(beside).ok().and_then(Path::parent);
+    let (Some(below), Some(old), Some(name)) = (below, path.file_name(), to.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
     };
     let mut directory = Directory::open(beside, Links::Trusted)?;
     for part in below.iter() {
         directory = directory.make(part, 0o777, Owner::Us)?;
     }
-    directory.take(from, name)
+    directory.take((from, old), name)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::files::{Directory, Links};
+use crate::files::{self, Directory, Links};
 use crate::model::event::Event;
 use crate::model::text::{PrintableWriter, is_unprintable, printable_json};
 use crate::model::time::{Moment, Seconds};
@@ -268,7 +268,7 @@ fn open_in(directory: &Path, name: &LogName) -> Result<Opened, SinkError> {
                 remove(&created);
                 return Err(fail("make log directory", source));
             }
-            new_file(directory, name)
+            or_let_us_in(&created, || new_file(directory, name))
         }
         other => other,
     };
@@ -291,7 +291,7 @@ fn make_directories(directory: &Path, created: &mut Vec<PathBuf>) -> io::Result<
         Err(error) => match (error.kind(), directory.parent()) {
             (io::ErrorKind::NotFound, Some(parent)) if !parent.as_os_str().is_empty() => {
                 make_directories(parent, created)?;
-                fs::create_dir(directory)?;
+                or_let_us_in(created, || fs::create_dir(directory))?;
                 created.push(directory.to_owned());
             }
             (io::ErrorKind::AlreadyExists, _) if directory.is_dir() => {}
@@ -301,6 +301,18 @@ fn make_directories(directory: &Path, created: &mut Vec<PathBuf>) -> io::Result<
         },
     }
     Ok(())
+}
+
+/// Makes something in the directory that was made last. If the umask of the run took the bits that its
+/// owner needs, they are set, and it is tried again.
+fn or_let_us_in<T>(created: &[PathBuf], make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match (make(), created.last()) {
+        (Err(error), Some(last)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            files::let_owner(&Directory::open(last, Links::Refused)?, 0o700)?;
+            make()
+        }
+        (made, _) => made,
+    }
 }
 
 fn new_file(directory: &Path, name: &LogName) -> io::Result<(Directory, File, PathBuf)> {

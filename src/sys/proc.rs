@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -67,12 +68,27 @@ fn to_pid(text: &str) -> Option<Pid> {
 /// No execve(2) takes longer to put the new environment in the place of the old one.
 const EXECVE_MAX: Duration = Duration::from_millis(20);
 
+/// The kernel permits 6 MiB of arguments and environment (execve(2)). But a process may declare any of its
+/// memory to be its environment (PR_SET_MM of prctl(2)), terabytes of it.
+const ENVIRON_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Reads a file `/proc/PID/environ` to a bound.
+///
+/// # Errors
+///
+/// Of open(2) and read(2).
+pub fn read_environ(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(ENVIRON_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// Returns the environment that a process was started with; empty if it has none, `None` if it
 /// cannot be read.
 pub(super) fn environ(pid: Pid) -> Option<Vec<u8>> {
     let deadline = clock::now() + EXECVE_MAX;
     loop {
-        let text = is_usable().then(|| fs::read(format!("/proc/{pid}/environ")));
+        let text = is_usable().then(|| read_environ(format!("/proc/{pid}/environ").as_ref()));
         let text = text?.ok()?;
         // In the middle of execve(2) there is none for a moment.
         if !text.is_empty() || clock::now() >= deadline || !is_there(pid) {

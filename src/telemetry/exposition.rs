@@ -11,6 +11,7 @@ use prometheus::proto::{
 };
 
 use crate::model::histogram::Histogram;
+use crate::model::text::Printable;
 use crate::telemetry::catalogue::FAMILIES;
 use crate::telemetry::identity::Identity;
 use crate::telemetry::metrics::{Family, Kind, Point, Snapshot, Value};
@@ -70,10 +71,13 @@ pub fn is_of_the_job(name: &str) -> bool {
     name.starts_with("childminder_") && name != "childminder_build_info"
 }
 
+/// A label. The texts that are made of it go to terminals, too (`curl`): what one would obey is escaped. A
+/// line feed has an escape of the format's own.
 fn pair(name: &str, value: &str) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
+    let lines: Vec<String> = value.split('\n').map(|line| Printable(line).to_string()).collect();
+    pair.set_value(lines.join("\n"));
     pair
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::files::{self, Directory, Links, Owner};
 use crate::model::proc_stat;
-use crate::model::text::Escaped;
+use crate::model::text::{Escaped, printable_json};
 use crate::telemetry::identity::Identity;
 
 /// What is asked for the lock, and how often.
@@ -215,11 +215,13 @@ impl Shared {
             other => return other,
         }
         match self.directory.create(name, 0o644) {
+            // For the same people as the file, whatever the umask.
+            Ok(made) => files::set_mode(&made, 0o644).map(|()| made),
             // Another process made it just then.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.directory.file(name, Owner::Anybody)
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
@@ -239,7 +241,7 @@ impl Shared {
     fn write(&self, list: &[Value]) -> io::Result<()> {
         let mode = self.directory.mode_for_others(&self.name);
         let mut file = self.directory.begin(0o600)?;
-        file.write_all(serde_json::to_string_pretty(list)?.as_bytes())?;
+        file.write_all(printable_json(&serde_json::to_string_pretty(list)?).as_bytes())?;
         file.write_all(b"\n")?;
         file.file().set_permissions(Permissions::from_mode(mode))?;
         file.replace(&self.name)

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::model::process::Pid;
 use crate::model::redact::Redactor;
 use crate::model::shared::lock;
+use crate::model::text::printable_json;
 use crate::model::verdict::{Verdict, VerdictKind};
 use crate::sink::past::{self, Past, Point};
 use crate::sink::stats::{Outcome, Stats};
@@ -85,7 +86,8 @@ impl Asked<'_> {
     /// Returns the answer.
     pub(super) fn json(&self) -> String {
         let past = lock(&self.page.past).clone();
-        serde_json::to_string(&self.status(&past)).unwrap_or_default()
+        let text = serde_json::to_string(&self.status(&past)).unwrap_or_default();
+        printable_json(&text).into_owned()
     }
 
     fn status<'a>(&'a self, past: &'a Past) -> Status<'a> {

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 use crate::record::lines::CHUNK_BYTES;
 use crate::record::row::{Header, RowEvent};

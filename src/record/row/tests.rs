@@ -129,3 +129,23 @@ fn every_name_is_of_one_column() {
     }
     assert_eq!(Header::parse(&Header::ours().to_csv_line()), Some(Header::ours()));
 }
+
+#[test]
+fn a_header_of_very_many_columns_is_not_one_of_a_record() {
+    let header = |more: usize| {
+        let more = (0..more).map(|number| format!(",x{number}")).collect::<String>();
+        format!("run_id,event,time{more}")
+    };
+    assert!(Header::parse(header(1021).as_bytes()).is_some());
+    assert_eq!(Header::parse(header(1022).as_bytes()), None);
+}
+
+#[test]
+fn unknown_cells_keep_their_columns_in_any_order_of_the_header() {
+    let header = Header::parse(b"zz,run_id,aa,event,time,mm").expect("a header");
+    let line = b"1,r,2,end,t,3\r\n";
+    let row = Row::parse(&header, line).expect("a row");
+    assert_eq!(row.to_csv_line_under(&header), line);
+    let other = Header::parse(b"run_id,event,time,mm,aa,zz").expect("a header");
+    assert_eq!(row.to_csv_line_under(&other), b"r,end,t,3,2,1\r\n");
+}
