@@ -2,13 +2,13 @@
 
 use crate::diagnose::{Judgement, PROMPT, ago, exact, memory, requests};
 use crate::model::facts::Facts;
-use crate::model::scene::{Death, KernelLine};
+use crate::model::findings::{Death, KernelLine};
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, VerdictKind};
 
 /// Returns the losses that nobody asked for, the first of them first, and how many there were.
 pub(super) fn losses(facts: &Facts) -> (Vec<&Death>, u64) {
-    let deaths = &facts.scene.deaths;
+    let deaths = &facts.findings.deaths;
     let all: Vec<&Death> = deaths.kept().filter(|death| death.is_loss()).collect();
     let unasked: Vec<&Death> =
         all.iter().copied().filter(|death| is_unasked(facts, death)).collect();
@@ -34,7 +34,7 @@ pub(super) fn explain(facts: &Facts, status: u8) -> Option<Judgement> {
     evidence.extend(kernel_words(facts, death));
     if let Some((strength, proof)) = memory::of_descendant(facts, death) {
         evidence.extend(proof);
-        evidence.extend(memory::size_words(&facts.scene.memory));
+        evidence.extend(memory::size_words(&facts.findings.memory));
         return Some((VerdictKind::OomKilled, confidence.min(strength), evidence));
     }
     if death.signal() == Some(Signal::PIPE) {
@@ -65,7 +65,7 @@ pub(super) fn unclear_of(facts: &Facts, signal: Signal) -> Option<Evidence> {
 }
 
 fn unclear(facts: &Facts, is_wanted: impl Fn(&Death) -> bool) -> Option<Evidence> {
-    let all = facts.scene.deaths.unclear.iter().filter(|death| is_wanted(death));
+    let all = facts.findings.deaths.unclear.iter().filter(|death| is_wanted(death));
     let mut all = all.filter(|death| is_unasked(facts, death));
     let death = all.next()?;
     let more = match all.count() {
@@ -87,7 +87,7 @@ pub(super) fn words(facts: &Facts, death: &Death) -> Evidence {
 
 /// What the kernel logged about that descendant.
 pub(super) fn kernel_words(facts: &Facts, death: &Death) -> Option<Evidence> {
-    let lines = &facts.scene.kernel_lines;
+    let lines = &facts.findings.kernel_lines;
     let signal = death.signal()?;
     lines.iter().find(|line| line.explains(&[death.pid], signal)).map(line_words)
 }
@@ -99,7 +99,7 @@ pub(super) fn line_words(line: &KernelLine) -> Evidence {
 }
 
 fn latest_by(facts: &Facts, signal: Signal) -> Option<&Death> {
-    let deaths = facts.scene.deaths.kept().filter(|death| death.signal() == Some(signal));
+    let deaths = facts.findings.deaths.kept().filter(|death| death.signal() == Some(signal));
     deaths.filter(|death| is_unasked(facts, death)).max_by_key(|death| death.at)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::diagnose::inferred;
 use crate::model::facts::Facts;
-use crate::model::scene::Scene;
+use crate::model::findings::Findings;
 use crate::model::signal::Signal;
 use crate::model::verdict::{Evidence, Quality};
 
@@ -10,13 +10,13 @@ use crate::model::verdict::{Evidence, Quality};
 /// whatever their program says.
 pub(super) fn hint(facts: &Facts, status: u8) -> Option<Evidence> {
     if status == 127
-        && let Some(line) = loader_line(&facts.scene)
+        && let Some(line) = loader_line(&facts.findings)
     {
         let fact = format!("the dynamic loader found no shared library: {line}");
         return Some(Evidence { fact, source: "standard error", quality: Quality::Sampled });
     }
     let fact = match status {
-        124 if facts.scene.names_timeout => {
+        124 if facts.findings.names_timeout => {
             "the job itself returned it, as timeout(1) in its command does at its limit".to_owned()
         }
         124 => return None,
@@ -53,8 +53,8 @@ fn number_words(facts: &Facts, signal: Signal) -> String {
 }
 
 /// The message of a dynamic loader (glibc's and musl's), in the last lines of standard error.
-fn loader_line(scene: &Scene) -> Option<&str> {
-    let mut lines = scene.last_words.iter().rev().map(String::as_str);
+fn loader_line(findings: &Findings) -> Option<&str> {
+    let mut lines = findings.last_words.iter().rev().map(String::as_str);
     lines.find(|line| {
         line.contains("error while loading shared libraries")
             || line.contains("Error loading shared library")
@@ -62,7 +62,7 @@ fn loader_line(scene: &Scene) -> Option<&str> {
 }
 
 /// Returns why a signal that the kernel sends for faults is sent.
-pub(super) fn fault(signal: Signal, scene: &Scene) -> Evidence {
+pub(super) fn fault(signal: Signal, findings: &Findings) -> Evidence {
     let why = match signal {
         Signal::ABRT => {
             "the program aborted itself, as by abort(3): a failed assert(3), a damaged heap that \
@@ -72,9 +72,9 @@ pub(super) fn fault(signal: Signal, scene: &Scene) -> Evidence {
         Signal::SYS => "the kernel sends it for a system call that a seccomp filter forbids (a \
                         sandbox or container); a process could, too"
             .to_owned(),
-        Signal::BUS if !scene.full.is_empty() => {
+        Signal::BUS if !findings.full.is_empty() => {
             let places: Vec<String> =
-                scene.full.iter().map(|place| place.display().to_string()).collect();
+                findings.full.iter().map(|place| place.display().to_string()).collect();
             format!(
                 "no room left in {}: the kernel sends it for a write to a mapped file that finds no \
                  room",
@@ -99,22 +99,22 @@ mod tests {
     fn the_message_of_a_loader_is_found_among_the_last_lines() {
         let glibc =
             "./job: error while loading shared libraries: libx.so: cannot open shared object file";
-        let scene = |lines: &[&str]| Scene {
+        let findings = |lines: &[&str]| Findings {
             last_words: lines.iter().map(|text| (*text).to_owned()).collect(),
-            ..Scene::default()
+            ..Findings::default()
         };
-        assert_eq!(loader_line(&scene(&["starting", glibc])), Some(glibc));
+        assert_eq!(loader_line(&findings(&["starting", glibc])), Some(glibc));
         let musl =
             "Error loading shared library libx.so: No such file or directory (needed by ./job)";
-        assert_eq!(loader_line(&scene(&[musl, "stopping"])), Some(musl));
-        assert_eq!(loader_line(&scene(&["sh: 1: job: not found"])), None);
+        assert_eq!(loader_line(&findings(&[musl, "stopping"])), Some(musl));
+        assert_eq!(loader_line(&findings(&["sh: 1: job: not found"])), None);
     }
 
     #[test]
     fn a_full_disk_explains_a_bus_error_and_no_other_fault() {
-        let full = Scene { full: vec!["/data".into()], ..Scene::default() };
+        let full = Findings { full: vec!["/data".into()], ..Findings::default() };
         assert!(fault(Signal::BUS, &full).fact.starts_with("no room left in /data"));
-        assert!(!fault(Signal::BUS, &Scene::default()).fact.contains("room"));
+        assert!(!fault(Signal::BUS, &Findings::default()).fact.contains("room"));
         assert!(fault(Signal::SEGV, &full).fact.contains("the program itself"));
         assert!(fault(Signal::ABRT, &full).fact.contains("assert(3)"));
     }

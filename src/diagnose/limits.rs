@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::diagnose::{exact, inferred};
-use crate::model::scene::{Limits, Scene};
+use crate::model::findings::{Findings, Limits};
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, VerdictKind};
 
@@ -22,15 +22,15 @@ const AT_ONCE: f64 = 0.3;
 type Answer = (VerdictKind, Confidence, Vec<Evidence>);
 
 /// SIGXCPU: at the soft limit of CPU time, or of time without a blocking call (RLIMIT_RTTIME).
-pub(super) fn cpu_signal(scene: &Scene) -> Answer {
-    let Some(limits) = scene.limits else {
+pub(super) fn cpu_signal(findings: &Findings) -> Answer {
+    let Some(limits) = findings.limits else {
         let why =
             "the kernel sends SIGXCPU at the soft limit RLIMIT_CPU; the limits were not readable";
         return (VerdictKind::CpuLimit, Confidence::Likely, vec![inferred(why, "signal(7)")]);
     };
-    if let Some(now) = limits.real_time_soft_us.filter(|_| scene.is_real_time == Some(true)) {
+    if let Some(now) = limits.real_time_soft_us.filter(|_| findings.is_real_time == Some(true)) {
         let limit = now.checked_sub(MOVED_ON_US).filter(|limit| *limit > 0).unwrap_or(now);
-        let fact = real_time_words(limit, "soft", scene.cpu);
+        let fact = real_time_words(limit, "soft", findings.cpu);
         return (VerdictKind::CpuLimit, Confidence::Likely, vec![exact(fact, "/proc/PID/limits")]);
     }
     let Some(now) = limits.cpu_soft_seconds else {
@@ -38,8 +38,8 @@ pub(super) fn cpu_signal(scene: &Scene) -> Answer {
     };
     // With each SIGXCPU the kernel moves the soft limit on by a second.
     let limit = now.saturating_sub(1).max(1) as f64;
-    let used = scene.cpu.map(|used| used.as_secs_f64());
-    let words = |limit| format!("RLIMIT_CPU (soft) was {limit} s{}", used_words(scene.cpu));
+    let used = findings.cpu.map(|used| used.as_secs_f64());
+    let words = |limit| format!("RLIMIT_CPU (soft) was {limit} s{}", used_words(findings.cpu));
     let fact = format!("{}{}", words(limit), less_words(limit, used));
     match used {
         Some(used) if used < limit * REACHED => by_a_process(Signal::XCPU, words(now as f64)),
@@ -51,23 +51,24 @@ pub(super) fn cpu_signal(scene: &Scene) -> Answer {
 }
 
 /// SIGKILL at a hard limit of time, if one was reached.
-pub(super) fn cpu_kill(scene: &Scene) -> Option<Evidence> {
-    let Limits { cpu_hard_seconds, real_time_hard_us, .. } = scene.limits?;
-    let used = scene.cpu?.as_secs_f64();
+pub(super) fn cpu_kill(findings: &Findings) -> Option<Evidence> {
+    let Limits { cpu_hard_seconds, real_time_hard_us, .. } = findings.limits?;
+    let used = findings.cpu?.as_secs_f64();
     if let Some(limit) = cpu_hard_seconds.filter(|limit| used >= *limit as f64 * REACHED) {
         let less = less_words(limit as f64, Some(used));
-        let fact = format!("RLIMIT_CPU (hard) of {limit} s reached{}{less}", used_words(scene.cpu));
+        let fact =
+            format!("RLIMIT_CPU (hard) of {limit} s reached{}{less}", used_words(findings.cpu));
         return Some(inferred(fact, "/proc/PID/limits"));
     }
-    let is_real_time = scene.is_real_time == Some(true);
+    let is_real_time = findings.is_real_time == Some(true);
     let limit = real_time_hard_us
         .filter(|limit| is_real_time && used >= Duration::from_micros(*limit).as_secs_f64())?;
-    Some(inferred(real_time_words(limit, "hard", scene.cpu), "/proc/PID/limits"))
+    Some(inferred(real_time_words(limit, "hard", findings.cpu), "/proc/PID/limits"))
 }
 
 /// SIGXFSZ: at a write beyond RLIMIT_FSIZE.
-pub(super) fn file_size(scene: &Scene) -> Answer {
-    let Some(limits) = scene.limits else {
+pub(super) fn file_size(findings: &Findings) -> Answer {
+    let Some(limits) = findings.limits else {
         let why =
             "the kernel sends SIGXFSZ at a write beyond RLIMIT_FSIZE; the limits were not readable";
         return (VerdictKind::FileSizeLimit, Confidence::Likely, vec![inferred(why, "signal(7)")]);
@@ -76,13 +77,13 @@ pub(super) fn file_size(scene: &Scene) -> Answer {
         return by_a_process(Signal::XFSZ, "RLIMIT_FSIZE is unlimited");
     };
     let fact = format!("RLIMIT_FSIZE was {limit} bytes");
-    let Some(file) = &scene.file_at_limit else {
-        if scene.output_bytes >= limit / 2 {
-            let wrote = exact(format!("{} bytes written", scene.output_bytes), "getrusage(2)");
+    let Some(file) = &findings.file_at_limit else {
+        if findings.output_bytes >= limit / 2 {
+            let wrote = exact(format!("{} bytes written", findings.output_bytes), "getrusage(2)");
             let evidence = vec![exact(fact, "/proc/PID/limits"), wrote];
             return (VerdictKind::FileSizeLimit, Confidence::Likely, evidence);
         }
-        if let Some(file) = &scene.file_just_touched {
+        if let Some(file) = &findings.file_just_touched {
             let file = format!(
                 "{} is smaller and was written or made just before the end: a write or truncate(2) \
                  beyond the limit leaves it so",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::diagnose::{exact, inferred};
 use crate::model::facts::Facts;
+use crate::model::findings::{Death, Findings, Memory, OomCounter};
 use crate::model::process::Pid;
-use crate::model::scene::{Death, Memory, OomCounter, Scene};
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::verdict::{Confidence, Evidence, Quality};
@@ -29,8 +29,8 @@ const GIVEN_BACK_PER_SECOND: f64 = (1 << 30) as f64;
 
 /// Judges whether a SIGKILL of the job came from the OOM killer.
 pub(super) fn judge(facts: &Facts) -> Option<(Confidence, Vec<Evidence>)> {
-    let memory = &facts.scene.memory;
-    let (confidence, proof) = match killer(facts, facts.pid, facts.ended_at) {
+    let memory = &facts.findings.memory;
+    let (confidence, proof) = match killer(facts, facts.pid?, facts.ended_at) {
         Killer::Named(proof) => (Confidence::Certain, proof),
         Killer::Excluded(_) => return None,
         Killer::Counted(counter) => (of_counted(facts, counter), counter_words(counter)),
@@ -72,7 +72,7 @@ pub(super) fn of_descendant(facts: &Facts, death: &Death) -> Option<(Confidence,
 
 /// Says why it was not the OOM killer, if that can be said.
 pub(super) fn ruled_out(facts: &Facts) -> Option<Evidence> {
-    match killer(facts, facts.pid, facts.ended_at) {
+    match killer(facts, facts.pid?, facts.ended_at) {
         Killer::Excluded(mut why) => {
             why.fact = format!("not by the kernel's OOM killer: {}", why.fact);
             Some(why)
@@ -83,12 +83,12 @@ pub(super) fn ruled_out(facts: &Facts) -> Option<Evidence> {
 
 /// Returns the counter of our cgroup if it rose for something that is not known.
 pub(super) fn unexplained_rise(facts: &Facts) -> Option<&OomCounter> {
-    let counter = facts.scene.memory.own.as_ref().filter(|counter| counter.rise() > 0)?;
-    let memory = &facts.scene.memory;
+    let counter = facts.findings.memory.own.as_ref().filter(|counter| counter.rise() > 0)?;
+    let memory = &facts.findings.memory;
     // With a name for each, and all deaths of ours known, these were others.
     let is_others = names_all(memory)
-        && facts.scene.deaths.knows_all_of(Signal::KILL)
-        && !facts.scene.deaths.kept().any(|death| memory.victims.contains(&death.pid));
+        && facts.findings.deaths.knows_all_of(Signal::KILL)
+        && !facts.findings.deaths.kept().any(|death| memory.victims.contains(&death.pid));
     (!is_others).then_some(counter)
 }
 
@@ -107,9 +107,9 @@ enum Killer<'a> {
 }
 
 fn killer(facts: &Facts, pid: Pid, at: Moment) -> Killer<'_> {
-    let memory = &facts.scene.memory;
+    let memory = &facts.findings.memory;
     if memory.victims.contains(&pid) {
-        let who = if pid == facts.pid { "the job" } else { "that process" };
+        let who = if Some(pid) == facts.pid { "the job" } else { "that process" };
         let fact = format!(
             "the kernel's log names {who} (pid {pid}) as a victim of the out-of-memory (OOM) killer"
         );
@@ -137,7 +137,10 @@ fn killer(facts: &Facts, pid: Pid, at: Moment) -> Killer<'_> {
         return Killer::CountedOnHost(counter);
     }
     // As many of our own were killed as were counted.
-    if pid == facts.pid && counter.rise() <= killed_descendants(facts) && !is_near_limit(memory) {
+    if Some(pid) == facts.pid
+        && counter.rise() <= killed_descendants(facts)
+        && !is_near_limit(memory)
+    {
         let fact = format!("{} +{} was for its descendants", counter.name, counter.rise());
         return Killer::Excluded(inferred(fact, "proc(5)"));
     }
@@ -166,7 +169,7 @@ fn names_all(memory: &Memory) -> bool {
 /// The counter of our cgroup rose just before the job was killed: for the job, a descendant of it, or another
 /// process in the same cgroup?
 fn of_counted(facts: &Facts, counter: &OomCounter) -> Confidence {
-    let memory = &facts.scene.memory;
+    let memory = &facts.findings.memory;
     if counter.rise() <= killed_descendants(facts) {
         return Confidence::Likely;
     }
@@ -180,7 +183,7 @@ fn of_counted(facts: &Facts, counter: &OomCounter) -> Confidence {
 /// Returns whether a kill in our cgroup can only have been for the job and its descendants, of which all deaths are
 /// known: a stranger that came and was killed between two looks would have needed the memory that they had.
 fn is_ours_alone(facts: &Facts) -> bool {
-    let Scene { memory, deaths, .. } = &facts.scene;
+    let Findings { memory, deaths, .. } = &facts.findings;
     memory.own_is_private
         && deaths.knows_all_of(Signal::KILL)
         && !memory.limit_is_hosts
@@ -189,7 +192,7 @@ fn is_ours_alone(facts: &Facts) -> bool {
 
 fn killed_descendants(facts: &Facts) -> u64 {
     let is_killed = |death: &&Death| death.signal() == Some(Signal::KILL);
-    facts.scene.deaths.kept().filter(is_killed).count() as u64
+    facts.findings.deaths.kept().filter(is_killed).count() as u64
 }
 
 pub(super) fn counter_words(counter: &OomCounter) -> Evidence {

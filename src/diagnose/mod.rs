@@ -54,7 +54,7 @@ type Judgement = (VerdictKind, Confidence, Vec<Evidence>);
 
 fn ended(facts: &Facts, end: Termination) -> Judgement {
     let ended = exact(end_words(end), "waitid(2)");
-    if facts.scene.is_out_of_reach {
+    if facts.findings.is_out_of_reach {
         return ended_by_itself(facts, end, ended);
     }
     match facts.ended_by_us {
@@ -68,7 +68,7 @@ fn ended(facts: &Facts, end: Termination) -> Judgement {
             let why = exact(format!("stayed stopped by {signal} and was ended (-p)"), "waitid(2)");
             return (VerdictKind::Stopped, Confidence::Certain, vec![why, ended]);
         }
-        Some(EndedByUs::StopNotHeeded) | None => {}
+        Some(EndedByUs::StopRequestIgnored) | None => {}
     }
     judge_end(facts, end, ended)
 }
@@ -86,7 +86,7 @@ fn ended_by_itself(facts: &Facts, end: Termination, ended: Evidence) -> Judgemen
             format!("could not be ended by --timeout after {:.3} seconds", limit.as_secs_f64())
         }
         Some(EndedByUs::Stopped(_)) => "stayed stopped and could not be ended (-p)".to_owned(),
-        Some(EndedByUs::StopNotHeeded) => "could not be ended by --kill-after".to_owned(),
+        Some(EndedByUs::StopRequestIgnored) => "could not be ended by --kill-after".to_owned(),
         None => "could not be asked to stop".to_owned(),
     };
     evidence.push(exact(format!("{why}: the kernel refused the signal"), "pidfd_send_signal(2)"));
@@ -120,7 +120,7 @@ fn success(facts: &Facts, ended: Evidence) -> Judgement {
         evidence.extend(descendants::kernel_words(facts, loss));
         if count > 1 {
             let is_all =
-                facts.scene.deaths.is_complete && descendants::unclear_losses(facts).is_none();
+                facts.findings.deaths.is_complete && descendants::unclear_losses(facts).is_none();
             let (least, all) = match is_all {
                 true => ("", " in all"),
                 false => ("at least ", ""),
@@ -155,12 +155,12 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
         // Nobody reported who it was, and others may be in our cgroup.
         evidence.push(memory::counter_words(counter));
         if i32::from(status) == 128 + libc::SIGKILL {
-            evidence.extend(memory::size_words(&facts.scene.memory));
+            evidence.extend(memory::size_words(&facts.findings.memory));
             return (VerdictKind::OomKilled, Confidence::Likely, evidence);
         }
     }
     evidence.extend(exit_words::hint(facts, status));
-    evidence.extend(facts.scene.full.iter().map(|place| Evidence {
+    evidence.extend(facts.findings.full.iter().map(|place| Evidence {
         fact: format!("no room left in {}", place.display()),
         source: "statvfs(3)",
         quality: Quality::Sampled,
@@ -168,7 +168,7 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
     let lost = descendants::mention(facts);
     // Where not every death is known, one of them may be what 128+n stands for.
     let named = Signal::new(i32::from(status) - 128);
-    let unknown = named.filter(|signal| !facts.scene.deaths.knows_all_of(*signal));
+    let unknown = named.filter(|signal| !facts.findings.deaths.knows_all_of(*signal));
     let confidence = match !lost.is_empty() || unknown.is_some() {
         true => Confidence::Likely,
         false => Confidence::Certain,

@@ -21,7 +21,7 @@ const LAST_WORK: Duration = Duration::from_secs(60);
 /// not end when it was asked to.
 pub(super) fn died(facts: &Facts, signal: Signal, ended: &Evidence) -> Option<Judgement> {
     if let Some(request) = &facts.stop_request
-        && facts.ended_by_us == Some(EndedByUs::StopNotHeeded)
+        && facts.ended_by_us == Some(EndedByUs::StopRequestIgnored)
         && signal == Signal::KILL
     {
         let late = exact("not ended within --kill-after", "--kill-after");
@@ -108,7 +108,7 @@ fn had_no_effect(facts: &Facts, heard: &Heard) -> bool {
     );
     heard.reach == Reach::OnlyUs
         && !died_of_it
-        && facts.scene.dispositions.is_some_and(|known| known.had_no_effect(signal))
+        && facts.findings.dispositions.is_some_and(|known| known.had_no_effect(signal))
 }
 
 /// SIGHUP may also mean "read your files again", SIGQUIT asks for a dump, and what the job sends to

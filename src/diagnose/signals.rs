@@ -2,18 +2,18 @@
 
 use crate::diagnose::{Judgement, descendants, exact, exit_words, inferred, limits, memory};
 use crate::model::facts::Facts;
+use crate::model::findings::KernelLine;
 use crate::model::process::Pid;
-use crate::model::scene::KernelLine;
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, Quality, VerdictKind};
 
 /// Judges a death by that signal; `ended` is the first piece of evidence.
 pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement {
-    let scene = &facts.scene;
+    let findings = &facts.findings;
     let (kind, confidence, more) = match signal {
         Signal::KILL => kill(facts),
-        Signal::XCPU => limits::cpu_signal(scene),
-        Signal::XFSZ => limits::file_size(scene),
+        Signal::XCPU => limits::cpu_signal(findings),
+        Signal::XFSZ => limits::file_size(findings),
         signal if signal.is_fault() => fault(facts, signal),
         Signal::PIPE => {
             let why =
@@ -44,7 +44,7 @@ pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement
 /// SIGKILL: from the OOM killer or at the hard limit of CPU time, or else from a process. Its sender
 /// cannot be known.
 fn kill(facts: &Facts) -> Judgement {
-    let scene = &facts.scene;
+    let findings = &facts.findings;
     if let Some(line) = kernel_line(facts, Signal::KILL) {
         // What the kernel logs of a process that ends by SIGKILL is about seccomp.
         let line = descendants::line_words(line);
@@ -53,16 +53,16 @@ fn kill(facts: &Facts) -> Judgement {
     if let Some((confidence, evidence)) = memory::judge(facts) {
         return (VerdictKind::OomKilled, confidence, evidence);
     }
-    if let Some(reached) = limits::cpu_kill(scene) {
+    if let Some(reached) = limits::cpu_kill(findings) {
         return (VerdictKind::CpuLimit, Confidence::Likely, vec![reached]);
     }
     let proof = memory::ruled_out(facts);
-    if scene.dispositions.is_some_and(|known| known.is_seccomp_dead) {
+    if findings.dispositions.is_some_and(|known| known.is_seccomp_dead) {
         let why = "the kernel marked it as ended by a system call that seccomp(2) forbids";
         let evidence = vec![exact(why, "/proc/PID/status")];
         return (VerdictKind::Crashed, Confidence::Likely, evidence);
     }
-    if scene.dispositions.is_some_and(|known| known.is_seccomp_strict) {
+    if findings.dispositions.is_some_and(|known| known.is_seccomp_strict) {
         let why = "in the strict mode of seccomp(2) the kernel sends it for a forbidden system call; \
              a process could, too";
         let confidence = proof.as_ref().map_or(Confidence::Possible, |_| Confidence::Likely);
@@ -70,7 +70,7 @@ fn kill(facts: &Facts) -> Judgement {
         return (VerdictKind::Crashed, confidence, evidence);
     }
     let Some(proof) = proof else {
-        if let Some(small) = memory::small_words(&scene.memory) {
+        if let Some(small) = memory::small_words(&findings.memory) {
             let who = inferred(
                 "so a process of this user or of root probably sent it; which one is not known",
                 "signal(7)",
@@ -83,33 +83,33 @@ fn kill(facts: &Facts) -> Judgement {
     // What is left is a process of the same user or of root.
     let who = "so a process of this user or of root sent it; which one the kernel does not report";
     let mut evidence = vec![proof];
-    evidence.extend(memory::size_words(&scene.memory));
+    evidence.extend(memory::size_words(&findings.memory));
     evidence.push(inferred(who, "signal(7)"));
     (VerdictKind::KilledByProcess, Confidence::Likely, evidence)
 }
 
 /// What the kernel logged about the job, or a thread of it, that fits the signal.
 fn kernel_line(facts: &Facts, signal: Signal) -> Option<&KernelLine> {
-    let lines = &facts.scene.kernel_lines;
+    let lines = &facts.findings.kernel_lines;
     let of = |threads: &[Pid]| lines.iter().rfind(|line| line.explains(threads, signal));
-    of(&[facts.pid]).or_else(|| of(&facts.scene.threads))
+    of(facts.pid.as_slice()).or_else(|| of(&facts.findings.threads))
 }
 
 fn fault(facts: &Facts, signal: Signal) -> Judgement {
-    let scene = &facts.scene;
+    let findings = &facts.findings;
     let (why, confidence) = match kernel_line(facts, signal) {
         Some(line) => (descendants::line_words(line), Confidence::Certain),
-        None => (exit_words::fault(signal, scene), Confidence::Likely),
+        None => (exit_words::fault(signal, findings), Confidence::Likely),
     };
     let mut evidence = vec![why];
-    if let Some(core) = &scene.core {
+    if let Some(core) = &findings.core {
         evidence.push(Evidence {
             fact: core.to_string(),
             source: "core(5)",
             quality: Quality::Exact,
         });
     }
-    if let Some(limit) = scene.limits.and_then(|limits| limits.address_space_bytes) {
+    if let Some(limit) = findings.limits.and_then(|limits| limits.address_space_bytes) {
         let limit = memory::size(limit);
         let fact =
             format!("RLIMIT_AS was {limit} (ulimit -v): a program without memory may end so");

@@ -2,11 +2,11 @@
 
 use super::*;
 
+use crate::model::findings::{
+    CoreDump, Death, Deaths, Dispositions, Findings, KernelLine, Limits, Memory, OomCounter,
+};
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::{Pid, Sender, SenderProcess};
-use crate::model::scene::{
-    CoreDump, Death, Deaths, Dispositions, KernelLine, Limits, Memory, OomCounter, Scene,
-};
 use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
 
@@ -20,16 +20,7 @@ fn before_end(seconds: f64) -> Moment {
 }
 
 fn facts(end: Termination) -> Facts {
-    Facts {
-        end: AttemptEnd::Ended(end),
-        pid: PID,
-        ended_at: END,
-        ended_by_us: None,
-        ending_since: None,
-        stop_request: None,
-        heard: Vec::new(),
-        scene: Scene::default(),
-    }
+    Facts::new(Some(PID), AttemptEnd::Ended(end), END)
 }
 
 fn killed(signal: Signal) -> Termination {
@@ -220,16 +211,16 @@ fn a_job_that_never_ran_is_told_apart_from_one_that_returned_127() {
     assert_eq!(returned, (VerdictKind::ExitNonzero, Confidence::Certain));
 }
 
-fn with(end: Termination, scene: Scene) -> Facts {
-    Facts { scene, ..facts(end) }
+fn with(end: Termination, findings: Findings) -> Facts {
+    Facts { findings, ..facts(end) }
 }
 
 fn counter(before: u64, after: u64) -> Option<OomCounter> {
     Some(OomCounter { name: "memory.events oom_kill of /batch/job7".into(), before, after })
 }
 
-fn memory(memory: Memory) -> Scene {
-    Scene { memory, deaths: deaths(&[]), ..Scene::default() }
+fn memory(memory: Memory) -> Findings {
+    Findings { memory, deaths: deaths(&[]), ..Findings::default() }
 }
 
 fn deaths(list: &[(i32, Signal)]) -> Deaths {
@@ -246,7 +237,7 @@ const KILLED: Signal = Signal::KILL;
 
 #[test]
 fn a_counter_of_our_own_cgroup_that_rose_proves_out_of_memory() {
-    let scene = memory(Memory {
+    let findings = memory(Memory {
         own: counter(3, 4),
         own_is_private: true,
         limit_bytes: Some(4 << 30),
@@ -254,7 +245,7 @@ fn a_counter_of_our_own_cgroup_that_rose_proves_out_of_memory() {
         tree_peak_bytes: Some(17),
         ..Memory::default()
     });
-    let verdict = judge(&with(killed(KILLED), scene));
+    let verdict = judge(&with(killed(KILLED), findings));
     assert_eq!(
         verdict.to_string(),
         "oom_killed (certain): SIGKILL; memory.events oom_kill of /batch/job7 +1; \
@@ -273,7 +264,7 @@ fn the_kernels_log_proves_it_only_for_the_process_that_it_names() {
 
 #[test]
 fn the_hosts_counter_is_likely_only_near_a_limit() {
-    let scene = |peak| {
+    let findings = |peak| {
         memory(Memory {
             host: counter(7, 8),
             limit_bytes: Some(100),
@@ -281,9 +272,9 @@ fn the_hosts_counter_is_likely_only_near_a_limit() {
             ..Memory::default()
         })
     };
-    let near = judged(&with(killed(KILLED), scene(90)));
+    let near = judged(&with(killed(KILLED), findings(90)));
     assert_eq!(near, (VerdictKind::OomKilled, Confidence::Likely));
-    let far = judged(&with(killed(KILLED), scene(10)));
+    let far = judged(&with(killed(KILLED), findings(10)));
     assert_eq!(far, (VerdictKind::Unknown, Confidence::Possible));
 }
 
@@ -291,16 +282,16 @@ fn the_hosts_counter_is_likely_only_near_a_limit() {
 fn without_any_counter_a_peak_or_pressure_makes_it_possible() {
     let near = Memory { limit_bytes: Some(100), tree_peak_bytes: Some(95), ..Memory::default() };
     let pressed = Memory { pressure_full: Some(60.0), ..Memory::default() };
-    for scene in [near, pressed] {
-        let verdict = judged(&with(killed(KILLED), memory(scene)));
+    for findings in [near, pressed] {
+        let verdict = judged(&with(killed(KILLED), memory(findings)));
         assert_eq!(verdict, (VerdictKind::OomKilled, Confidence::Possible));
     }
 }
 
 #[test]
 fn a_kill_that_was_not_the_kernels_was_somebodys() {
-    let scene = memory(Memory { own: counter(2, 2), host: counter(5, 5), ..Memory::default() });
-    let verdict = judge(&with(killed(KILLED), scene));
+    let findings = memory(Memory { own: counter(2, 2), host: counter(5, 5), ..Memory::default() });
+    let verdict = judge(&with(killed(KILLED), findings));
     assert_eq!(
         (verdict.kind, verdict.confidence),
         (VerdictKind::KilledByProcess, Confidence::Likely)
@@ -312,7 +303,7 @@ fn a_kill_that_was_not_the_kernels_was_somebodys() {
 fn the_hard_limit_of_cpu_time_kills_and_the_soft_one_signals() {
     let limits =
         Some(Limits { cpu_soft_seconds: Some(1), cpu_hard_seconds: Some(2), ..Limits::default() });
-    let spent = |seconds| Scene {
+    let spent = |seconds| Findings {
         limits,
         cpu: Some(Duration::from_secs_f64(seconds)),
         ..memory(Memory { own: counter(0, 0), host: counter(0, 0), ..Memory::default() })
@@ -339,8 +330,8 @@ fn a_limit_that_was_reached_with_less_time_measured_says_why() {
         [(Signal::XCPU, 960, true), (Signal::KILL, 960, true), (Signal::XCPU, 1010, false)]
     {
         let cpu = Some(Duration::from_millis(milliseconds));
-        let scene = Scene { limits: Some(limits), cpu, ..Scene::default() };
-        let verdict = judge(&with(killed(signal), scene));
+        let findings = Findings { limits: Some(limits), cpu, ..Findings::default() };
+        let verdict = judge(&with(killed(signal), findings));
         assert_eq!(verdict.kind, VerdictKind::CpuLimit, "{verdict}");
         assert_eq!(verdict.to_string().contains("as measured; the kernel"), is_less, "{verdict}");
     }
@@ -349,23 +340,23 @@ fn a_limit_that_was_reached_with_less_time_measured_says_why() {
 #[test]
 fn a_crash_without_room_in_the_address_space_mentions_the_limit() {
     let limits = Limits { address_space_bytes: Some(64 << 20), ..Limits::default() };
-    let scene = Scene { limits: Some(limits), ..Scene::default() };
-    let verdict = judge(&with(killed(Signal::ABRT), scene)).to_string();
+    let findings = Findings { limits: Some(limits), ..Findings::default() };
+    let verdict = judge(&with(killed(Signal::ABRT), findings)).to_string();
     assert!(verdict.contains("RLIMIT_AS was 64.0 MiB (ulimit -v)"), "{verdict}");
 }
 
 #[test]
 fn the_signal_of_a_limit_that_was_not_set_or_not_reached_came_from_a_process() {
-    let scene = |limits, seconds| Scene {
+    let findings = |limits, seconds| Findings {
         limits: Some(limits),
         cpu: Some(Duration::from_secs_f64(seconds)),
-        ..Scene::default()
+        ..Findings::default()
     };
-    let unlimited = judge(&with(killed(Signal::XCPU), scene(Limits::default(), 9.0)));
+    let unlimited = judge(&with(killed(Signal::XCPU), findings(Limits::default(), 9.0)));
     assert_eq!(unlimited.kind, VerdictKind::KilledByProcess);
     assert!(unlimited.to_string().contains("RLIMIT_CPU is unlimited"), "{unlimited}");
     let idle = Limits { cpu_soft_seconds: Some(3600), ..Limits::default() };
-    let idle = judge(&with(killed(Signal::XCPU), scene(idle, 0.0)));
+    let idle = judge(&with(killed(Signal::XCPU), findings(idle, 0.0)));
     assert!(idle.to_string().contains("RLIMIT_CPU (soft) was 3600 s, 0.00 s used"), "{idle}");
     // The kernel moves the soft limit on by a second with each signal.
     let hour = Limits { cpu_soft_seconds: Some(3601), ..Limits::default() };
@@ -375,35 +366,35 @@ fn the_signal_of_a_limit_that_was_not_set_or_not_reached_came_from_a_process() {
         (3100.0, VerdictKind::CpuLimit),
         (3600.1, VerdictKind::CpuLimit),
     ] {
-        let verdict = judge(&with(killed(Signal::XCPU), scene(hour, seconds)));
+        let verdict = judge(&with(killed(Signal::XCPU), findings(hour, seconds)));
         assert_eq!(verdict.kind, kind, "{seconds}");
     }
-    let none = judged(&with(killed(Signal::XFSZ), scene(Limits::default(), 0.0)));
+    let none = judged(&with(killed(Signal::XFSZ), findings(Limits::default(), 0.0)));
     assert_eq!(none, (VerdictKind::KilledByProcess, Confidence::Likely));
 }
 
 #[test]
 fn the_limit_of_a_files_size_is_sure_if_a_file_has_just_that_size() {
     let limits = Some(Limits { file_size_bytes: Some(1 << 20), ..Limits::default() });
-    let found = Scene { limits, file_at_limit: Some("/job/big".into()), ..Scene::default() };
+    let found = Findings { limits, file_at_limit: Some("/job/big".into()), ..Findings::default() };
     let verdict = judge(&with(killed(Signal::XFSZ), found));
     assert_eq!(
         verdict.to_string(),
         "file_size_limit (certain): SIGXFSZ; RLIMIT_FSIZE was 1048576 bytes; /job/big has just \
          that size"
     );
-    let written = Scene { limits, output_bytes: 1 << 20, ..Scene::default() };
+    let written = Findings { limits, output_bytes: 1 << 20, ..Findings::default() };
     let elsewhere = judged(&with(killed(Signal::XFSZ), written));
     assert_eq!(elsewhere, (VerdictKind::FileSizeLimit, Confidence::Likely));
     let touched =
-        Scene { limits, file_just_touched: Some("/job/small".into()), ..Scene::default() };
+        Findings { limits, file_just_touched: Some("/job/small".into()), ..Findings::default() };
     let touched = judge(&with(killed(Signal::XFSZ), touched));
     assert_eq!(
         (touched.kind, touched.confidence),
         (VerdictKind::FileSizeLimit, Confidence::Likely)
     );
     assert!(touched.to_string().contains("/job/small is smaller"), "{touched}");
-    let nothing = judged(&with(killed(Signal::XFSZ), Scene { limits, ..Scene::default() }));
+    let nothing = judged(&with(killed(Signal::XFSZ), Findings { limits, ..Findings::default() }));
     assert_eq!(nothing, (VerdictKind::KilledByProcess, Confidence::Possible));
 }
 
@@ -414,18 +405,18 @@ fn the_limit_of_real_time_is_named_for_real_time_programs() {
         real_time_hard_us: Some(400_000),
         ..Limits::default()
     });
-    let scene = |is_real_time| Scene {
+    let findings = |is_real_time| Findings {
         limits,
         is_real_time: Some(is_real_time),
         cpu: Some(Duration::from_millis(450)),
         ..memory(Memory { own: counter(0, 0), ..Memory::default() })
     };
-    let verdict = judge(&with(killed(Signal::XCPU), scene(true)));
+    let verdict = judge(&with(killed(Signal::XCPU), findings(true)));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::CpuLimit, Confidence::Likely));
     assert!(verdict.to_string().contains("RLIMIT_RTTIME (soft) was 0.2 s"), "{verdict}");
-    let hard = judge(&with(killed(KILLED), scene(true)));
+    let hard = judge(&with(killed(KILLED), findings(true)));
     assert!(hard.to_string().contains("RLIMIT_RTTIME (hard) was 0.4 s"), "{hard}");
-    let ordinary = judged(&with(killed(Signal::XCPU), scene(false)));
+    let ordinary = judged(&with(killed(Signal::XCPU), findings(false)));
     assert_eq!(ordinary, (VerdictKind::KilledByProcess, Confidence::Likely));
 }
 
@@ -458,18 +449,18 @@ fn a_small_job_that_was_killed_before_the_counters_were_read_was_killed_by_a_pro
 fn a_kill_by_seccomp_is_no_kill_by_a_process() {
     let flat = Memory { own: counter(0, 0), host: counter(0, 0), ..Memory::default() };
     let strict = Dispositions { is_seccomp_strict: true, ..Dispositions::default() };
-    let scene = Scene { dispositions: Some(strict), ..memory(flat.clone()) };
-    let verdict = judged(&with(killed(KILLED), scene));
+    let findings = Findings { dispositions: Some(strict), ..memory(flat.clone()) };
+    let verdict = judged(&with(killed(KILLED), findings));
     assert_eq!(verdict, (VerdictKind::Crashed, Confidence::Likely));
     let dead = Dispositions { is_seccomp_dead: true, ..Dispositions::default() };
-    let scene = Scene { dispositions: Some(dead), ..memory(flat.clone()) };
-    let verdict = judge(&with(killed(KILLED), scene));
+    let findings = Findings { dispositions: Some(dead), ..memory(flat.clone()) };
+    let verdict = judge(&with(killed(KILLED), findings));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Likely));
     for signal in [KILLED, Signal::SYS] {
         let text = format!("audit: type=1326 pid=812 sig={}", signal.number());
         let line = KernelLine { thread: PID, signal: Some(signal), text };
-        let scene = Scene { kernel_lines: vec![line], ..memory(flat.clone()) };
-        let verdict = judge(&with(killed(signal), scene));
+        let findings = Findings { kernel_lines: vec![line], ..memory(flat.clone()) };
+        let verdict = judge(&with(killed(signal), findings));
         assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Certain));
         assert!(verdict.to_string().contains("type=1326"), "{verdict}");
     }
@@ -477,24 +468,24 @@ fn a_kill_by_seccomp_is_no_kill_by_a_process() {
 
 #[test]
 fn a_fault_is_that_of_the_job_if_a_thread_of_it_has_the_line_and_the_signal_fits() {
-    let scene = |threads: &[i32]| Scene {
+    let findings = |threads: &[i32]| Findings {
         threads: threads.iter().copied().map(Pid).collect(),
         kernel_lines: vec![kernel_line(813, "x")],
-        ..Scene::default()
+        ..Findings::default()
     };
-    let verdict = judge(&with(killed(Signal::SEGV), scene(&[812, 813])));
+    let verdict = judge(&with(killed(Signal::SEGV), findings(&[812, 813])));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Certain));
     assert!(verdict.to_string().contains("the kernel's log: x[813]: segfault"), "{verdict}");
     for (signal, threads) in [(Signal::SEGV, &[][..]), (Signal::ABRT, &[813])] {
-        let other = judge(&with(killed(signal), scene(threads)));
+        let other = judge(&with(killed(signal), findings(threads)));
         assert_eq!((other.kind, other.confidence), (VerdictKind::Crashed, Confidence::Likely));
         assert!(!other.to_string().contains("the kernel's log"), "{other}");
     }
     // A segfault that was handled did not end the job.
-    let own = Scene { kernel_lines: vec![kernel_line(PID.0, "x")], ..Scene::default() };
+    let own = Findings { kernel_lines: vec![kernel_line(PID.0, "x")], ..Findings::default() };
     let aborted = judge(&with(killed(Signal::ABRT), own));
     assert_eq!(aborted.confidence, Confidence::Likely, "{aborted}");
-    let worker = Scene { deaths: deaths(&[(813, Signal::SEGV)]), ..scene(&[]) };
+    let worker = Findings { deaths: deaths(&[(813, Signal::SEGV)]), ..findings(&[]) };
     for status in [0, 1, 139] {
         let verdict = judge(&with(Termination::Exited(status), worker.clone())).to_string();
         assert!(verdict.contains("the kernel's log: x[813]: segfault"), "{verdict}");
@@ -506,19 +497,19 @@ fn a_success_is_not_certain_if_a_death_may_have_been_that_of_a_descendant() {
     let mut unclear = deaths(&[(900, Signal::KILL)]);
     unclear.unclear = std::mem::take(&mut unclear.first);
     let unclear = Deaths { last: None, losses: 0, ..unclear };
-    let scene = Scene { deaths: unclear, ..Scene::default() };
-    let verdict = judge(&with(Termination::Exited(0), scene.clone()));
+    let findings = Findings { deaths: unclear, ..Findings::default() };
+    let verdict = judge(&with(Termination::Exited(0), findings.clone()));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Success, Confidence::Likely));
     assert!(
         verdict.to_string().contains("was killed by SIGKILL and may have been a descendant"),
         "{verdict}"
     );
-    let shell = judge(&with(Termination::Exited(137), scene.clone()));
+    let shell = judge(&with(Termination::Exited(137), findings.clone()));
     assert_eq!((shell.kind, shell.confidence), (VerdictKind::ExitNonzero, Confidence::Likely));
     assert!(shell.to_string().contains("(pid 900) was killed by SIGKILL and may have"), "{shell}");
     // It is not what another number stands for.
     for status in [129, 134, 143, 254] {
-        let other = judged(&with(Termination::Exited(status), scene.clone()));
+        let other = judged(&with(Termination::Exited(status), findings.clone()));
         assert_eq!(other, (VerdictKind::ExitNonzero, Confidence::Certain), "{status}");
     }
 }
@@ -528,19 +519,20 @@ fn the_signal_that_ended_the_job_is_pending_in_the_zombie_and_had_an_effect() {
     let term = 1 << (15 - 1);
     let dispositions = Some(Dispositions { blocked_pending: term, ..Dispositions::default() });
     let stop_request = request(Signal::TERM, Reach::OnlyUs);
-    let scene = || Scene { dispositions, ..Scene::default() };
-    let died = Facts { stop_request: stop_request.clone(), ..with(killed(Signal::TERM), scene()) };
+    let findings = || Findings { dispositions, ..Findings::default() };
+    let died =
+        Facts { stop_request: stop_request.clone(), ..with(killed(Signal::TERM), findings()) };
     assert_eq!(judged(&died), (VerdictKind::StopRequested, Confidence::Certain));
-    let other = Facts { stop_request, ..with(Termination::Exited(1), scene()) };
+    let other = Facts { stop_request, ..with(Termination::Exited(1), findings()) };
     assert_eq!(judged(&other), (VerdictKind::ExitNonzero, Confidence::Certain));
 }
 
 #[test]
 fn a_hung_pool_whose_worker_ran_out_of_memory_says_so() {
-    let mut scene = memory(Memory { victims: vec![Pid(813)], ..Memory::default() });
-    scene.deaths = deaths(&[(813, KILLED)]);
+    let mut findings = memory(Memory { victims: vec![Pid(813)], ..Memory::default() });
+    findings.deaths = deaths(&[(813, KILLED)]);
     let limit = EndedByUs::TimedOut(Duration::from_secs(1));
-    let facts = Facts { ended_by_us: Some(limit), ..with(killed(Signal::TERM), scene) };
+    let facts = Facts { ended_by_us: Some(limit), ..with(killed(Signal::TERM), findings) };
     let verdict = judge(&facts);
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::TimedOut, Confidence::Certain));
     assert!(verdict.to_string().contains("out-of-memory"), "{verdict}");
@@ -559,35 +551,35 @@ fn the_command_of_a_sender_is_cut_in_the_verdict() {
 
 #[test]
 fn a_fault_that_the_kernel_logged_is_certain_and_the_core_is_named() {
-    let scene = Scene {
+    let findings = Findings {
         kernel_lines: vec![kernel_line(812, "x")],
         core: Some(CoreDump::Found("/job/core".into())),
-        ..Scene::default()
+        ..Findings::default()
     };
-    let verdict = judge(&with(killed(Signal::SEGV), scene));
+    let verdict = judge(&with(killed(Signal::SEGV), findings));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::Crashed, Confidence::Certain));
     assert!(verdict.to_string().ends_with("core dump /job/core"), "{verdict}");
 }
 
 #[test]
 fn a_shell_that_tells_of_its_killed_child_is_believed_because_the_kernel_told_too() {
-    let scene = Scene { deaths: deaths(&[(9, Signal::KILL)]), ..Scene::default() };
-    let verdict = judge(&with(Termination::Exited(137), scene.clone()));
+    let findings = Findings { deaths: deaths(&[(9, Signal::KILL)]), ..Findings::default() };
+    let verdict = judge(&with(Termination::Exited(137), findings.clone()));
     assert_eq!(
         verdict.to_string(),
         "descendant_killed (certain): exit status 137; its descendant 'python3' (pid 9) was \
          killed by SIGKILL"
     );
-    let gave_up = judged(&with(Termination::Exited(1), scene));
+    let gave_up = judged(&with(Termination::Exited(1), findings));
     assert_eq!(gave_up, (VerdictKind::DescendantKilled, Confidence::Likely));
-    let ordinary = Scene { deaths: deaths(&[(9, Signal::PIPE)]), ..Scene::default() };
+    let ordinary = Findings { deaths: deaths(&[(9, Signal::PIPE)]), ..Findings::default() };
     let exit = judged(&with(Termination::Exited(1), ordinary));
     assert_eq!(exit, (VerdictKind::ExitNonzero, Confidence::Certain));
 }
 
 #[test]
 fn a_worker_that_ran_out_of_memory_is_told_whatever_its_parent_returns() {
-    let scene = Scene {
+    let findings = Findings {
         deaths: deaths(&[(9, Signal::KILL)]),
         ..memory(Memory {
             own: counter(0, 1),
@@ -597,25 +589,27 @@ fn a_worker_that_ran_out_of_memory_is_told_whatever_its_parent_returns() {
             ..Memory::default()
         })
     };
-    let failed = judged(&with(Termination::Exited(137), scene.clone()));
+    let failed = judged(&with(Termination::Exited(137), findings.clone()));
     assert_eq!(failed, (VerdictKind::OomKilled, Confidence::Certain));
-    let verdict = judge(&with(Termination::Exited(0), scene));
+    let verdict = judge(&with(Termination::Exited(0), findings));
     assert_eq!(verdict.kind, VerdictKind::SuccessWithLosses);
     assert!(verdict.to_string().contains("oom_kill of /batch/job7 +1"), "{verdict}");
 }
 
 #[test]
 fn a_pipeline_that_ends_by_sigpipe_is_a_full_success() {
-    let scene =
-        Scene { deaths: deaths(&[(9, Signal::PIPE), (10, Signal::TERM)]), ..Scene::default() };
-    let verdict = judged(&with(Termination::Exited(0), scene));
+    let findings = Findings {
+        deaths: deaths(&[(9, Signal::PIPE), (10, Signal::TERM)]),
+        ..Findings::default()
+    };
+    let verdict = judged(&with(Termination::Exited(0), findings));
     assert_eq!(verdict, (VerdictKind::Success, Confidence::Certain));
 }
 
 #[test]
 fn a_full_disk_is_named_beside_the_exit_status() {
-    let scene = Scene { full: vec!["/data".into()], ..Scene::default() };
-    let verdict = judge(&with(Termination::Exited(1), scene));
+    let findings = Findings { full: vec!["/data".into()], ..Findings::default() };
+    let verdict = judge(&with(Termination::Exited(1), findings));
     assert!(verdict.to_string().contains("no room left in /data"), "{verdict}");
 }
 
@@ -623,7 +617,7 @@ fn a_full_disk_is_named_beside_the_exit_status() {
 fn a_risen_counter_explains_137_where_nobody_tells_of_descendants() {
     let with = |status: u8, after: u64| {
         let mut facts = facts(Termination::Exited(status));
-        facts.scene.memory.own = counter(0, after);
+        facts.findings.memory.own = counter(0, after);
         facts
     };
     assert_eq!(judged(&with(137, 1)), (VerdictKind::OomKilled, Confidence::Likely));
@@ -650,7 +644,7 @@ fn sigkill_in_a_shared_cgroup_is_weighed_by_names_size_and_time() {
     let private = Memory { own_is_private: true, ..shared.clone() };
     assert_eq!(judged_with(private.clone()), oom(Confidence::Certain));
     // A worker that nobody reported may have been what was counted.
-    let unseen = Scene { deaths: Deaths::default(), ..memory(private.clone()) };
+    let unseen = Findings { deaths: Deaths::default(), ..memory(private.clone()) };
     assert_eq!(judged(&with(killed(KILLED), unseen)), oom(Confidence::Likely));
     // A small job is rarely the victim: a stranger may have come and gone.
     let small = Memory { tree_peak_bytes: Some(3), ..private.clone() };
@@ -687,7 +681,7 @@ fn sigkill_in_a_shared_cgroup_is_weighed_by_names_size_and_time() {
 
 #[test]
 fn a_kill_that_was_counted_for_a_worker_does_not_prove_that_of_the_job() {
-    let scene = |own, peak| Scene {
+    let findings = |own, peak| Findings {
         deaths: deaths(&[(9, KILLED)]),
         ..memory(Memory {
             own,
@@ -697,24 +691,24 @@ fn a_kill_that_was_counted_for_a_worker_does_not_prove_that_of_the_job() {
             ..Memory::default()
         })
     };
-    let replaced = judged(&with(killed(KILLED), scene(counter(0, 1), 10)));
+    let replaced = judged(&with(killed(KILLED), findings(counter(0, 1), 10)));
     assert_eq!(replaced, (VerdictKind::KilledByProcess, Confidence::Likely));
-    let near = judged(&with(killed(KILLED), scene(counter(0, 1), 95)));
+    let near = judged(&with(killed(KILLED), findings(counter(0, 1), 95)));
     assert_eq!(near, (VerdictKind::OomKilled, Confidence::Likely));
-    let both = judged(&with(killed(KILLED), scene(counter(0, 2), 95)));
+    let both = judged(&with(killed(KILLED), findings(counter(0, 2), 95)));
     assert_eq!(both, (VerdictKind::OomKilled, Confidence::Certain));
 }
 
 #[test]
 fn a_flat_counter_of_our_own_cgroup_excludes_it_whatever_the_host_counts() {
-    let scene = memory(Memory {
+    let findings = memory(Memory {
         own: counter(2, 2),
         host: counter(7, 8),
         limit_bytes: Some(100),
         tree_peak_bytes: Some(99),
         ..Memory::default()
     });
-    let verdict = judge(&with(killed(KILLED), scene));
+    let verdict = judge(&with(killed(KILLED), findings));
     assert_eq!(verdict.kind, VerdictKind::KilledByProcess);
     let text = verdict.to_string();
     let expected = "SIGKILL; not by the kernel's OOM killer: memory.events oom_kill of /batch/job7 \
@@ -724,7 +718,7 @@ fn a_flat_counter_of_our_own_cgroup_excludes_it_whatever_the_host_counts() {
 
 #[test]
 fn a_stranger_that_ran_out_of_memory_in_our_cgroup_is_no_loss_of_ours() {
-    let scene = |names_all_victims| Scene {
+    let findings = |names_all_victims| Findings {
         deaths: deaths(&[]),
         ..memory(Memory {
             own: counter(0, 1),
@@ -734,11 +728,11 @@ fn a_stranger_that_ran_out_of_memory_in_our_cgroup_is_no_loss_of_ours() {
             ..Memory::default()
         })
     };
-    let named = judged(&with(Termination::Exited(0), scene(true)));
+    let named = judged(&with(Termination::Exited(0), findings(true)));
     assert_eq!(named, (VerdictKind::Success, Confidence::Certain));
-    let failed = judged(&with(Termination::Exited(137), scene(true)));
+    let failed = judged(&with(Termination::Exited(137), findings(true)));
     assert_eq!(failed, (VerdictKind::ExitNonzero, Confidence::Certain));
-    let unnamed = judged(&with(Termination::Exited(0), scene(false)));
+    let unnamed = judged(&with(Termination::Exited(0), findings(false)));
     assert_eq!(unnamed, (VerdictKind::SuccessWithLosses, Confidence::Possible));
 }
 
@@ -781,7 +775,7 @@ fn a_request_that_the_job_ignored_does_not_explain_its_end() {
     for status in [3, 143] {
         let mut failed = facts(Termination::Exited(status));
         failed.stop_request = request(Signal::TERM, Reach::OnlyUs);
-        failed.scene.dispositions = Some(ignored);
+        failed.findings.dispositions = Some(ignored);
         let verdict = judge(&failed);
         assert_eq!(verdict.kind, VerdictKind::ExitNonzero, "{status}");
         let text = verdict.to_string();
@@ -790,7 +784,7 @@ fn a_request_that_the_job_ignored_does_not_explain_its_end() {
     // What it died of had an effect, whatever is read of it afterwards.
     let mut died = facts(killed(Signal::TERM));
     died.stop_request = request(Signal::TERM, Reach::OnlyUs);
-    died.scene.dispositions = Some(ignored);
+    died.findings.dispositions = Some(ignored);
     assert_eq!(judged(&died), (VerdictKind::StopRequested, Confidence::Certain));
 }
 
@@ -807,7 +801,7 @@ fn a_death_long_after_the_same_signal_is_not_certainly_its_effect() {
     // Another signal than the one that was passed on came from elsewhere.
     let other = Facts {
         stop_request: request(Signal::TERM, Reach::OnlyUs),
-        scene: memory(Memory { own: counter(0, 0), ..Memory::default() }),
+        findings: memory(Memory { own: counter(0, 0), ..Memory::default() }),
         ..facts(killed(KILLED))
     };
     let verdict = judge(&other);
@@ -834,10 +828,10 @@ fn a_success_after_a_request_says_who_asked() {
 }
 
 /// A descendant that died of that signal, so long before the end.
-fn death_before(signal: Signal, seconds: f64) -> Scene {
+fn death_before(signal: Signal, seconds: f64) -> Findings {
     let mut deaths = deaths(&[(9, signal)]);
     deaths.first.iter_mut().chain(&mut deaths.last).for_each(|one| one.at = before_end(seconds));
-    Scene { deaths, ..Scene::default() }
+    Findings { deaths, ..Findings::default() }
 }
 
 #[test]
@@ -924,7 +918,7 @@ fn a_job_that_could_not_be_signalled_is_judged_by_its_own_end() {
             VerdictKind::TimedOut,
             "it may have ended because of SIGTERM"
         );
-        facts.scene.is_out_of_reach = true;
+        facts.findings.is_out_of_reach = true;
         assert_eq!(judged(&facts), (kind, Confidence::Certain));
         let text = judge(&facts).to_string();
         assert!(text.contains("could not be ended by --timeout after 5.000 seconds"), "{text}");

@@ -1,4 +1,4 @@
-//! What became true. Sinks see nothing else; the wording of the log is the `Display` here.
+//! The events of a run. Sinks see nothing else; the wording of the log is the `Display` here.
 //!
 //! The messages that the original program wrote keep its words, so that tools made for its logs
 //! still read ours.
@@ -151,7 +151,9 @@ pub enum Event {
     Calls {
         count: u64,
     },
-    Evidence {
+    /// Which sources of evidence can be read, and which cannot and why.
+    #[serde(rename = "evidence")]
+    EvidenceSources {
         in_force: Vec<String>,
         missing: Vec<String>,
     },
@@ -170,7 +172,9 @@ pub enum Event {
     Neighbours {
         processes: Vec<Neighbour>,
     },
-    Recorded {
+    /// A sample from shortly before a failed attempt ended.
+    #[serde(rename = "recorded")]
+    PastSample {
         #[serde(serialize_with = "seconds", rename = "seconds_before")]
         before: Duration,
         #[serde(flatten)]
@@ -198,14 +202,14 @@ pub struct Neighbour {
 }
 
 impl Event {
-    /// Returns whether it belongs into the log: what the log tells in other words does not.
+    /// Returns whether it belongs in the log. What another line of the log says does not.
     #[must_use]
     pub fn is_for_log(&self) -> bool {
         !matches!(self, Event::Called { .. })
     }
 }
 
-/// JSON has text only: a path of other bytes would cost the whole line.
+/// Writes a path as text: JSON has no other bytes, and the whole line would be lost.
 fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
@@ -352,10 +356,10 @@ impl fmt::Display for Event {
                 write!(f, "({function}) took {:.6} seconds", took.as_secs_f64())
             }
             Event::Calls { count } => write!(f, "number of function calls: {count}"),
-            Event::Evidence { in_force, missing } => {
+            Event::EvidenceSources { in_force, missing } => {
                 write!(f, "evidence in force: {}", in_force.join(", "))?;
                 if !missing.is_empty() {
-                    write!(f, "; not to be had: {}", missing.join(", "))?;
+                    write!(f, "; unavailable: {}", missing.join(", "))?;
                 }
                 Ok(())
             }
@@ -386,7 +390,7 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
-            Event::Recorded { before, sample } => {
+            Event::PastSample { before, sample } => {
                 write!(f, "recorder -{:.1} s: {sample}", before.as_secs_f64())
             }
             Event::StderrLine { text } => write!(f, "stderr: {}", Escaped(text)),

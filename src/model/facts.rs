@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use crate::model::findings::Findings;
 use crate::model::outcome::AttemptEnd;
 use crate::model::process::Pid;
-use crate::model::scene::Scene;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
 
 /// The facts of one ended attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// The process that we started; 0 if there was none.
-    pub pid: Pid,
+    /// The process that we started; `None` if it could not be started.
+    pub pid: Option<Pid>,
     /// How it ended.
     pub end: AttemptEnd,
     /// When childminder learned of the end.
@@ -25,8 +25,25 @@ pub struct Facts {
     pub stop_request: Option<Heard>,
     /// The last of each signal that the job got from us or together with us.
     pub heard: Vec<Heard>,
-    /// What was found where it ended; its deaths are all of the attempt, of orphans too.
-    pub scene: Scene,
+    /// What was read when it ended. The deaths are those of the whole attempt, orphans included.
+    pub findings: Findings,
+}
+
+impl Facts {
+    /// Returns the facts of an attempt of which nothing else is known.
+    #[must_use]
+    pub fn new(pid: Option<Pid>, end: AttemptEnd, ended_at: Moment) -> Facts {
+        Facts {
+            pid,
+            end,
+            ended_at,
+            ended_by_us: None,
+            ending_since: None,
+            stop_request: None,
+            heard: Vec::new(),
+            findings: Findings::default(),
+        }
+    }
 }
 
 /// Why childminder itself ended a job.
@@ -36,8 +53,8 @@ pub enum EndedByUs {
     TimedOut(Duration),
     /// It stayed stopped by that signal, and `-p` was given.
     Stopped(Signal),
-    /// It did not heed a request to stop within `--kill-after`.
-    StopNotHeeded,
+    /// It did not end within `--kill-after` of a request to stop.
+    StopRequestIgnored,
 }
 
 /// A signal that childminder received and the job got as well.
@@ -51,10 +68,10 @@ pub struct Heard {
     pub at: Moment,
 }
 
-/// Whom a signal reached that childminder received.
+/// Which processes received a signal that childminder received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Only childminder: the job hears of it if we pass it on.
+    /// Only childminder: the job receives it if we forward it.
     OnlyUs,
     /// The kernel sent it to the whole process group, and the job is in it.
     WholeGroup,

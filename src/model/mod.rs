@@ -5,6 +5,7 @@
 pub mod elf;
 pub mod event;
 pub mod facts;
+pub mod findings;
 pub mod header;
 pub mod histogram;
 pub mod outcome;
@@ -14,7 +15,6 @@ pub mod proc_stat;
 pub mod process;
 pub mod redact;
 pub mod sample;
-pub mod scene;
 pub mod shared;
 pub mod shell;
 pub mod signal;

@@ -106,6 +106,15 @@ pub enum AttemptEnd {
     StatusLost,
 }
 
+/// How a run ended, for what comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// The status with which childminder exits.
+    pub exit_status: u8,
+    /// Whether `-d` may delete the log: the job succeeded, and nothing was lost on the way.
+    pub is_full_success: bool,
+}
+
 impl AttemptEnd {
     /// Returns the number for it, before `--timeout` has its say.
     #[must_use]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::model::elf::Elf;
+use crate::model::findings::{CoreDump, Dispositions, Limits};
 use crate::model::outcome::Termination;
 use crate::model::proc_stat;
 use crate::model::process::Pid;
-use crate::model::scene::{CoreDump, Dispositions, Limits};
 
 /// Reads the limits that a process lives, or died, under; `None` if it has gone.
 #[must_use]

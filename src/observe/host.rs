@@ -9,8 +9,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use std::time::Duration;
 
+use crate::model::findings::KernelLine;
 use crate::model::process::Pid;
-use crate::model::scene::KernelLine;
 use crate::model::signal::Signal;
 use crate::observe::cgroup::field;
 

@@ -48,7 +48,7 @@ pub struct Clocks {
 
 /// Called by the thread with the processes of each sample and those that left last, so that what
 /// only `sys` can do wakes nobody on its own.
-pub type Onlooker = Box<dyn FnMut(&TreeSample, &[Row]) + Send>;
+pub type SampleCallback = Box<dyn FnMut(&TreeSample, &[Row]) + Send>;
 
 /// What shall be observed, and how.
 pub struct Observed {
@@ -65,7 +65,7 @@ pub struct Observed {
     /// Whether open files are looked at, too.
     pub files: bool,
     /// Who looks at the processes, too, after each sample.
-    pub onlooker: Option<Onlooker>,
+    pub sample_callback: Option<SampleCallback>,
     /// The clocks.
     pub clocks: Clocks,
 }
@@ -104,11 +104,11 @@ impl Watch {
         let theirs = Arc::clone(&shared);
         let (clocks, pace) = (observed.clocks, Pace::new(observed.interval));
         let look = observed.files.then(|| FileLook::new(observed.root.clone()));
-        let onlooker = observed.onlooker;
+        let sample_callback = observed.sample_callback;
         thread::Builder::new()
             .name("observe".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || observe(&theirs, (sampler, look, onlooker), clocks, pace))?;
+            .spawn(move || observe(&theirs, (sampler, look, sample_callback), clocks, pace))?;
         Ok(Watch { shared })
     }
 
@@ -199,7 +199,11 @@ impl FileLook {
 
 fn observe(
     shared: &Shared,
-    (mut sampler, mut files, mut onlooker): (Sampler, Option<FileLook>, Option<Onlooker>),
+    (mut sampler, mut files, mut sample_callback): (
+        Sampler,
+        Option<FileLook>,
+        Option<SampleCallback>,
+    ),
     clocks: Clocks,
     mut pace: Pace,
 ) {
@@ -213,7 +217,7 @@ fn observe(
         if let Some(look) = &mut files {
             look.look(&rows, &shared.files);
         }
-        if let Some(look) = &mut onlooker {
+        if let Some(look) = &mut sample_callback {
             look(&sample, &rows);
         }
         let interval = pace.after((clocks.thread_cpu)().saturating_sub(used_before));
@@ -305,7 +309,7 @@ mod tests {
             interval: Duration::from_millis(5),
             kept_max: 10,
             files: false,
-            onlooker: None,
+            sample_callback: None,
             clocks: Clocks { now, thread_cpu },
         }
     }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::model::findings::{BY_PIDFD, Death, Deaths};
 use crate::model::outcome::Termination;
 use crate::model::process::Pid;
 use crate::model::sample::Seen;
-use crate::model::scene::{BY_PIDFD, Death, Deaths};
 use crate::model::time::Moment;
-use crate::observe::watch::Onlooker;
+use crate::observe::watch::SampleCallback;
 use crate::run::exits::Exits;
 use crate::run::lineage::Lineage;
 use crate::sys::proc_events::{DeathNotice, ProcEvents};
@@ -118,7 +118,7 @@ impl DeathWatch {
     }
 
     /// Returns what shall look at every sample of this attempt.
-    pub(super) fn onlooker(&mut self) -> Onlooker {
+    pub(super) fn sample_callback(&mut self) -> SampleCallback {
         let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let exits = Arc::new(Exits::new(soft, self.exits_in_force.is_ok()));
         self.exits = Some(Arc::clone(&exits));

@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use crate::model::findings::{BY_PIDFD, Death};
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
-use crate::model::scene::{BY_PIDFD, Death};
 use crate::model::shared::lock;
 use crate::observe::members::Row;
 use crate::sys::clock;

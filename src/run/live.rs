@@ -14,7 +14,6 @@ use nix::errno::Errno;
 use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::policy::Stragglers;
 use crate::model::process::{Pid, RunId};
-use crate::model::scene::Scene;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
@@ -28,7 +27,7 @@ use crate::run::senders::Senders;
 use crate::run::telemetry::Shared;
 use crate::run::witness::{LATE, Witness};
 use crate::run::{World, contained, run_id};
-use crate::supervisor::{AttemptContext, Input, Target};
+use crate::supervisor::{AttemptContext, EndReport, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
 use crate::sys::entry::Given;
 use crate::sys::reaper::Tree;
@@ -176,8 +175,8 @@ impl Live {
         Ok(())
     }
 
-    /// Looks at the scene of the job's end, while it is still a zombie.
-    fn examine(&mut self, pid: Pid, waited: &Waited) -> Scene {
+    /// Reads what explains the end of the job, while it is still a zombie.
+    fn examine(&mut self, pid: Pid, waited: &Waited) -> EndReport {
         let job = self.child.as_ref().map(|child| child.pid);
         match (waited, &mut self.witness) {
             (Waited::Changed(_, WaitStatus::Ended(end)), Some(witness)) if job == Some(pid) => {
@@ -189,10 +188,11 @@ impl Live {
                     written: &self.written,
                     last_words: if has_failed { self.files.last_words() } else { Vec::new() },
                 };
-                let names_timeout = self.program.names("timeout");
-                Scene { names_timeout, ..witness.examine(pid, *end, &place) }
+                let mut report = witness.examine(pid, *end, &place);
+                report.findings.names_timeout = self.program.names("timeout");
+                report
             }
-            _ => Scene::default(),
+            _ => EndReport::default(),
         }
     }
 
@@ -214,15 +214,15 @@ impl Live {
         &mut self,
         status: WaitStatus,
         usage: ResourceUsage,
-        mut scene: Scene,
+        mut report: EndReport,
     ) -> Option<Input> {
         match status {
             WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
             WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
             WaitStatus::Ended(end) => {
                 self.child = None;
-                scene.is_out_of_reach = self.is_out_of_reach;
-                return Some(Input::JobEnded(end, usage, Box::new(scene)));
+                report.findings.is_out_of_reach = self.is_out_of_reach;
+                return Some(Input::JobEnded(end, usage, Box::new(report)));
             }
         }
         None

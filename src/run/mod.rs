@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::diagnose;
 use crate::model::event::Event;
-use crate::model::outcome::{OWN_FAILURE, Termination};
+use crate::model::outcome::{OWN_FAILURE, RunEnd, Termination};
 use crate::model::process::RunId;
 use crate::model::signal::Signal;
 use crate::model::text::{Escaped, ShellQuoted};
@@ -149,7 +149,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let mut sinks = sinks.with_record(record).with_telemetry(told);
             match canary::run(canary, &signals, &mut sinks) {
                 Ok(status) => {
-                    sinks.close((status, status == 0), &signals);
+                    let end = RunEnd { exit_status: status, is_full_success: status == 0 };
+                    sinks.close(end, &signals);
                     Ok(status)
                 }
                 Err(error) => {
@@ -194,7 +195,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let mut sinks = sinks.with_record(record).with_telemetry(told);
             let outcome = mind(job, &mut world, &mut sinks);
             let is_full_success = outcome.verdict.kind == VerdictKind::Success;
-            sinks.close((outcome.exit_status, is_full_success), &world.signals);
+            let end = RunEnd { exit_status: outcome.exit_status, is_full_success };
+            sinks.close(end, &world.signals);
             Ok(outcome.exit_status)
         }
     }

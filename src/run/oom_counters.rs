@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::model::findings::{Memory, OomCounter};
 use crate::model::process::Pid;
 use crate::model::sample::Seen;
-use crate::model::scene::{Memory, OomCounter};
 use crate::model::shared::lock;
 use crate::model::time::Moment;
 use crate::observe::cgroup::MemoryCgroup;

@@ -7,6 +7,7 @@ use std::path::{Path, absolute};
 use std::time::Duration;
 
 use crate::model::event::Event;
+use crate::model::outcome::RunEnd;
 use crate::model::time::Moment;
 use crate::plan::{LogPlan, LogTarget, RunPlan, Work};
 use crate::record::recorder::{Account, DEADLINE};
@@ -164,17 +165,17 @@ impl Sinks {
     }
 
     /// The end of the run, whose exit status is fixed: with `-d` the log of a full success goes.
-    pub(super) fn close(mut self, (exit_status, is_full_success): (u8, bool), signals: &SignalFd) {
+    pub(super) fn close(mut self, end: RunEnd, signals: &SignalFd) {
         // The status is fixed, whatever fails here.
-        let closed = AssertUnwindSafe(|| self.close_all((exit_status, is_full_success), signals));
+        let closed = AssertUnwindSafe(|| self.close_all(end, signals));
         catch_unwind(closed).ok();
     }
 
-    fn close_all(&mut self, (exit_status, is_full_success): (u8, bool), signals: &SignalFd) {
+    fn close_all(&mut self, end: RunEnd, signals: &SignalFd) {
         self.flush();
         let telemetry = self.telemetry.take();
         if let Some(telemetry) = &telemetry {
-            telemetry.borrow_mut().finish(exit_status);
+            telemetry.borrow_mut().finish(end.exit_status);
         }
         // While that is on its way.
         if let Some(record) = self.record.take() {
@@ -197,7 +198,7 @@ impl Sinks {
             self.publish(&Event::Notice { text });
         }
         let unwritten = self.log.drain(deadline, signals).max(self.failures);
-        if self.delete_on_success && is_full_success && unwritten == 0 && !self.has_rows {
+        if self.delete_on_success && end.is_full_success && unwritten == 0 && !self.has_rows {
             let deleted = self.log.delete();
             self.note(deleted);
         }

@@ -14,20 +14,21 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::getuid;
 
 use crate::model::event::Event;
+use crate::model::findings::{Findings, Memory};
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{Seen, TreeSample};
-use crate::model::scene::{Memory, Scene};
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::observe::files::Files;
-use crate::observe::watch::{self, Clocks, Observed, Onlooker, Watch};
+use crate::observe::watch::{self, Clocks, Observed, SampleCallback, Watch};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
 use crate::run::oom_counters::OomCounters;
 use crate::run::place::Place;
+use crate::supervisor::EndReport;
 use crate::sys::reaper::Tree;
 use crate::sys::{clock, proc, proc_events, program, threads};
 
@@ -191,8 +192,8 @@ impl Witness {
     }
 
     /// What is done after each sample, on the observing thread.
-    fn onlooker(&mut self) -> Onlooker {
-        let mut look = self.deaths.onlooker();
+    fn sample_callback(&mut self) -> SampleCallback {
+        let mut look = self.deaths.sample_callback();
         let mut count = self
             .counters
             .as_ref()
@@ -220,7 +221,7 @@ impl Witness {
             interval: self.plan.interval,
             kept_max: sampler::kept_max(soft),
             files: self.wants_files(),
-            onlooker: Some(self.onlooker()),
+            sample_callback: Some(self.sample_callback()),
             clocks: Clocks { now: clock::now, thread_cpu: clock::thread_cpu },
         })
     }
@@ -244,7 +245,7 @@ impl Witness {
         }
         note("/dev/kmsg".into(), host::can_read_kernel_log());
         self.deaths.tell(note);
-        Event::Evidence { in_force, missing }
+        Event::EvidenceSources { in_force, missing }
     }
 
     fn seen(&self) -> Seen {
@@ -257,54 +258,52 @@ impl Witness {
         self.deaths.take_in(tree, job, || watch.map(Watch::seen).unwrap_or_default());
     }
 
-    /// Looks at the scene while the dead job is still a zombie.
-    pub(super) fn examine(&mut self, dead: Pid, end: Termination, place: &Place<'_>) -> Scene {
+    /// Reads what explains the end of the job, while it is still a zombie.
+    pub(super) fn examine(&mut self, dead: Pid, end: Termination, place: &Place<'_>) -> EndReport {
         let deaths = self.deaths.take();
-        let mut scene = Scene { deaths, ..Scene::default() };
+        let mut findings = Findings { deaths, ..Findings::default() };
         let has_failed = end != Termination::Exited(0);
         if let Some(counters) = &self.counters {
-            counters.look_at_own(&mut scene.memory, (&self.root, dead), place.tree);
-            scene.memory.floor_bytes = counters.floor_bytes;
+            counters.look_at_own(&mut findings.memory, (&self.root, dead), place.tree);
+            findings.memory.floor_bytes = counters.floor_bytes;
         }
-        let is_counted = scene.memory.own.as_ref().is_some_and(|own| own.rise() > 0);
-        scene.peaks = self.watch.as_ref().and_then(Watch::peaks);
+        let is_counted = findings.memory.own.as_ref().is_some_and(|own| own.rise() > 0);
+        findings.peaks = self.watch.as_ref().and_then(Watch::peaks);
         self.files = self.watch.as_ref().map(Watch::files).unwrap_or_default();
-        if self.plan.files {
-            scene.inventory = self.inventory();
-        }
-        if !has_failed && scene.deaths.losses == 0 && !is_counted {
-            return scene;
+        let open_files = if self.plan.files { self.inventory() } else { Vec::new() };
+        if !has_failed && findings.deaths.losses == 0 && !is_counted {
+            return EndReport { findings, open_files, failure_context: Vec::new() };
         }
         let seen = self.seen();
-        self.look_at_memory(&mut scene.memory, (dead, place.tree), &seen);
+        self.look_at_memory(&mut findings.memory, (dead, place.tree), &seen);
         // In another pid namespace's /proc the number is that of another process.
         if proc::is_usable() {
             if let Some(remains) = autopsy::remains(&self.root, dead) {
-                scene.cpu = Some(remains.cpu);
-                scene.is_real_time = remains.is_real_time;
+                findings.cpu = Some(remains.cpu);
+                findings.is_real_time = remains.is_real_time;
             }
-            scene.dispositions = autopsy::dispositions(&self.root, dead);
-            scene.limits = autopsy::limits(&self.root, dead);
+            findings.dispositions = autopsy::dispositions(&self.root, dead);
+            findings.limits = autopsy::limits(&self.root, dead);
         }
         if matches!(end, Termination::Signaled { signal: Signal::XFSZ, .. })
-            && let Some(size) = scene.limits.and_then(|limits| limits.file_size_bytes)
+            && let Some(size) = findings.limits.and_then(|limits| limits.file_size_bytes)
         {
             let of_size = autopsy::Wanted::OfSize { size, since: self.began_wall };
-            scene.file_at_limit = place.find(&self.root, of_size);
+            findings.file_at_limit = place.find(&self.root, of_size);
             let ended = clock::wall().0.saturating_sub(self.deaths.time_since_end());
             let since = SystemTime::UNIX_EPOCH + ended.saturating_sub(JUST_BEFORE);
             let smaller = autopsy::Wanted::Smaller { size, since };
-            scene.file_just_touched = place.find(&self.root, smaller);
+            findings.file_just_touched = place.find(&self.root, smaller);
         }
-        scene.core = autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
-        scene.full = place.full();
-        scene.last_words.clone_from(&place.last_words);
+        findings.core =
+            autopsy::core_dump(&self.root, (dead, end), place.directory, self.began_wall);
+        findings.full = place.full();
+        findings.last_words.clone_from(&place.last_words);
         // The last thread of a process is reported just after its end is known to waitid(2).
         self.take_deaths(place.tree, Some(dead));
-        scene.threads = self.deaths.threads();
-        self.read_kernel_log(end, &mut scene);
-        scene.testimony = self.testimony(&seen, place);
-        scene
+        findings.threads = self.deaths.threads();
+        self.read_kernel_log(end, &mut findings);
+        EndReport { findings, open_files, failure_context: self.testimony(&seen, place) }
     }
 
     /// The files that were written, and then those that were only read.
@@ -336,14 +335,14 @@ impl Witness {
     }
 
     /// The kernel's log is long: it is read only for deaths that it may have something about.
-    fn read_kernel_log(&self, end: Termination, scene: &mut Scene) {
+    fn read_kernel_log(&self, end: Termination, findings: &mut Findings) {
         let is_of_interest = |signal: Signal| signal == Signal::KILL || signal.is_fault();
         let job = match end {
             Termination::Signaled { signal, .. } => is_of_interest(signal),
             Termination::Exited(_) => false,
         };
-        let is_counted = scene.memory.own.as_ref().is_some_and(|own| own.rise() > 0);
-        if !job && scene.deaths.losses == 0 && !is_counted {
+        let is_counted = findings.memory.own.as_ref().is_some_and(|own| own.rise() > 0);
+        if !job && findings.deaths.losses == 0 && !is_counted {
             return;
         }
         // In another pid namespace its pids are not ours.
@@ -356,9 +355,9 @@ impl Witness {
         else {
             return;
         };
-        scene.memory.victims = log.victims;
-        scene.memory.names_all_victims = log.is_complete;
-        scene.kernel_lines = log.lines;
+        findings.memory.victims = log.victims;
+        findings.memory.names_all_victims = log.is_complete;
+        findings.kernel_lines = log.lines;
     }
 
     /// What the log tells of a failure besides its cause: the flight recorder, the neighbours, and
@@ -368,7 +367,7 @@ impl Witness {
         let skipped = seen.recent.len().saturating_sub(RECORDED_MAX);
         let recorded = seen.recent.iter().skip(skipped);
         let mut told: Vec<Event> = recorded
-            .map(|sample| Event::Recorded { before: now - sample.at, sample: *sample })
+            .map(|sample| Event::PastSample { before: now - sample.at, sample: *sample })
             .collect();
         if self.plan.neighbours {
             let processes = neighbours::of_others(&self.root, getuid().as_raw(), now);

@@ -240,7 +240,7 @@ impl Stats {
             Event::Usage { usage, .. } => self.usage += *usage,
             Event::OrphanEnded { .. } => self.orphans += 1,
             Event::OrphansSummary { count, .. } => self.orphans = *count,
-            Event::Recorded { sample, .. } => self.load_at_death = Some(sample.host),
+            Event::PastSample { sample, .. } => self.load_at_death = Some(sample.host),
             Event::Judged(verdict) => self.judged(verdict),
             Event::Called { function, took, is_right } => self.called(function, *took, *is_right),
             _ => {}

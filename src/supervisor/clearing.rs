@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::model::event::Event;
+use crate::model::findings::Death;
 use crate::model::outcome::{AttemptEnd, LOSSES, SpawnFailure, TIMED_OUT, Termination};
 use crate::model::policy::Stragglers;
 use crate::model::process::Pid;
-use crate::model::scene::Death;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::verdict::{Evidence, Quality, VerdictKind};

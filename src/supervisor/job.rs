@@ -4,28 +4,28 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::facts::{EndedByUs, Heard};
+use crate::model::findings::Deaths;
 use crate::model::process::Pid;
-use crate::model::scene::Deaths;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::supervisor::reach::Unclear;
 
 /// How long after a stop we wait before we act on it: the terminal's Ctrl-Z, which stops us as
-/// well, may reach us a moment later than the job's stop.
+/// well, may reach us after the stop of the job.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
 
 /// How long after a terminal stop signal the job may take to stop, so that we stop with it: it may
 /// first put its screen or its files in order.
 pub(super) const SUSPEND_WINDOW: Duration = Duration::from_secs(30);
 
-/// How often a stopped job is sent SIGCONT; the waits between double from [`SETTLE`], so that
-/// this takes three seconds.
+/// A stopped job is sent SIGCONT this many times; the waits between double from [`SETTLE`], so
+/// that this takes three seconds.
 pub(super) const CONTINUE_TRIES: u32 = 5;
 
-/// A SIGCONT so shortly after we were continued is still part of that: shells send several.
+/// A SIGCONT within this time after we were continued belongs to that: shells send several.
 pub(super) const RESUMPTION: Duration = Duration::from_secs(1);
 
-/// A job that ran so long since it was continued may be continued anew as often.
+/// A job that ran for this long after it was continued has all its tries again.
 pub(super) const CONTINUE_RESET: Duration = Duration::from_secs(10);
 
 /// The attempt that runs.
@@ -46,13 +46,9 @@ pub(super) struct Job {
     pub(super) continued_at: Option<Moment>,
     /// Until when a stop of the job is taken for a suspension of both.
     pub(super) suspend_until: Option<Moment>,
-    /// Whether we were stopped and the SIGCONT that ended it was not yet seen.
-    pub(super) is_resuming: bool,
-    /// When it was seen.
-    pub(super) resumed_at: Option<Moment>,
-    /// Whether the job has run since we were stopped with it.
-    pub(super) has_run_since: bool,
-    pub(super) told_terminal: bool,
+    pub(super) suspension: Suspension,
+    /// Whether the log says that the job wants the terminal: said once.
+    pub(super) is_terminal_logged: bool,
     pub(super) stop_request: Option<Heard>,
     /// The last of each signal.
     pub(super) heard: Vec<Heard>,
@@ -75,6 +71,45 @@ pub(super) struct Stop {
     pub(super) act_at: Option<Moment>,
 }
 
+/// The last time that childminder was stopped together with the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspension {
+    /// It was never stopped with this attempt.
+    None,
+    /// It was stopped, and has not read the SIGCONT that ended that.
+    AwaitingContinue { has_job_run: bool },
+    /// It has read that SIGCONT.
+    Resumed { at: Moment, has_job_run: bool },
+}
+
+impl Suspension {
+    /// Notes that the job has run since.
+    pub(super) fn job_ran(&mut self) {
+        match self {
+            Suspension::None => {}
+            Suspension::AwaitingContinue { has_job_run }
+            | Suspension::Resumed { has_job_run, .. } => *has_job_run = true,
+        }
+    }
+
+    /// Takes in a SIGCONT; returns whether it is one of those that ended the suspension.
+    pub(super) fn takes_continue(&mut self, now: Moment) -> bool {
+        if let Suspension::AwaitingContinue { has_job_run } = *self {
+            *self = Suspension::Resumed { at: now, has_job_run };
+        }
+        matches!(*self, Suspension::Resumed { at, .. } if now - at < RESUMPTION)
+    }
+
+    /// Returns whether the job has run since.
+    pub(super) fn has_job_run(self) -> bool {
+        match self {
+            Suspension::None => false,
+            Suspension::AwaitingContinue { has_job_run }
+            | Suspension::Resumed { has_job_run, .. } => has_job_run,
+        }
+    }
+}
+
 impl Job {
     pub(super) fn new(pid: Pid, now: Moment, timeout: Option<Duration>) -> Job {
         Job {
@@ -88,10 +123,8 @@ impl Job {
             continue_tries: 0,
             continued_at: None,
             suspend_until: None,
-            is_resuming: false,
-            resumed_at: None,
-            has_run_since: false,
-            told_terminal: false,
+            suspension: Suspension::None,
+            is_terminal_logged: false,
             stop_request: None,
             heard: Vec::new(),
             unclear: VecDeque::new(),

@@ -29,10 +29,10 @@ use std::time::Duration;
 
 use crate::model::event::Event;
 use crate::model::facts::{Facts, Reach};
+use crate::model::findings::Findings;
 use crate::model::outcome::{AttemptEnd, SpawnFailure, Termination};
 use crate::model::policy::Policy;
 use crate::model::process::{Descendant, Pid};
-use crate::model::scene::Scene;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
@@ -58,8 +58,8 @@ pub enum Input {
     JobStopped(Signal),
     /// The job runs again.
     JobContinued,
-    /// The job was reaped; what was found before that.
-    JobEnded(Termination, ResourceUsage, Box<Scene>),
+    /// The job was reaped; what was read before that.
+    JobEnded(Termination, ResourceUsage, Box<EndReport>),
     /// The job is gone without a status (ECHILD).
     JobLost,
     /// A descendant whose parent had gone was reaped by us.
@@ -72,6 +72,17 @@ pub enum Input {
     News(Event),
     /// The deadline passed, or nothing in particular happened.
     Woken,
+}
+
+/// What was read while the job was a zombie: the findings for the judge, and lines for the log alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndReport {
+    /// What the judge sees.
+    pub findings: Findings,
+    /// The files that the job had open: logged with any end.
+    pub open_files: Vec<Event>,
+    /// What surrounded a failure, such as the last samples: logged only if the attempt failed.
+    pub failure_context: Vec<Event>,
 }
 
 /// What is left of the job: what could be seen, and whether it is proven that nothing is.
@@ -156,7 +167,12 @@ enum State {
     /// The job lives, as far as we know.
     Running(Box<Job>),
     /// The attempt is over; what it died of is being judged.
-    Judging { end: AttemptEnd, lasted: Duration, kill_at: Option<Moment>, testimony: Vec<Event> },
+    Judging {
+        end: AttemptEnd,
+        lasted: Duration,
+        kill_at: Option<Moment>,
+        failure_context: Vec<Event>,
+    },
     /// It was judged; its remaining processes are looked at, waited for or ended.
     Clearing(Clearing),
     /// Nothing of the job lives; the next attempt begins at `until`.

@@ -4,12 +4,12 @@ use crate::model::event::Event;
 use crate::model::facts::{Heard, Reach};
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
-use crate::supervisor::job::{Job, RESUMPTION};
+use crate::supervisor::job::Job;
 use crate::supervisor::{Action, Received, Supervisor, Target};
 
 impl Supervisor {
     /// Returns whether the job gets that signal, from us or together with us.
-    pub(super) fn job_hears(&self, info: &SignalInfo, reach: Reach) -> bool {
+    pub(super) fn job_receives(&self, info: &SignalInfo, reach: Reach) -> bool {
         match reach {
             Reach::OnlyUs | Reach::Unclear(_) | Reach::FromJob { is_in_group: false } => {
                 self.policy.forward.includes(info.signal)
@@ -22,7 +22,8 @@ impl Supervisor {
     /// Returns whether it asks us to stop, and if so remembers that nothing is to be restarted.
     pub(super) fn note_stop_request(&mut self, info: &SignalInfo, reach: Reach) -> bool {
         let is_from_job = matches!(reach, Reach::FromJob { .. });
-        let is_request = !is_from_job && self.job_hears(info, reach) && info.signal.asks_to_stop();
+        let is_request =
+            !is_from_job && self.job_receives(info, reach) && info.signal.asks_to_stop();
         // SIGHUP may also mean "read your files again": only a death by it forbids a restart.
         self.is_stop_requested |= is_request && info.signal != Signal::HUP;
         is_request
@@ -45,7 +46,7 @@ impl Supervisor {
         info: &SignalInfo,
         reach: Reach,
     ) -> bool {
-        if self.job_hears(info, reach) {
+        if self.job_receives(info, reach) {
             job.heard.retain(|known| known.info.signal != info.signal);
             job.heard.push(Heard { info: info.clone(), reach, at: now });
         }
@@ -68,8 +69,8 @@ impl Supervisor {
         {
             job.kill_at = Some(now + grace);
         }
-        let is_resumption = signal == Signal::CONT && is_part_of_resumption(job, now);
-        let has_run = job.stop.is_none() || job.has_run_since;
+        let is_resumption = signal == Signal::CONT && job.suspension.takes_continue(now);
+        let has_run = job.stop.is_none() || job.suspension.has_job_run();
         match reach {
             // The shell woke the whole group. To wake a job that runs could undo its next stop.
             Reach::OnlyUs if is_resumption && has_run && !is_revoked => {}
@@ -113,11 +114,4 @@ impl Supervisor {
         };
         self.publish(Event::Forwarded { pid: job.pid, signal: sent });
     }
-}
-
-fn is_part_of_resumption(job: &mut Job, now: Moment) -> bool {
-    if std::mem::take(&mut job.is_resuming) {
-        job.resumed_at = Some(now);
-    }
-    job.resumed_at.is_some_and(|at| now - at < RESUMPTION)
 }

@@ -1,11 +1,13 @@
 //! The transitions: for each input, what it means in each state.
 
+use std::time::Duration;
+
 use crate::model::event::Event;
 use crate::model::facts::{EndedByUs, Facts, Reach};
-use crate::model::outcome::{AttemptEnd, Termination};
+use crate::model::findings::Death;
+use crate::model::outcome::{AttemptEnd, SpawnFailure, Termination};
 use crate::model::process::Pid;
 use crate::model::sample::Peaks;
-use crate::model::scene::{Death, Scene};
 use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
@@ -13,10 +15,10 @@ use crate::supervisor::clearing::{Clearing, Phase};
 use crate::supervisor::job::{Job, is_due};
 use crate::supervisor::restart::Next;
 use crate::supervisor::{
-    Action, AttemptContext, EndedAttempt, Input, Received, State, Supervisor, Target,
+    Action, AttemptContext, EndReport, EndedAttempt, Input, Received, State, Supervisor, Target,
 };
 
-/// So many orphans are logged one by one; the rest are counted and summed up at the end.
+/// At most this number of orphans is logged one by one; the others are only counted.
 const ORPHANS_NAMED: u64 = 20;
 
 impl Supervisor {
@@ -39,13 +41,10 @@ impl Supervisor {
                 self.restart_failed(last, &failure);
             }
             (State::Starting { .. }, Input::SpawnFailed(failure)) => {
-                let attempt = self.attempt;
-                self.publish(Event::StartFailed { attempt, failure: failure.clone() });
-                let job = Box::new(Job::new(Pid(0), now, None));
-                self.attempt_over(now, job, AttemptEnd::NotStarted(failure), Scene::default());
+                self.not_started(now, failure);
             }
-            (State::Running(job), Input::JobEnded(end, usage, scene)) => {
-                self.job_over(now, job, (end, usage, *scene));
+            (State::Running(job), Input::JobEnded(end, usage, report)) => {
+                self.job_over(now, job, (end, usage, *report));
             }
             (State::Running(mut job), Input::AlsoReceived(signal)) => {
                 self.also_received(now, &mut job, signal);
@@ -63,9 +62,9 @@ impl Supervisor {
             (state, Input::OrphanEnded(pid, end, usage)) => {
                 self.orphan_ended(now, state, (pid, end, usage));
             }
-            (State::Judging { end, lasted, kill_at, testimony }, Input::Judged(verdict)) => {
+            (State::Judging { end, lasted, kill_at, failure_context }, Input::Judged(verdict)) => {
                 if !verdict.kind.is_success() {
-                    testimony.into_iter().for_each(|event| self.publish(event));
+                    failure_context.into_iter().for_each(|event| self.publish(event));
                 }
                 let last = EndedAttempt { end, verdict };
                 let (next, phase) = (Next::Finish, Phase::Looking);
@@ -138,42 +137,55 @@ impl Supervisor {
 
     fn job_lost(&mut self, now: Moment, job: Box<Job>) {
         self.publish(Event::StatusLost { pid: job.pid });
-        self.attempt_over(now, job, AttemptEnd::StatusLost, Scene::default());
+        self.attempt_over(now, job, AttemptEnd::StatusLost, EndReport::default());
     }
 
     fn job_over(
         &mut self,
         now: Moment,
         job: Box<Job>,
-        (end, usage, mut scene): (Termination, ResourceUsage, Scene),
+        (end, usage, mut report): (Termination, ResourceUsage, EndReport),
     ) {
-        let shown = scene.memory.without_floor(usage, scene.peaks);
-        self.job_ended(job.pid, end, (shown, scene.peaks));
-        scene.memory.job_peak_bytes = Some(usage.max_rss_kib * 1024);
-        scene.output_bytes = usage.output_blocks * 512;
-        std::mem::take(&mut scene.inventory).into_iter().for_each(|one| self.publish(one));
-        self.attempt_over(now, job, AttemptEnd::Ended(end), scene);
+        let findings = &mut report.findings;
+        let shown = findings.memory.without_floor(usage, findings.peaks);
+        self.job_ended(job.pid, end, (shown, findings.peaks));
+        findings.memory.job_peak_bytes = Some(usage.max_rss_kib * 1024);
+        findings.output_bytes = usage.output_blocks * 512;
+        std::mem::take(&mut report.open_files).into_iter().for_each(|one| self.publish(one));
+        self.attempt_over(now, job, AttemptEnd::Ended(end), report);
     }
 
-    fn attempt_over(&mut self, now: Moment, mut job: Box<Job>, end: AttemptEnd, mut scene: Scene) {
+    /// The attempt could not be started: there is no job and nothing to kill.
+    fn not_started(&mut self, now: Moment, failure: SpawnFailure) {
+        let attempt = self.attempt;
+        self.publish(Event::StartFailed { attempt, failure: failure.clone() });
+        let end = AttemptEnd::NotStarted(failure);
+        self.actions.push(Action::Judge(Box::new(Facts::new(None, end.clone(), now))));
+        self.state = State::Judging {
+            end,
+            lasted: Duration::ZERO,
+            kill_at: None,
+            failure_context: Vec::new(),
+        };
+    }
+
+    fn attempt_over(&mut self, now: Moment, mut job: Box<Job>, end: AttemptEnd, report: EndReport) {
+        let EndReport { mut findings, failure_context, .. } = report;
         self.settle_unclear(&mut job);
         // Where every death is known with its time, what was reaped after the job's end is no news.
-        if !scene.deaths.is_complete {
-            job.deaths.kept().cloned().for_each(|one| scene.deaths.add(one));
+        if !findings.deaths.is_complete {
+            job.deaths.kept().cloned().for_each(|one| findings.deaths.add(one));
         }
-        let testimony = std::mem::take(&mut scene.testimony);
         self.actions.push(Action::Judge(Box::new(Facts {
-            pid: job.pid,
-            end: end.clone(),
-            ended_at: now,
             ended_by_us: job.ended_by_us,
             ending_since: job.ending_since,
             stop_request: job.stop_request,
             heard: job.heard,
-            scene,
+            findings,
+            ..Facts::new(Some(job.pid), end.clone(), now)
         })));
         let (lasted, kill_at) = (now - job.started, job.kill_at);
-        self.state = State::Judging { end, lasted, kill_at, testimony };
+        self.state = State::Judging { end, lasted, kill_at, failure_context };
     }
 
     fn judged(&mut self, mut clearing: Clearing) {
@@ -239,7 +251,7 @@ impl Supervisor {
 
     /// Where no job has to stop first, we stop at once.
     fn suspend_without_job(&mut self, info: &SignalInfo, reach: Reach, can_suspend: bool) {
-        let is_meant = info.origin == Origin::Kernel || self.job_hears(info, reach);
+        let is_meant = info.origin == Origin::Kernel || self.job_receives(info, reach);
         if is_meant && can_suspend && info.signal.is_terminal_stop() {
             self.suspend_ourselves();
         }
@@ -254,7 +266,7 @@ impl Supervisor {
         }
         if is_due(job.kill_at, now) {
             job.kill_at = None;
-            job.ended_by_us = job.ended_by_us.or(Some(EndedByUs::StopNotHeeded));
+            job.ended_by_us = job.ended_by_us.or(Some(EndedByUs::StopRequestIgnored));
             job.ending_since = job.ending_since.or(Some(now));
             self.publish(Event::Killing { why: "the grace period is over" });
             self.actions.push(Action::Send(Target::Tree, Signal::KILL));

@@ -4,7 +4,9 @@ use crate::model::event::Event;
 use crate::model::facts::{EndedByUs, Reach};
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
-use crate::supervisor::job::{CONTINUE_RESET, CONTINUE_TRIES, Job, SETTLE, SUSPEND_WINDOW, Stop};
+use crate::supervisor::job::{
+    CONTINUE_RESET, CONTINUE_TRIES, Job, SETTLE, SUSPEND_WINDOW, Stop, Suspension,
+};
 use crate::supervisor::{Action, State, Supervisor, Target};
 
 impl Supervisor {
@@ -16,7 +18,7 @@ impl Supervisor {
         info: &SignalInfo,
         reach: Reach,
     ) {
-        if !self.job_hears(info, reach) {
+        if !self.job_receives(info, reach) {
             return;
         }
         if job.stop.is_some() {
@@ -32,11 +34,11 @@ impl Supervisor {
             stop.act_at = None;
             let signal = stop.signal;
             if matches!(signal, Signal::TTIN | Signal::TTOU) {
-                self.tell_terminal(job, signal);
+                self.log_terminal_wanted(job, signal);
             }
         }
         job.suspend_until = None;
-        (job.is_resuming, job.has_run_since) = (true, false);
+        job.suspension = Suspension::AwaitingContinue { has_job_run: false };
         self.suspend_ourselves();
     }
 
@@ -54,7 +56,9 @@ impl Supervisor {
             self.publish(Event::ContinueConfirmed { pid });
         }
         // A job that was stopped and is stopped again has run in between.
-        job.has_run_since |= job.stop.is_some();
+        if job.stop.is_some() {
+            job.suspension.job_ran();
+        }
         self.publish(Event::Stopped { pid, signal });
         let ran_well = job.continued_at.is_none_or(|at| now - at >= CONTINUE_RESET);
         if ran_well {
@@ -71,21 +75,21 @@ impl Supervisor {
                 stop.act_at = Some(now + wait);
             }
         } else if matches!(signal, Signal::TTIN | Signal::TTOU) {
-            self.tell_terminal(&mut job, signal);
+            self.log_terminal_wanted(&mut job, signal);
         }
         self.state = State::Running(job);
     }
 
-    fn tell_terminal(&mut self, job: &mut Job, signal: Signal) {
-        if !job.told_terminal {
-            job.told_terminal = true;
+    fn log_terminal_wanted(&mut self, job: &mut Job, signal: Signal) {
+        if !job.is_terminal_logged {
+            job.is_terminal_logged = true;
             self.publish(Event::WantsTerminal { pid: job.pid, signal });
         }
     }
 
     pub(super) fn continued(&mut self, now: Moment, mut job: Box<Job>) {
         let pid = job.pid;
-        job.has_run_since = true;
+        job.suspension.job_ran();
         let stop = job.stop.take();
         if stop.as_ref().is_some_and(|stop| stop.is_continue_sent) {
             self.publish(Event::ContinueConfirmed { pid });
@@ -101,7 +105,7 @@ impl Supervisor {
     pub(super) fn mend_stop(&mut self, now: Moment, job: &mut Job, signal: Signal) {
         let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
         if wants_terminal {
-            self.tell_terminal(job, signal);
+            self.log_terminal_wanted(job, signal);
         }
         let mut act_at = None;
         let mut is_sent = false;

@@ -11,27 +11,27 @@ use proptest::prelude::*;
 
 const PID: Pid = Pid(100);
 
-/// A supervisor, its time, and what it answered last.
-struct Desk {
+/// A supervisor and the time that it is given.
+struct Bench {
     supervisor: Supervisor,
     now: Moment,
 }
 
-impl Desk {
-    fn new(policy: Policy) -> Desk {
+impl Bench {
+    fn new(policy: Policy) -> Bench {
         let supervisor = Supervisor::new(policy, "job".into(), 1);
-        Desk { supervisor, now: Moment(Duration::from_secs(1_000)) }
+        Bench { supervisor, now: Moment(Duration::from_secs(1_000)) }
     }
 
     /// One whose job runs.
-    fn running(policy: Policy) -> Desk {
-        let mut desk = Desk::new(policy);
-        desk.tell(Input::Begin);
-        desk.tell(Input::Spawned(PID));
-        desk
+    fn running(policy: Policy) -> Bench {
+        let mut bench = Bench::new(policy);
+        bench.input(Input::Begin);
+        bench.input(Input::Spawned(PID));
+        bench
     }
 
-    /// Tells an input and the answers that `run` gives without asking the world.
+    /// Gives an input, and the verdicts that `run` gives by itself; returns all actions.
     fn actions(&mut self, input: Input) -> Vec<Action> {
         let mut all = Vec::new();
         let mut inputs = vec![input];
@@ -46,8 +46,8 @@ impl Desk {
         all
     }
 
-    /// Tells an input and returns what came of it, in short words.
-    fn tell(&mut self, input: Input) -> String {
+    /// Gives an input and returns the actions, each as a short word.
+    fn input(&mut self, input: Input) -> String {
         let words: Vec<String> = self.actions(input).iter().map(word).collect();
         words.join(" ")
     }
@@ -59,7 +59,7 @@ impl Desk {
     /// Lets the time pass until the supervisor wants to be woken, and wakes it.
     fn wake(&mut self) -> String {
         self.now = self.supervisor.next_deadline().expect("a deadline");
-        self.tell(Input::Woken)
+        self.input(Input::Woken)
     }
 }
 
@@ -128,20 +128,31 @@ fn restarting() -> Policy {
 }
 
 #[test]
-fn a_job_that_ends_well_is_started_once_and_finished() {
-    let mut desk = Desk::new(Policy::default());
-    assert_eq!(desk.tell(Input::Begin), "spawn#1");
-    assert_eq!(desk.tell(Input::Spawned(PID)), "started trapped");
-    assert_eq!(desk.supervisor.next_deadline(), None, "a waiting supervisor sleeps");
-    assert_eq!(desk.tell(exited(0)), "exited usage judge look");
-    assert_eq!(desk.tell(tree(&[])), "judged finish(0,success)");
-    assert_eq!(desk.tell(exited(0)), "", "nothing follows the end");
+fn the_log_has_the_context_of_a_failure_and_the_open_files_in_any_case() {
+    let notice = |text: &str| vec![Event::Notice { text: text.into() }];
+    let texts = |status| {
+        let report = EndReport {
+            open_files: notice("a file"),
+            failure_context: notice("a sample"),
+            ..EndReport::default()
+        };
+        let mut bench = Bench::running(Policy::default());
+        let usage = ResourceUsage::default();
+        let end = Input::JobEnded(Termination::Exited(status), usage, Box::new(report));
+        let actions = bench.actions(end).into_iter().filter_map(|action| match action {
+            Action::Publish(Event::Notice { text }) => Some(text),
+            _ => None,
+        });
+        actions.collect::<Vec<_>>()
+    };
+    assert_eq!(texts(0), ["a file"]);
+    assert_eq!(texts(1), ["a file", "a sample"]);
 }
 
 #[test]
-fn a_job_that_cannot_be_executed_is_finished_with_its_number() {
-    let mut desk = Desk::new(Policy { restart_on: vec![Cause::Failure], ..restarting() });
-    desk.tell(Input::Begin);
+fn an_attempt_that_never_ran_has_no_pid() {
+    let mut bench = Bench::new(Policy::default());
+    bench.input(Input::Begin);
     let failure = SpawnFailure {
         step: "execute 'x'".into(),
         errno: libc::ENOENT,
@@ -149,132 +160,162 @@ fn a_job_that_cannot_be_executed_is_finished_with_its_number() {
         is_found: false,
         cause: None,
     };
-    assert_eq!(desk.tell(Input::SpawnFailed(failure)), "start_failed judge look");
-    assert_eq!(desk.tell(tree(&[])), "judged finish(127,exec_failed)");
+    let actions = bench.actions(Input::SpawnFailed(failure));
+    let judged = actions.iter().find_map(|action| match action {
+        Action::Judge(facts) => Some(facts.pid),
+        _ => None,
+    });
+    assert_eq!(judged, Some(None));
+}
+
+#[test]
+fn a_job_that_ends_well_is_started_once_and_finished() {
+    let mut bench = Bench::new(Policy::default());
+    assert_eq!(bench.input(Input::Begin), "spawn#1");
+    assert_eq!(bench.input(Input::Spawned(PID)), "started trapped");
+    assert_eq!(bench.supervisor.next_deadline(), None, "a waiting supervisor sleeps");
+    assert_eq!(bench.input(exited(0)), "exited usage judge look");
+    assert_eq!(bench.input(tree(&[])), "judged finish(0,success)");
+    assert_eq!(bench.input(exited(0)), "", "nothing follows the end");
+}
+
+#[test]
+fn a_job_that_cannot_be_executed_is_finished_with_its_number() {
+    let mut bench = Bench::new(Policy { restart_on: vec![Cause::Failure], ..restarting() });
+    bench.input(Input::Begin);
+    let failure = SpawnFailure {
+        step: "execute 'x'".into(),
+        errno: libc::ENOENT,
+        is_exec: true,
+        is_found: false,
+        cause: None,
+    };
+    assert_eq!(bench.input(Input::SpawnFailed(failure)), "start_failed judge look");
+    assert_eq!(bench.input(tree(&[])), "judged finish(127,exec_failed)");
 }
 
 #[test]
 fn a_lost_status_is_no_success_and_restarts_only_if_asked() {
-    let mut desk = Desk::running(restarting());
-    assert_eq!(desk.tell(Input::JobLost), "status_lost judge look");
-    assert_eq!(desk.tell(tree(&[])), "judged finish(125,status_lost)");
-    let mut desk = Desk::running(Policy { restart_lost: true, ..no_wait() });
-    desk.tell(Input::JobLost);
-    assert_eq!(desk.tell(tree(&[])), "judged restarting");
-    assert_eq!(desk.wake(), "spawn#2");
+    let mut bench = Bench::running(restarting());
+    assert_eq!(bench.input(Input::JobLost), "status_lost judge look");
+    assert_eq!(bench.input(tree(&[])), "judged finish(125,status_lost)");
+    let mut bench = Bench::running(Policy { restart_lost: true, ..no_wait() });
+    bench.input(Input::JobLost);
+    assert_eq!(bench.input(tree(&[])), "judged restarting");
+    assert_eq!(bench.wake(), "spawn#2");
 }
 
 #[test]
 fn a_signal_from_a_process_is_logged_and_passed_on() {
-    let mut desk = Desk::running(Policy::default());
+    let mut bench = Bench::running(Policy::default());
     assert_eq!(
-        desk.tell(received(Signal::TERM, Reach::OnlyUs)),
+        bench.input(received(Signal::TERM, Reach::OnlyUs)),
         "received forward(SIGTERM) forwarded"
     );
-    desk.tell(killed(Signal::TERM));
-    assert_eq!(desk.tell(tree(&[])), "judged finish(143,stop_requested)");
+    bench.input(killed(Signal::TERM));
+    assert_eq!(bench.input(tree(&[])), "judged finish(143,stop_requested)");
 }
 
 #[test]
 fn what_the_job_has_already_is_not_passed_on_again() {
-    let mut desk = Desk::running(Policy::default());
-    assert_eq!(desk.tell(received(Signal::INT, Reach::WholeGroup)), "received");
+    let mut bench = Bench::running(Policy::default());
+    assert_eq!(bench.input(received(Signal::INT, Reach::WholeGroup)), "received");
     let cancelled = received(Signal::TERM, Reach::WholeJob("slurmstepd"));
-    assert_eq!(desk.tell(cancelled), "received not_forwarded");
-    assert_eq!(desk.tell(received(Signal::PIPE, Reach::OurFault)), "received");
-    let mut desk = Desk::running(Policy { forward: Forward::None, ..Policy::default() });
-    assert_eq!(desk.tell(received(Signal::TERM, Reach::OnlyUs)), "received");
+    assert_eq!(bench.input(cancelled), "received not_forwarded");
+    assert_eq!(bench.input(received(Signal::PIPE, Reach::OurFault)), "received");
+    let mut bench = Bench::running(Policy { forward: Forward::None, ..Policy::default() });
+    assert_eq!(bench.input(received(Signal::TERM, Reach::OnlyUs)), "received");
 }
 
 const SLURM: Reach = Reach::Unclear("slurmstepd");
 
 #[test]
 fn what_the_batch_system_sent_to_us_alone_is_passed_on_after_a_moment() {
-    let mut desk = Desk::running(Policy::default());
-    assert_eq!(desk.tell(received(Signal::CONT, SLURM)), "received");
-    desk.pass(Duration::from_millis(4));
-    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received");
-    assert_eq!(desk.wake(), "forward(SIGCONT) forwarded");
-    assert_eq!(desk.wake(), "forward(SIGTERM) forwarded");
-    assert_eq!(desk.supervisor.next_deadline(), None);
-    desk.tell(killed(Signal::TERM));
-    assert_eq!(desk.tell(tree(&[])), "judged finish(143,stop_requested)");
+    let mut bench = Bench::running(Policy::default());
+    assert_eq!(bench.input(received(Signal::CONT, SLURM)), "received");
+    bench.pass(Duration::from_millis(4));
+    assert_eq!(bench.input(received(Signal::TERM, SLURM)), "received");
+    assert_eq!(bench.wake(), "forward(SIGCONT) forwarded");
+    assert_eq!(bench.wake(), "forward(SIGTERM) forwarded");
+    assert_eq!(bench.supervisor.next_deadline(), None);
+    bench.input(killed(Signal::TERM));
+    assert_eq!(bench.input(tree(&[])), "judged finish(143,stop_requested)");
 }
 
 #[test]
 fn what_the_batch_system_sent_to_all_is_not_passed_on_in_either_order_of_news() {
-    let mut desk = Desk::running(Policy::default());
-    assert_eq!(desk.tell(received(Signal::USR1, SLURM)), "received");
-    assert_eq!(desk.tell(Input::AlsoReceived(Signal::USR1)), "not_forwarded");
-    assert_eq!(desk.supervisor.next_deadline(), None);
-    assert_eq!(desk.tell(Input::AlsoReceived(Signal::TERM)), "");
-    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received not_forwarded");
+    let mut bench = Bench::running(Policy::default());
+    assert_eq!(bench.input(received(Signal::USR1, SLURM)), "received");
+    assert_eq!(bench.input(Input::AlsoReceived(Signal::USR1)), "not_forwarded");
+    assert_eq!(bench.supervisor.next_deadline(), None);
+    assert_eq!(bench.input(Input::AlsoReceived(Signal::TERM)), "");
+    assert_eq!(bench.input(received(Signal::TERM, SLURM)), "received not_forwarded");
     // The next one needs a sign of its own.
-    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received");
-    assert_eq!(desk.wake(), "forward(SIGTERM) forwarded");
+    assert_eq!(bench.input(received(Signal::TERM, SLURM)), "received");
+    assert_eq!(bench.wake(), "forward(SIGTERM) forwarded");
 }
 
 #[test]
 fn another_signal_or_an_old_one_says_nothing_about_this_one() {
-    let mut desk = Desk::running(Policy::default());
-    desk.tell(Input::AlsoReceived(Signal::TERM));
-    desk.pass(reach::DECIDE_WITHIN);
-    assert_eq!(desk.tell(received(Signal::TERM, SLURM)), "received");
-    assert_eq!(desk.tell(Input::AlsoReceived(Signal::USR1)), "");
-    assert_eq!(desk.wake(), "forward(SIGTERM) forwarded");
+    let mut bench = Bench::running(Policy::default());
+    bench.input(Input::AlsoReceived(Signal::TERM));
+    bench.pass(reach::DECIDE_WITHIN);
+    assert_eq!(bench.input(received(Signal::TERM, SLURM)), "received");
+    assert_eq!(bench.input(Input::AlsoReceived(Signal::USR1)), "");
+    assert_eq!(bench.wake(), "forward(SIGTERM) forwarded");
 }
 
 #[test]
 fn an_explicit_list_is_passed_on_whoever_received_it_and_at_once() {
     let list = Forward::Only(vec![Signal::USR1, Signal::TERM]);
-    let mut desk = Desk::running(Policy { forward: list, ..Policy::default() });
+    let mut bench = Bench::running(Policy { forward: list, ..Policy::default() });
     let passed_on = "received forward(SIGUSR1) forwarded";
-    assert_eq!(desk.tell(received(Signal::USR1, SLURM)), passed_on);
-    desk.tell(Input::AlsoReceived(Signal::USR1));
-    assert_eq!(desk.tell(received(Signal::USR1, SLURM)), passed_on);
+    assert_eq!(bench.input(received(Signal::USR1, SLURM)), passed_on);
+    bench.input(Input::AlsoReceived(Signal::USR1));
+    assert_eq!(bench.input(received(Signal::USR1, SLURM)), passed_on);
     let own = Reach::FromJob { is_in_group: true };
-    assert_eq!(desk.tell(received(Signal::USR1, own)), passed_on);
+    assert_eq!(bench.input(received(Signal::USR1, own)), passed_on);
     // What is not in it is only watched.
-    assert_eq!(desk.tell(received(Signal::HUP, SLURM)), "received");
-    assert_eq!(desk.wake(), "");
+    assert_eq!(bench.input(received(Signal::HUP, SLURM)), "received");
+    assert_eq!(bench.wake(), "");
 }
 
 #[test]
 fn a_job_that_dies_before_we_know_was_asked_by_the_batch_system() {
     let policy = Policy { forward: Forward::None, ..restarting() };
     for policy in [policy, restarting()] {
-        let mut desk = Desk::running(policy);
-        desk.tell(received(Signal::TERM, SLURM));
-        assert_eq!(desk.tell(killed(Signal::TERM)), "signaled usage judge look");
-        assert_eq!(desk.tell(tree(&[])), "judged finish(143,stop_requested)");
+        let mut bench = Bench::running(policy);
+        bench.input(received(Signal::TERM, SLURM));
+        assert_eq!(bench.input(killed(Signal::TERM)), "signaled usage judge look");
+        assert_eq!(bench.input(tree(&[])), "judged finish(143,stop_requested)");
     }
 }
 
 #[test]
 fn a_signal_from_the_job_itself_is_no_request_and_no_echo() {
     let grace = Some(Duration::from_secs(3));
-    let mut desk = Desk::running(Policy { kill_after: grace, ..restarting() });
+    let mut bench = Bench::running(Policy { kill_after: grace, ..restarting() });
     let own = Reach::FromJob { is_in_group: true };
-    assert_eq!(desk.tell(received(Signal::TERM, own)), "received");
-    assert_eq!(desk.supervisor.next_deadline(), None);
-    desk.tell(killed(Signal::SEGV));
-    assert_eq!(desk.tell(tree(&[])), "judged restarting");
+    assert_eq!(bench.input(received(Signal::TERM, own)), "received");
+    assert_eq!(bench.supervisor.next_deadline(), None);
+    bench.input(killed(Signal::SEGV));
+    assert_eq!(bench.input(tree(&[])), "judged restarting");
     // A job in a group of its own signals us on purpose.
-    let mut desk = Desk::running(restarting());
+    let mut bench = Bench::running(restarting());
     let own = Reach::FromJob { is_in_group: false };
-    assert_eq!(desk.tell(received(Signal::USR1, own)), "received forward(SIGUSR1) forwarded");
+    assert_eq!(bench.input(received(Signal::USR1, own)), "received forward(SIGUSR1) forwarded");
 }
 
 #[test]
 fn only_a_sigterm_starts_the_grace_period() {
     let grace = Some(Duration::from_secs(3));
-    let mut desk = Desk::running(Policy { kill_after: grace, ..Policy::default() });
+    let mut bench = Bench::running(Policy { kill_after: grace, ..Policy::default() });
     for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {
-        desk.tell(received(signal, Reach::OnlyUs));
-        assert_eq!(desk.supervisor.next_deadline(), None, "{signal}");
+        bench.input(received(signal, Reach::OnlyUs));
+        assert_eq!(bench.supervisor.next_deadline(), None, "{signal}");
     }
-    desk.tell(received(Signal::TERM, Reach::OnlyUs));
-    assert!(desk.supervisor.next_deadline().is_some());
+    bench.input(received(Signal::TERM, Reach::OnlyUs));
+    assert!(bench.supervisor.next_deadline().is_some());
 }
 
 #[test]
@@ -286,17 +327,17 @@ fn the_kernels_word_about_a_child_is_no_signal_to_log() {
         value: None,
     };
     let input = Input::Signal(Received { info, reach: Reach::OnlyUs, can_suspend: false });
-    assert_eq!(Desk::running(Policy::default()).tell(input), "");
+    assert_eq!(Bench::running(Policy::default()).input(input), "");
 }
 
 #[test]
 fn without_an_option_a_stop_is_logged_and_waited_for() {
-    let mut desk = Desk::running(Policy::default());
-    assert_eq!(desk.tell(Input::JobStopped(Signal::STOP)), "stopped");
-    assert_eq!(desk.supervisor.next_deadline(), None);
-    desk.pass(Duration::from_secs(7));
-    assert_eq!(desk.tell(Input::JobContinued), "continued");
-    assert_eq!(desk.tell(Input::JobContinued), "continued", "a stop too short to see");
+    let mut bench = Bench::running(Policy::default());
+    assert_eq!(bench.input(Input::JobStopped(Signal::STOP)), "stopped");
+    assert_eq!(bench.supervisor.next_deadline(), None);
+    bench.pass(Duration::from_secs(7));
+    assert_eq!(bench.input(Input::JobContinued), "continued");
+    assert_eq!(bench.input(Input::JobContinued), "continued", "a stop too short to see");
 }
 
 #[test]
@@ -304,177 +345,177 @@ fn ctrl_z_suspends_us_after_the_job_in_either_order_of_news() {
     let suspended = "suspended send(Ourselves,SIGSTOP) resumed";
     let all = Policy { continue_stopped: true, restart_stopped: true, ..Policy::default() };
     for policy in [Policy::default(), all] {
-        let mut desk = Desk::running(policy.clone());
-        assert_eq!(desk.tell(received(Signal::TSTP, Reach::WholeGroup)), "received");
-        assert_eq!(desk.tell(Input::JobStopped(Signal::TSTP)), format!("stopped {suspended}"));
-        assert_eq!(desk.supervisor.next_deadline(), None, "-c leaves a suspended job alone");
-        let mut desk = Desk::running(policy);
-        assert_eq!(desk.tell(Input::JobStopped(Signal::TSTP)), "stopped");
-        let late = desk.tell(received(Signal::TSTP, Reach::WholeGroup));
+        let mut bench = Bench::running(policy.clone());
+        assert_eq!(bench.input(received(Signal::TSTP, Reach::WholeGroup)), "received");
+        assert_eq!(bench.input(Input::JobStopped(Signal::TSTP)), format!("stopped {suspended}"));
+        assert_eq!(bench.supervisor.next_deadline(), None, "-c leaves a suspended job alone");
+        let mut bench = Bench::running(policy);
+        assert_eq!(bench.input(Input::JobStopped(Signal::TSTP)), "stopped");
+        let late = bench.input(received(Signal::TSTP, Reach::WholeGroup));
         assert_eq!(late, format!("received {suspended}"));
-        assert_eq!(desk.supervisor.next_deadline(), None);
+        assert_eq!(bench.supervisor.next_deadline(), None);
     }
 }
 
 #[test]
 fn a_stop_long_after_ctrl_z_was_refused_is_not_a_suspension() {
-    let mut desk = Desk::running(Policy::default());
-    desk.tell(received(Signal::TSTP, Reach::WholeGroup));
-    desk.pass(job::SUSPEND_WINDOW + Duration::from_secs(1));
-    assert_eq!(desk.tell(Input::JobStopped(Signal::STOP)), "stopped");
+    let mut bench = Bench::running(Policy::default());
+    bench.input(received(Signal::TSTP, Reach::WholeGroup));
+    bench.pass(job::SUSPEND_WINDOW + Duration::from_secs(1));
+    assert_eq!(bench.input(Input::JobStopped(Signal::STOP)), "stopped");
 }
 
 #[test]
 fn in_an_orphaned_group_we_never_stop_for_nobody_would_wake_us() {
-    let mut desk = Desk::running(Policy::default());
+    let mut bench = Bench::running(Policy::default());
     let Input::Signal(tstp) = received(Signal::TSTP, Reach::OnlyUs) else { unreachable!() };
     let orphaned = Input::Signal(Received { can_suspend: false, ..tstp });
-    assert_eq!(desk.tell(orphaned), "received forward(SIGTSTP) forwarded");
-    assert_eq!(desk.tell(Input::JobStopped(Signal::TSTP)), "stopped");
+    assert_eq!(bench.input(orphaned), "received forward(SIGTSTP) forwarded");
+    assert_eq!(bench.input(Input::JobStopped(Signal::TSTP)), "stopped");
 }
 
 #[test]
 fn who_wakes_us_wakes_the_job_even_if_nothing_is_forwarded() {
-    let mut desk = Desk::running(Policy { forward: Forward::None, ..Policy::default() });
-    assert_eq!(desk.tell(received(Signal::CONT, Reach::OnlyUs)), "received");
-    desk.tell(Input::JobStopped(Signal::TSTP));
-    let woken = desk.tell(received(Signal::CONT, Reach::OnlyUs));
+    let mut bench = Bench::running(Policy { forward: Forward::None, ..Policy::default() });
+    assert_eq!(bench.input(received(Signal::CONT, Reach::OnlyUs)), "received");
+    bench.input(Input::JobStopped(Signal::TSTP));
+    let woken = bench.input(received(Signal::CONT, Reach::OnlyUs));
     assert_eq!(woken, "received forward(SIGCONT) forwarded");
 }
 
 #[test]
 fn a_session_of_its_own_is_stopped_by_sigstop_and_woken_whole() {
-    let mut desk = Desk::running(Policy { new_session: true, ..Policy::default() });
-    let stop = desk.tell(received(Signal::TSTP, Reach::OnlyUs));
+    let mut bench = Bench::running(Policy { new_session: true, ..Policy::default() });
+    let stop = bench.input(received(Signal::TSTP, Reach::OnlyUs));
     assert_eq!(stop, "received send(Tree,SIGSTOP) forwarded");
-    desk.tell(Input::JobStopped(Signal::STOP));
-    let cont = desk.tell(received(Signal::CONT, Reach::OnlyUs));
+    bench.input(Input::JobStopped(Signal::STOP));
+    let cont = bench.input(received(Signal::CONT, Reach::OnlyUs));
     assert_eq!(cont, "received send(StoppedInTree,SIGCONT) forwarded");
 }
 
 #[test]
 fn a_stopped_job_is_continued_and_the_success_is_said_when_it_runs() {
-    let mut desk = Desk::running(Policy { continue_stopped: true, ..Policy::default() });
-    assert_eq!(desk.tell(Input::JobStopped(Signal::STOP)), "stopped");
-    assert_eq!(desk.wake(), "send(StoppedInTree,SIGCONT)");
-    assert_eq!(desk.tell(Input::JobContinued), "continue_confirmed continued");
+    let mut bench = Bench::running(Policy { continue_stopped: true, ..Policy::default() });
+    assert_eq!(bench.input(Input::JobStopped(Signal::STOP)), "stopped");
+    assert_eq!(bench.wake(), "send(StoppedInTree,SIGCONT)");
+    assert_eq!(bench.input(Input::JobContinued), "continue_confirmed continued");
 }
 
 #[test]
 fn continuing_is_bounded_also_if_the_job_stops_itself_again_at_once() {
-    let mut desk = Desk::running(Policy { continue_stopped: true, ..Policy::default() });
+    let mut bench = Bench::running(Policy { continue_stopped: true, ..Policy::default() });
     let mut sent = 0;
     for _ in 0..100 {
-        desk.tell(Input::JobStopped(Signal::STOP));
-        if desk.supervisor.next_deadline().is_some() {
-            sent += desk.wake().matches("SIGCONT").count();
+        bench.input(Input::JobStopped(Signal::STOP));
+        if bench.supervisor.next_deadline().is_some() {
+            sent += bench.wake().matches("SIGCONT").count();
         }
-        desk.tell(Input::JobContinued);
+        bench.input(Input::JobContinued);
     }
     assert_eq!(sent, job::CONTINUE_TRIES as usize);
-    desk.pass(job::CONTINUE_RESET);
-    desk.tell(Input::JobStopped(Signal::STOP));
-    assert_eq!(desk.wake(), "send(StoppedInTree,SIGCONT)", "after a good run it is tried anew");
+    bench.pass(job::CONTINUE_RESET);
+    bench.input(Input::JobStopped(Signal::STOP));
+    assert_eq!(bench.wake(), "send(StoppedInTree,SIGCONT)", "after a good run it is tried anew");
 }
 
 #[test]
 fn a_job_that_stays_stopped_is_given_up_or_restarted() {
     let policy = Policy { continue_stopped: true, ..no_wait() };
-    let mut desk = Desk::running(policy.clone());
-    desk.tell(Input::JobStopped(Signal::STOP));
+    let mut bench = Bench::running(policy.clone());
+    bench.input(Input::JobStopped(Signal::STOP));
     for _ in 0..job::CONTINUE_TRIES {
-        assert_eq!(desk.wake(), "send(StoppedInTree,SIGCONT)");
+        assert_eq!(bench.wake(), "send(StoppedInTree,SIGCONT)");
     }
-    assert_eq!(desk.wake(), "continue_given_up");
-    assert_eq!(desk.supervisor.next_deadline(), None);
-    let mut desk = Desk::running(Policy { restart_stopped: true, ..policy });
-    desk.tell(Input::JobStopped(Signal::STOP));
-    (0..job::CONTINUE_TRIES).for_each(|_| drop(desk.wake()));
+    assert_eq!(bench.wake(), "continue_given_up");
+    assert_eq!(bench.supervisor.next_deadline(), None);
+    let mut bench = Bench::running(Policy { restart_stopped: true, ..policy });
+    bench.input(Input::JobStopped(Signal::STOP));
+    (0..job::CONTINUE_TRIES).for_each(|_| drop(bench.wake()));
     let ending = "terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
-    assert_eq!(desk.wake(), format!("continue_given_up {ending}"));
-    desk.tell(killed(Signal::TERM));
-    assert_eq!(desk.tell(tree(&[])), "judged restarting");
+    assert_eq!(bench.wake(), format!("continue_given_up {ending}"));
+    bench.input(killed(Signal::TERM));
+    assert_eq!(bench.input(tree(&[])), "judged restarting");
 }
 
 #[test]
 fn a_job_that_wants_the_terminal_is_told_once_and_never_continued() {
     let policy = Policy { continue_stopped: true, ..Policy::default() };
-    let mut desk = Desk::running(policy);
-    desk.tell(Input::JobStopped(Signal::TTIN));
-    assert_eq!(desk.wake(), "wants_terminal");
-    assert_eq!(desk.supervisor.next_deadline(), None);
-    desk.tell(Input::JobContinued);
-    desk.tell(Input::JobStopped(Signal::TTIN));
-    assert_eq!(desk.wake(), "");
-    let mut desk = Desk::running(Policy::default());
-    assert_eq!(desk.tell(Input::JobStopped(Signal::TTOU)), "stopped wants_terminal");
+    let mut bench = Bench::running(policy);
+    bench.input(Input::JobStopped(Signal::TTIN));
+    assert_eq!(bench.wake(), "wants_terminal");
+    assert_eq!(bench.supervisor.next_deadline(), None);
+    bench.input(Input::JobContinued);
+    bench.input(Input::JobStopped(Signal::TTIN));
+    assert_eq!(bench.wake(), "");
+    let mut bench = Bench::running(Policy::default());
+    assert_eq!(bench.input(Input::JobStopped(Signal::TTOU)), "stopped wants_terminal");
 }
 
 #[test]
 fn a_time_limit_ends_the_whole_tree_and_gives_124() {
     let second = Duration::from_secs(1);
     let policy = Policy { timeout: Some(second), kill_after: Some(second), ..restarting() };
-    let mut desk = Desk::running(policy);
+    let mut bench = Bench::running(policy);
     let ending = "timed_out terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
-    assert_eq!(desk.wake(), ending);
-    assert_eq!(desk.wake(), "killing send(Tree,SIGKILL)");
-    assert_eq!(desk.tell(killed(Signal::KILL)), "signaled usage judge look");
-    assert_eq!(desk.tell(tree(&[])), "judged finish(124,timed_out)");
+    assert_eq!(bench.wake(), ending);
+    assert_eq!(bench.wake(), "killing send(Tree,SIGKILL)");
+    assert_eq!(bench.input(killed(Signal::KILL)), "signaled usage judge look");
+    assert_eq!(bench.input(tree(&[])), "judged finish(124,timed_out)");
 }
 
 #[test]
 fn the_grace_period_of_a_time_limit_goes_on_for_what_the_job_leaves() {
     let second = Duration::from_secs(1);
     let policy = Policy { timeout: Some(second), kill_after: Some(second), ..Policy::default() };
-    let mut desk = Desk::running(policy);
-    desk.wake();
-    desk.pass(second / 2);
-    desk.tell(killed(Signal::TERM));
+    let mut bench = Bench::running(policy);
+    bench.wake();
+    bench.pass(second / 2);
+    bench.input(killed(Signal::TERM));
     let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
-    assert_eq!(desk.tell(tree(&[7])), ending);
-    desk.pass(second / 2);
-    assert_eq!(desk.tell(Input::Woken), "look");
-    assert_eq!(desk.tell(tree(&[7])), "killing send(Tree,SIGKILL)");
-    assert_eq!(desk.wake(), "look");
-    assert_eq!(desk.tell(tree(&[])), "judged finish(124,timed_out)");
+    assert_eq!(bench.input(tree(&[7])), ending);
+    bench.pass(second / 2);
+    assert_eq!(bench.input(Input::Woken), "look");
+    assert_eq!(bench.input(tree(&[7])), "killing send(Tree,SIGKILL)");
+    assert_eq!(bench.wake(), "look");
+    assert_eq!(bench.input(tree(&[])), "judged finish(124,timed_out)");
 }
 
 #[test]
 fn a_request_that_is_passed_on_becomes_an_order_only_with_kill_after() {
-    let mut desk = Desk::running(Policy::default());
-    desk.tell(received(Signal::TERM, Reach::OnlyUs));
-    assert_eq!(desk.supervisor.next_deadline(), None);
+    let mut bench = Bench::running(Policy::default());
+    bench.input(received(Signal::TERM, Reach::OnlyUs));
+    assert_eq!(bench.supervisor.next_deadline(), None);
     let grace = Some(Duration::from_secs(3));
-    let mut desk = Desk::running(Policy { kill_after: grace, ..Policy::default() });
-    desk.tell(received(Signal::TERM, Reach::OnlyUs));
-    assert_eq!(desk.wake(), "killing send(Tree,SIGKILL)");
-    desk.tell(killed(Signal::KILL));
-    assert_eq!(desk.tell(tree(&[])), "judged finish(137,stop_requested)");
+    let mut bench = Bench::running(Policy { kill_after: grace, ..Policy::default() });
+    bench.input(received(Signal::TERM, Reach::OnlyUs));
+    assert_eq!(bench.wake(), "killing send(Tree,SIGKILL)");
+    bench.input(killed(Signal::KILL));
+    assert_eq!(bench.input(tree(&[])), "judged finish(137,stop_requested)");
 }
 
 #[test]
 fn restarts_are_counted_and_their_end_is_said() {
-    let mut desk = Desk::running(restarting());
-    assert_eq!(desk.tell(killed(Signal::KILL)), "signaled usage judge look");
-    assert_eq!(desk.tell(tree(&[])), "judged restarting");
-    assert_eq!(desk.wake(), "spawn#2");
-    assert_eq!(desk.tell(Input::Spawned(PID)), "started");
-    desk.tell(killed(Signal::KILL));
-    assert_eq!(desk.tell(tree(&[])), "restarts_exhausted judged finish(137,unknown)");
+    let mut bench = Bench::running(restarting());
+    assert_eq!(bench.input(killed(Signal::KILL)), "signaled usage judge look");
+    assert_eq!(bench.input(tree(&[])), "judged restarting");
+    assert_eq!(bench.wake(), "spawn#2");
+    assert_eq!(bench.input(Input::Spawned(PID)), "started");
+    bench.input(killed(Signal::KILL));
+    assert_eq!(bench.input(tree(&[])), "restarts_exhausted judged finish(137,unknown)");
 }
 
 #[test]
 fn no_attempt_begins_while_a_process_of_the_old_one_lives() {
-    let mut desk = Desk::running(Policy { kill_after: Some(Duration::ZERO), ..restarting() });
-    desk.tell(killed(Signal::KILL));
+    let mut bench = Bench::running(Policy { kill_after: Some(Duration::ZERO), ..restarting() });
+    bench.input(killed(Signal::KILL));
     let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
-    assert_eq!(desk.tell(tree(&[7])), ending);
-    assert_eq!(desk.wake(), "look");
-    assert_eq!(desk.tell(tree(&[7])), "killing send(Tree,SIGKILL)");
+    assert_eq!(bench.input(tree(&[7])), ending);
+    assert_eq!(bench.wake(), "look");
+    assert_eq!(bench.input(tree(&[7])), "killing send(Tree,SIGKILL)");
     let mut rounds = 0;
     let last = loop {
-        assert_eq!(desk.wake(), "look");
-        let answer = desk.tell(tree(&[7]));
+        assert_eq!(bench.wake(), "look");
+        let answer = bench.input(tree(&[7]));
         rounds += 1;
         if answer != "send(Tree,SIGKILL)" {
             break answer;
@@ -486,55 +527,55 @@ fn no_attempt_begins_while_a_process_of_the_old_one_lives() {
 
 #[test]
 fn what_nobody_sees_is_not_taken_for_gone() {
-    let mut desk = Desk::running(Policy { kill_after: Some(Duration::ZERO), ..restarting() });
-    desk.tell(killed(Signal::KILL));
+    let mut bench = Bench::running(Policy { kill_after: Some(Duration::ZERO), ..restarting() });
+    bench.input(killed(Signal::KILL));
     let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
-    assert_eq!(desk.tell(unseen()), ending);
-    desk.wake();
-    assert_eq!(desk.tell(unseen()), "killing send(Tree,SIGKILL)");
+    assert_eq!(bench.input(unseen()), ending);
+    bench.wake();
+    assert_eq!(bench.input(unseen()), "killing send(Tree,SIGKILL)");
     let mut last = String::new();
     while !last.contains("finish") {
-        assert_eq!(desk.wake(), "look");
-        last = desk.tell(unseen());
+        assert_eq!(bench.wake(), "look");
+        last = bench.input(unseen());
     }
     assert_eq!(last, "tree_remains restart_refused judged finish(137,unknown)");
-    let with = |stragglers| Desk::running(Policy { stragglers, ..Policy::default() });
-    let mut desk = with(Stragglers::Leave);
-    desk.tell(exited(0));
-    assert_eq!(desk.tell(unseen()), "stragglers judged finish(0,success)");
-    let mut desk = with(Stragglers::Wait);
-    desk.tell(exited(0));
-    assert_eq!(desk.tell(unseen()), "stragglers");
+    let with = |stragglers| Bench::running(Policy { stragglers, ..Policy::default() });
+    let mut bench = with(Stragglers::Leave);
+    bench.input(exited(0));
+    assert_eq!(bench.input(unseen()), "stragglers judged finish(0,success)");
+    let mut bench = with(Stragglers::Wait);
+    bench.input(exited(0));
+    assert_eq!(bench.input(unseen()), "stragglers");
     let orphan = Input::OrphanEnded(Pid(7), Termination::Exited(0), ResourceUsage::default());
-    assert_eq!(desk.tell(orphan.clone()), "orphan_ended look");
-    assert_eq!(desk.tell(unseen()), "", "another one is left");
-    assert_eq!(desk.tell(orphan), "orphan_ended look");
-    assert_eq!(desk.tell(tree(&[])), "orphans_summary judged finish(0,success)");
+    assert_eq!(bench.input(orphan.clone()), "orphan_ended look");
+    assert_eq!(bench.input(unseen()), "", "another one is left");
+    assert_eq!(bench.input(orphan), "orphan_ended look");
+    assert_eq!(bench.input(tree(&[])), "orphans_summary judged finish(0,success)");
 }
 
 /// Of what is in the cgroup and no descendant of ours no signal tells the end.
 #[test]
 fn what_is_no_descendant_is_looked_at_again() {
-    let mut desk = Desk::running(Policy { stragglers: Stragglers::Wait, ..Policy::default() });
-    desk.tell(exited(0));
+    let mut bench = Bench::running(Policy { stragglers: Stragglers::Wait, ..Policy::default() });
+    bench.input(exited(0));
     let seen = || {
         let Input::Tree(tree) = tree(&[7]) else { unreachable!("a tree") };
         Input::Tree(Remaining { has_no_child: true, ..tree })
     };
-    assert_eq!(desk.tell(seen()), "stragglers");
-    let first = desk.supervisor.next_deadline().expect("a time to look");
-    desk.now = first;
-    assert_eq!(desk.tell(Input::Woken), "look");
-    assert_eq!(desk.tell(seen()), "", "it is reported once");
-    assert!(desk.supervisor.next_deadline().is_some_and(|next| next > first));
-    assert_eq!(desk.tell(tree(&[])), "judged finish(0,success)");
+    assert_eq!(bench.input(seen()), "stragglers");
+    let first = bench.supervisor.next_deadline().expect("a time to look");
+    bench.now = first;
+    assert_eq!(bench.input(Input::Woken), "look");
+    assert_eq!(bench.input(seen()), "", "it is reported once");
+    assert!(bench.supervisor.next_deadline().is_some_and(|next| next > first));
+    assert_eq!(bench.input(tree(&[])), "judged finish(0,success)");
 }
 
 #[test]
 fn the_end_of_the_restarts_is_said_also_if_something_is_left() {
-    let mut desk = Desk::running(Policy { max_restarts: 0, ..restarting() });
-    desk.tell(killed(Signal::KILL));
-    let last = desk.tell(tree(&[7]));
+    let mut bench = Bench::running(Policy { max_restarts: 0, ..restarting() });
+    bench.input(killed(Signal::KILL));
+    let last = bench.input(tree(&[7]));
     assert_eq!(last, "stragglers restarts_exhausted judged finish(137,unknown)");
 }
 
@@ -549,40 +590,40 @@ fn a_restart_that_cannot_be_made_leaves_the_last_attempt_as_the_end() {
             cause: None,
         })
     };
-    let mut desk = Desk::running(restarting());
-    desk.tell(killed(Signal::KILL));
-    desk.tell(tree(&[]));
-    assert_eq!(desk.wake(), "spawn#2");
-    let last = desk.tell(failure(false));
+    let mut bench = Bench::running(restarting());
+    bench.input(killed(Signal::KILL));
+    bench.input(tree(&[]));
+    assert_eq!(bench.wake(), "spawn#2");
+    let last = bench.input(failure(false));
     assert_eq!(last, "notice restart_refused concluded finish(137,unknown)", "judged once");
-    let mut desk = Desk::running(restarting());
-    desk.tell(killed(Signal::KILL));
-    desk.tell(tree(&[]));
-    desk.wake();
-    assert_eq!(desk.tell(failure(true)), "start_failed judge look", "a fault of the job's");
+    let mut bench = Bench::running(restarting());
+    bench.input(killed(Signal::KILL));
+    bench.input(tree(&[]));
+    bench.wake();
+    assert_eq!(bench.input(failure(true)), "start_failed judge look", "a fault of the job's");
 }
 
 #[test]
 fn stragglers_are_left_waited_for_or_ended_as_the_policy_says() {
-    let with = |stragglers| Desk::running(Policy { stragglers, ..Policy::default() });
-    let mut desk = with(Stragglers::Leave);
-    desk.tell(exited(0));
-    assert_eq!(desk.tell(tree(&[7])), "stragglers judged finish(0,success)");
-    let mut desk = with(Stragglers::Wait);
-    desk.tell(exited(0));
-    assert_eq!(desk.tell(tree(&[7])), "stragglers");
-    assert_eq!(desk.supervisor.next_deadline(), None, "the orphan's end will wake us");
-    assert_eq!(desk.tell(received(Signal::TERM, Reach::OnlyUs)), "received send(Tree,SIGTERM)");
+    let with = |stragglers| Bench::running(Policy { stragglers, ..Policy::default() });
+    let mut bench = with(Stragglers::Leave);
+    bench.input(exited(0));
+    assert_eq!(bench.input(tree(&[7])), "stragglers judged finish(0,success)");
+    let mut bench = with(Stragglers::Wait);
+    bench.input(exited(0));
+    assert_eq!(bench.input(tree(&[7])), "stragglers");
+    assert_eq!(bench.supervisor.next_deadline(), None, "the orphan's end will wake us");
+    assert_eq!(bench.input(received(Signal::TERM, Reach::OnlyUs)), "received send(Tree,SIGTERM)");
     let end = Termination::Exited(0);
     let orphan = Input::OrphanEnded(Pid(7), end, ResourceUsage::default());
-    assert_eq!(desk.tell(orphan), "orphan_ended look");
-    assert_eq!(desk.tell(tree(&[])), "orphans_summary judged finish(0,success)");
-    let mut desk = with(Stragglers::Kill);
-    desk.tell(exited(3));
+    assert_eq!(bench.input(orphan), "orphan_ended look");
+    assert_eq!(bench.input(tree(&[])), "orphans_summary judged finish(0,success)");
+    let mut bench = with(Stragglers::Kill);
+    bench.input(exited(3));
     let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
-    assert_eq!(desk.tell(tree(&[7])), ending);
-    assert_eq!(desk.wake(), "look");
-    assert_eq!(desk.tell(tree(&[])), "judged finish(3,exit_nonzero)");
+    assert_eq!(bench.input(tree(&[7])), ending);
+    assert_eq!(bench.wake(), "look");
+    assert_eq!(bench.input(tree(&[])), "judged finish(3,exit_nonzero)");
 }
 
 #[test]
@@ -592,9 +633,9 @@ fn what_was_killed_already_is_not_told_as_outliving() {
         Input::Tree(Remaining { dying: dying.iter().copied().map(Pid).collect(), ..tree })
     };
     let told = |dying: &[i32]| {
-        let mut desk = Desk::running(Policy::default());
-        desk.tell(exited(0));
-        let actions = desk.actions(with(dying));
+        let mut bench = Bench::running(Policy::default());
+        bench.input(exited(0));
+        let actions = bench.actions(with(dying));
         actions.into_iter().find_map(|action| match action {
             Action::Publish(Event::Stragglers { processes, .. }) => Some(processes.len()),
             _ => None,
@@ -606,39 +647,39 @@ fn what_was_killed_already_is_not_told_as_outliving() {
 #[test]
 fn a_request_to_stop_ends_the_wait_for_a_restart() {
     let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60) };
-    let mut desk = Desk::running(Policy { backoff, ..restarting() });
-    desk.tell(killed(Signal::KILL));
-    assert_eq!(desk.tell(tree(&[])), "judged restarting");
-    assert_eq!(desk.tell(received(Signal::USR1, Reach::OnlyUs)), "received");
-    let stopped = desk.tell(received(Signal::TERM, Reach::OnlyUs));
+    let mut bench = Bench::running(Policy { backoff, ..restarting() });
+    bench.input(killed(Signal::KILL));
+    assert_eq!(bench.input(tree(&[])), "judged restarting");
+    assert_eq!(bench.input(received(Signal::USR1, Reach::OnlyUs)), "received");
+    let stopped = bench.input(received(Signal::TERM, Reach::OnlyUs));
     assert_eq!(stopped, "received restart_refused concluded finish(137,unknown)", "judged once");
 }
 
 #[test]
 fn a_request_to_stop_forbids_a_restart_however_the_job_then_ends() {
-    let mut desk = Desk::running(Policy { restart_on: vec![Cause::Failure], ..restarting() });
-    desk.tell(received(Signal::TERM, Reach::OnlyUs));
-    desk.tell(killed(Signal::SEGV));
-    assert_eq!(desk.tell(tree(&[])), "judged finish(139,crashed)");
+    let mut bench = Bench::running(Policy { restart_on: vec![Cause::Failure], ..restarting() });
+    bench.input(received(Signal::TERM, Reach::OnlyUs));
+    bench.input(killed(Signal::SEGV));
+    assert_eq!(bench.input(tree(&[])), "judged finish(139,crashed)");
 }
 
 #[test]
 fn a_killed_orphan_is_named_and_spoils_the_success() {
-    let mut desk = Desk::running(Policy::default());
+    let mut bench = Bench::running(Policy::default());
     let end = Termination::Signaled { signal: Signal::SEGV, core_dumped: false };
     let orphan = Input::OrphanEnded(Pid(7), end, ResourceUsage::default());
-    assert_eq!(desk.tell(orphan), "orphan_ended");
-    desk.tell(exited(0));
-    let last = desk.tell(tree(&[]));
+    assert_eq!(bench.input(orphan), "orphan_ended");
+    bench.input(exited(0));
+    let last = bench.input(tree(&[]));
     assert_eq!(last, "orphans_summary judged finish(0,success_with_losses)");
 }
 
 #[test]
 fn a_flood_of_orphans_does_not_flood_the_log() {
-    let mut desk = Desk::running(Policy::default());
+    let mut bench = Bench::running(Policy::default());
     let orphan =
         |pid| Input::OrphanEnded(Pid(pid), Termination::Exited(0), ResourceUsage::default());
-    let told = (0..10_000).filter(|pid| desk.tell(orphan(pid + 200)) == "orphan_ended").count();
+    let told = (0..10_000).filter(|pid| bench.input(orphan(pid + 200)) == "orphan_ended").count();
     assert_eq!(told, 20);
 }
 
@@ -723,7 +764,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 /// A small world that obeys the kernel's rules: SIGKILL ends what it reaches, nothing happens to
 /// a job that does not live.
 struct Fake {
-    desk: Desk,
+    bench: Bench,
     is_job_alive: bool,
     others: Vec<i32>,
     /// A process that nobody sees, and how many SIGKILLs it outruns.
@@ -735,10 +776,10 @@ struct Fake {
 }
 
 impl Fake {
-    fn tell(&mut self, input: Input) -> Result<(), TestCaseError> {
+    fn input(&mut self, input: Input) -> Result<(), TestCaseError> {
         let mut inputs = std::collections::VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            for action in self.desk.supervisor.step(self.desk.now, input) {
+            for action in self.bench.supervisor.step(self.bench.now, input) {
                 inputs.extend(self.carry_out(action)?);
             }
         }
@@ -762,13 +803,13 @@ impl Fake {
                 None
             }
             Action::Send(Target::Tree, Signal::TERM) => {
-                let grace = self.desk.supervisor.policy.grace();
-                let from = self.desk.now + grace;
+                let grace = self.bench.supervisor.policy.grace();
+                let from = self.bench.now + grace;
                 self.kill_from = Some(self.kill_from.map_or(from, |at| at.min(from)));
                 None
             }
             Action::Send(Target::Tree, Signal::KILL) => {
-                let allowed = self.kill_from.is_some_and(|from| from <= self.desk.now);
+                let allowed = self.kill_from.is_some_and(|from| from <= self.bench.now);
                 prop_assert!(allowed, "SIGKILL before the grace period is over");
                 self.others.clear();
                 self.hidden = self.hidden.and_then(|misses| misses.checked_sub(1));
@@ -801,8 +842,8 @@ impl Fake {
             Move::Signal(signal, reach, can_suspend) => {
                 let Input::Signal(received) = received(signal, reach) else { unreachable!() };
                 // A request that is passed on starts the grace period of an explicit --kill-after.
-                if let Some(grace) = self.desk.supervisor.policy.kill_after {
-                    let from = self.desk.now + grace;
+                if let Some(grace) = self.bench.supervisor.policy.kill_after {
+                    let from = self.bench.now + grace;
                     self.kill_from = Some(self.kill_from.map_or(from, |at| at.min(from)));
                 }
                 Input::Signal(Received { can_suspend, ..received })
@@ -814,9 +855,9 @@ impl Fake {
                 Input::OrphanEnded(Pid(7), end, ResourceUsage::default())
             }
             Move::Wake => {
-                match self.desk.supervisor.next_deadline() {
-                    Some(deadline) => self.desk.now = self.desk.now.max(deadline),
-                    None => self.desk.pass(Duration::from_secs(1)),
+                match self.bench.supervisor.next_deadline() {
+                    Some(deadline) => self.bench.now = self.bench.now.max(deadline),
+                    None => self.bench.pass(Duration::from_secs(1)),
                 }
                 Input::Woken
             }
@@ -841,7 +882,7 @@ impl Fake {
                 Input::JobLost
             }
         };
-        self.tell(input)
+        self.input(input)
     }
 }
 
@@ -853,7 +894,7 @@ proptest! {
     ) {
         let limit = policy.max_restarts;
         let mut fake = Fake {
-            desk: Desk::new(policy),
+            bench: Bench::new(policy),
             is_job_alive: false,
             others: Vec::new(),
             hidden: None,
@@ -861,7 +902,7 @@ proptest! {
             finished: 0,
             kill_from: None,
         };
-        fake.tell(Input::Begin)?;
+        fake.input(Input::Begin)?;
         for next in moves {
             fake.make(next)?;
         }
@@ -877,9 +918,9 @@ proptest! {
 
     #[test]
     fn a_finished_run_is_sure_of_its_verdict_or_says_that_it_is_not(end in any_end()) {
-        let mut desk = Desk::running(Policy::default());
-        desk.actions(Input::JobEnded(end, ResourceUsage::default(), Box::default()));
-        let actions = desk.actions(tree(&[]));
+        let mut bench = Bench::running(Policy::default());
+        bench.actions(Input::JobEnded(end, ResourceUsage::default(), Box::default()));
+        let actions = bench.actions(tree(&[]));
         let Some(Action::Finish(outcome)) = actions.last() else {
             return Err(TestCaseError::fail("no end"));
         };

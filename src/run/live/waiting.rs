@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use crate::model::event::Event;
 use crate::model::outcome::WaitStatus;
-use crate::model::scene::Scene;
 use crate::model::time::Moment;
 use crate::run::contained;
 use crate::run::live::Live;
 use crate::run::witness::Witness;
-use crate::supervisor::Input;
+use crate::supervisor::{EndReport, Input};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, poll, wait};
 
@@ -148,7 +147,7 @@ impl Live {
             && let Some((end, usage)) = wait::reap(child.pid)
         {
             self.tree.reaped(child.pid);
-            job_ended = self.job_changed(WaitStatus::Ended(end), usage, Scene::default());
+            job_ended = self.job_changed(WaitStatus::Ended(end), usage, EndReport::default());
         }
         // Whatever failed meanwhile, the job was reaped.
         self.pending.extend(job_ended);
@@ -174,11 +173,11 @@ impl Live {
                 self.failed(&error);
             }
             let is_orphan = !is_job && !self.tree.is_stranger(pid);
-            let scene = contained(|| self.examine(pid, &waited)).unwrap_or_default();
+            let report = contained(|| self.examine(pid, &waited)).unwrap_or_default();
             let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
             if is_job {
                 // Before anything that may fail.
-                let ended = self.job_changed(status, usage, scene);
+                let ended = self.job_changed(status, usage, report);
                 if job_ended.is_none() {
                     *job_ended = ended;
                 }

@@ -1,7 +1,8 @@
-//! What was found at the scene of a death, before the body was taken away.
+//! What was found about the end of an attempt while the job was still a zombie.
 //!
-//! Filled by `run` from what `sys` and `observe` could read; whatever could not be read is `None`,
-//! and costs evidence, never function.
+//! Numbers and short texts with a known source, no events of the log. `run` fills them in from what
+//! `sys` and `observe` could read. What could not be read is `None`: the verdict is then less
+//! certain, and nothing else changes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +10,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::event::Event;
 use crate::model::outcome::Termination;
 use crate::model::process::Pid;
 use crate::model::sample::Peaks;
@@ -24,9 +24,9 @@ const DEATHS_KEPT: usize = 16;
 /// The source of deaths that knows only those whom a sample has seen.
 pub const BY_PIDFD: &str = "PIDFD_GET_INFO";
 
-/// The scene of one attempt's end.
+/// Everything that was read about the end of one attempt.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scene {
+pub struct Findings {
     /// Evidence about the OOM killer.
     pub memory: Memory,
     /// Descendants that died of a signal before the job ended.
@@ -63,10 +63,6 @@ pub struct Scene {
     pub peaks: Option<Peaks>,
     /// Whether the kernel refused the last signal by which the job was to be ended or asked to stop.
     pub is_out_of_reach: bool,
-    /// What is told in the log in any case.
-    pub inventory: Vec<Event>,
-    /// What is told in the log if the attempt failed.
-    pub testimony: Vec<Event>,
 }
 
 /// Evidence about memory.
@@ -148,7 +144,7 @@ impl Dispositions {
 pub struct KernelLine {
     /// The id of the thread, which is the pid for the first thread of a process.
     pub thread: Pid,
-    /// The signal that the kernel sent for it; `None` if the line does not tell.
+    /// The signal that the kernel sent for it; `None` if the line does not say.
     pub signal: Option<Signal>,
     /// The line.
     pub text: String,
@@ -165,7 +161,7 @@ impl KernelLine {
 /// A counter of OOM kills, before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomCounter {
-    /// Which, in the words of its file.
+    /// The name of the counter and of its file.
     pub name: String,
     /// When the attempt began.
     pub before: u64,
@@ -209,7 +205,7 @@ impl Death {
     }
 
     /// Returns whether work was lost by it: it was killed or crashed. Programs end each other by
-    /// SIGTERM, SIGPIPE and their like in good order every day.
+    /// SIGTERM, SIGPIPE and similar signals in normal operation.
     #[must_use]
     pub fn is_loss(&self) -> bool {
         self.signal().is_some_and(|signal| {
@@ -356,7 +352,7 @@ mod tests {
         assert_eq!((deaths.losses, losses(&deaths)), (0, vec![]));
         deaths.add(death(3, Signal::KILL));
         deaths.add(death(3, Signal::KILL));
-        assert_eq!(deaths.losses, 1, "one process dies once, whoever tells of it");
+        assert_eq!(deaths.losses, 1, "one process dies once, whichever source reports it");
         assert_eq!(losses(&deaths), [3]);
     }
 
