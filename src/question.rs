@@ -23,9 +23,9 @@ pub enum Question {
 /// Since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// So long ago.
+    /// This time ago.
     Ago(Duration),
-    /// From the beginning of a day in UTC: today, or so many days before.
+    /// From the beginning of a day in UTC: today, or this number of days before.
     DaysBack(u64),
     /// From the beginning of the last such day in UTC, which may be today; Monday is 0.
     Weekday(u64),
@@ -72,7 +72,7 @@ pub struct Runs {
     pub files: Vec<PathBuf>,
     /// Which runs.
     pub filter: Filter,
-    /// At most so many, the newest.
+    /// At most this number, the newest.
     pub limit: Option<usize>,
     /// How.
     pub form: Form,
@@ -94,7 +94,7 @@ pub struct Rerun {
     pub file: PathBuf,
     /// Which jobs.
     pub filter: Filter,
-    /// So many at once.
+    /// Jobs at the same time.
     pub jobs: usize,
     /// Only say what would be done.
     pub is_dry: bool,

@@ -136,7 +136,7 @@ impl From<Which> for Filter {
 struct RerunTyped {
     #[command(flatten)]
     which: Which,
-    /// So many at once
+    /// Jobs at the same time
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = values::at_least_one)]
     jobs: usize,
     /// Only write the lines that a shell would need

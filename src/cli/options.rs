@@ -53,7 +53,7 @@ pub(super) struct Typed {
     #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
     pub(super) error: Option<PathBuf>,
     /// Run a built-in function again and again for SECONDS. FUNCTION is math-int, math-fp,
-    /// string, file, memory, random (one of those five anew each call) or sleep
+    /// string, file, memory, random (one of those five, chosen for each call) or sleep
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::duration, help_heading = "Built-in functions")]
     pub(super) function: Option<Duration>,
     /// Redirect the job's standard input from FILE
@@ -138,7 +138,7 @@ pub(super) struct Supervision {
     /// restart in a row, up to MAX [default: 1s..60s]
     #[arg(long, value_name = "MIN..MAX", value_parser = values::backoff, env = "CHILDMINDER_BACKOFF", hide_env = true)]
     pub(super) backoff: Option<Backoff>,
-    /// An attempt that lasts so long sets the back-off back to its beginning
+    /// An attempt that lasts at least this long resets the back-off
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, default_value = "60", env = "CHILDMINDER_STABLE", hide_env = true)]
     pub(super) stable: Duration,
     /// End an attempt that takes longer: SIGTERM to all its processes, then SIGKILL
@@ -169,7 +169,7 @@ pub(super) struct Supervision {
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Observation")]
 pub(super) struct Observed {
-    /// Look at the job's processes so often; 0 is never
+    /// How often the job's processes are sampled; 0 is never
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, default_value = "1", env = "CHILDMINDER_SAMPLE", hide_env = true)]
     pub(super) sample: Duration,
     /// Note which files the job has open, and how
@@ -362,7 +362,7 @@ mod tests {
         }
         assert!(
             found == manual(),
-            "deploy/man/childminder.1 is old: UPDATE_GOLDEN=1 writes it anew"
+            "deploy/man/childminder.1 is old: UPDATE_GOLDEN=1 writes it again"
         );
     }
 }

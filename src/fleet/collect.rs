@@ -23,14 +23,14 @@ use crate::sys::{account, clock};
 /// Nobody waits for us but the user.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A merge takes so many files at a time, so it is repeated as long as some go; this ends it whatever
+/// A merge takes a limited number of files at a time, so it is repeated as long as some go; this ends it whatever
 /// other writers add.
 const MERGES_MAX: usize = 10_000;
 
 /// At most this many files that cannot be merged are reported one by one.
 const TOLD_MAX: usize = 20;
 
-/// So many lost rows are written at a time.
+/// Lost rows that are written at a time.
 const BATCH: usize = 256;
 
 /// What cells of the start row tell of that row, and not of the run.
@@ -142,13 +142,13 @@ fn keep(file: &Path, rows: &[Row], is_sealed: bool) -> Result<(), Failure> {
     let mut writer = if is_sealed { writer.sealed(Box::new(own_key)) } else { writer };
     match writer.keep(rows) {
         Ok(Kept::Shared) => Ok(()),
-        Ok(Kept::Apart(path, trouble)) => {
+        Ok(Kept::Apart(path, error)) => {
             if !rows.is_empty() {
-                note(&format!("{trouble}; the rows are in {}", path.display()));
+                note(&format!("{error}; the rows are in {}", path.display()));
             }
             Ok(())
         }
-        Err(trouble) => Err(Failure::Refused(trouble.to_string())),
+        Err(error) => Err(Failure::Refused(error.to_string())),
     }
 }
 

@@ -134,7 +134,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Calls `take` for each call in the logs. A log that cannot be read to its end costs the rest of
-/// it, and is told.
+/// it, and is reported.
 fn each_call(
     sources: &[Source],
     mut take: impl FnMut(Call<'_>) -> io::Result<()>,
@@ -172,7 +172,7 @@ fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
     matches!(io::Read::take(log, LINE_BYTES_MAX).read_until(b'\n', line), Ok(1..))
 }
 
-/// A line that tells of an answer.
+/// A line about an answer.
 struct Answer {
     seconds: f64,
     function: String,

@@ -58,7 +58,7 @@ impl From<ReadError> for Failure {
     }
 }
 
-/// Opens the records; what beside them cannot be read is told.
+/// Opens the records; what beside them cannot be read is reported.
 pub fn open(files: &[PathBuf]) -> Result<Record, Failure> {
     let record = Record::open(files)?;
     for error in record.foreign.iter().take(TOLD_MAX) {

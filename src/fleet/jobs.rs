@@ -236,7 +236,7 @@ impl Jobs {
 }
 
 /// Returns the jobs of a record that failed or have no end, and those that are `wanted` in any case.
-/// Which runs were asked for only tells which failures count: a success is one whenever it was.
+/// Which runs were asked for only decides which failures count: a success is one whenever it was.
 ///
 /// # Errors
 ///

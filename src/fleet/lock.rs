@@ -16,7 +16,7 @@ use crate::record::key;
 use crate::record::read::folder_beside;
 use crate::record::write::make_folder;
 
-/// So often the file is opened again that its holder removed just then.
+/// How often the file is opened again that its holder removed just then.
 const REMOVED_MAX: u32 = 100;
 
 /// As long as this exists, no other rerun of that user works on the record.
@@ -119,7 +119,7 @@ fn hold(
 
 enum Tried {
     Held(Held),
-    /// By whom, as far as he said it.
+    /// Its holder, as far as it is written there.
     Taken(String),
     /// The file has not its name any more.
     Removed,

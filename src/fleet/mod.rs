@@ -134,7 +134,7 @@ pub fn complain(text: &str) {
         line = wrapped(&line, width, 2);
     }
     line.push('\n');
-    // In one write: others write there, too. If standard error is closed, the status still tells.
+    // In one write: others write there, too. If standard error is closed, the status still says it.
     io::stderr().write_all(line.as_bytes()).ok();
 }
 

@@ -277,14 +277,14 @@ impl PostMortem<'_> {
         if log.is_empty() {
             return Ok(Story::default());
         }
-        let (story, trouble) = match story::read(Path::new(&log)) {
+        let (story, error) = match story::read(Path::new(&log)) {
             Ok(story) => (story, String::new()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 (Story::default(), " (not here: removed, or on its host)".to_owned())
             }
             Err(error) => (Story::default(), format!(" ({error})")),
         };
-        writeln!(out, "\n{}{}{trouble}", self.shown("log ", Some("1")), Escaped(&log))?;
+        writeln!(out, "\n{}{}{error}", self.shown("log ", Some("1")), Escaped(&log))?;
         Ok(story)
     }
 

@@ -34,13 +34,13 @@ pub enum Fate {
 /// A process begins before it writes its row, and clocks are set now and then.
 const TOLERANCE: Duration = Duration::from_secs(5);
 
-/// So many parents of a process are looked at.
+/// Parents of a process that are looked at, at most.
 const DEPTH_MAX: usize = 64;
 
-/// So long after its start a childminder may not have opened the record yet.
+/// For this time after its start a childminder may not have opened the record yet.
 const YOUNG: Duration = Duration::from_millis(250);
 
-/// What of this host tells whether a run is there.
+/// What of this host shows whether a run is there.
 pub struct Here {
     proc: PathBuf,
     host: String,
@@ -96,7 +96,7 @@ impl Here {
 
     /// Returns whether a process of that run is there that we may ask. Who asks as root may ask all, and
     /// anybody can put the name of another user's run into an environment of his own: the process must be
-    /// of the user whom the row names.
+    /// of the user that the row names.
     #[must_use]
     pub fn is_minded(&self, start: &Row) -> bool {
         let pids = self.minded.get(start.get(Column::RunId));

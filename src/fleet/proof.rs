@@ -14,7 +14,7 @@ use crate::record::row::{Column, Row};
 use crate::record::seal::Key;
 use crate::sys::account;
 
-/// Tells for which rows there is a proof.
+/// Knows for which rows there is a proof.
 pub struct Proof {
     uid: u32,
     /// Whether rows of all users are asked about.

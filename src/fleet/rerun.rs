@@ -26,7 +26,7 @@ use crate::record::write::LOCK_PATIENCE;
 use crate::sys::entry::Given;
 use crate::sys::{account, clock, environment, poll};
 
-/// So many jobs that cannot be run again are told one by one.
+/// Jobs that cannot be run again and are listed one by one, at most.
 const TOLD_MAX: usize = 20;
 
 /// A run that began so short a time ago may still wait for the lock of the record with its first row.

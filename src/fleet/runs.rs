@@ -15,7 +15,7 @@ use crate::record::read::Record;
 use crate::record::row::{Column, Form, Header, Row};
 use crate::sys::clock;
 
-/// The widths of the columns follow from so many rows; a list may have millions.
+/// Rows from which the widths of the columns follow; a list may have millions.
 const MEASURED_ROWS: usize = 1000;
 
 /// What a reader needs to see what happened to which job always stays: name, verdict, end and time.
@@ -81,7 +81,7 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    /// Returns the last so many, of those without an end only the ones that were asked for.
+    /// Returns the last ones, up to this number; of those without an end only the ones that were asked for.
     fn newest(&mut self, entries: &[Entry], count: usize) -> Result<Vec<Entry>, Failure> {
         let mut chosen = Vec::new();
         for entry in entries.iter().rev() {

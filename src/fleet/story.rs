@@ -1,4 +1,4 @@
-//! What the log of a run tells beyond the record: what happened when, the job's last words on standard
+//! What the log of a run says beyond the record: what happened when, the job's last words on standard
 //! error, and the flight recorder at its highest.
 
 use std::collections::VecDeque;
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use crate::files::{self, Links, Owner};
 
-/// So many events are shown at most: the last ones.
+/// Events that are shown at most: the last ones.
 const EVENTS_MAX: usize = 40;
 
-/// So many lines of standard error.
+/// Lines of standard error that are shown at most.
 const WORDS_MAX: usize = 20;
 
 /// The longest line that is read whole.
@@ -19,7 +19,7 @@ const LINE_BYTES_MAX: u64 = 1 << 16;
 /// A log that is longer is read to here: a sparse file has no end.
 const LOG_BYTES_MAX: u64 = 1 << 30;
 
-/// Beginnings of messages that are told elsewhere, or are of no use here.
+/// Beginnings of messages that are shown elsewhere, or are of no use here.
 const PASSED_OVER: [&str; 9] = [
     "childminder ",
     "trapped ",
@@ -32,7 +32,7 @@ const PASSED_OVER: [&str; 9] = [
     "recorder ",
 ];
 
-/// What a log tells.
+/// What a log says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Story {
     /// Messages and when they came, in seconds since the run began.

@@ -270,7 +270,7 @@ fn total(widths: &[usize]) -> usize {
     shown.map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
 }
 
-/// Cuts a text to so many columns of the terminal; a cut one ends in a dot more than that.
+/// Cuts a text to this number of columns of the terminal; a cut one ends in a dot more than that.
 #[must_use]
 pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {

@@ -94,7 +94,7 @@ impl Task {
 /// Returns whether somebody else may have put something in the place of what the user meant when he
 /// started the job: where everybody may make files, only what he, root or the directory's owner made is
 /// what it was. That holds for each link on the way, and for what the whole path leads to; directories on
-/// the way may be other users' whom he trusts. What is not there is left to childminder.
+/// the way may belong to other users that he trusts. What is not there is left to childminder.
 fn may_be_swapped(path: &Path, uid: u32) -> bool {
     let is_strange = |path: &Path, meta: io::Result<Metadata>| {
         let above = path.parent().and_then(|above| fs::metadata(above).ok());

@@ -11,10 +11,10 @@ use crate::record::read::{Place, RawRow, Record};
 use crate::record::row::{Column, Row};
 use crate::record::skipped::Skipped;
 
-/// So many runs that a beginning fits are named.
+/// Runs that a beginning fits and that are named, at most.
 const NAMED_MAX: usize = 5;
 
-/// So many rows of a run are looked at; it has one for each attempt and two more.
+/// Rows of a run that are read at most; it has one for each attempt and two more.
 const ROWS_MAX: usize = 10_000;
 
 /// A word that is shorter fits too many runs by accident.

@@ -1,4 +1,4 @@
-//! The childminders that `nanny rerun` has started: so many at once, waited for, and stopped cleanly.
+//! The childminders that `nanny rerun` has started: a bounded number at a time, waited for, and stopped cleanly.
 //!
 //! All signals are blocked and come by a signalfd, as in childminder. The first request to stop only
 //! keeps others from being started: what the terminal sends, the childminders have themselves, and
@@ -42,9 +42,9 @@ const OF_THE_SITE: [&[u8]; 8] = [
 /// How it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// So many were started.
+    /// How many were started.
     pub started: u64,
-    /// So many of them returned 0.
+    /// How many of them returned 0.
     pub succeeded: u64,
 }
 
@@ -192,12 +192,12 @@ impl<'a> Workers<'a> {
     fn take_signals(&mut self) -> Result<(), Failure> {
         let mut received = Vec::new();
         self.signals.read(&mut received)?;
-        received.iter().try_for_each(|signal| self.heed(signal))?;
+        received.iter().try_for_each(|signal| self.react_to(signal))?;
         // Signals of one kind coalesce: so all children are asked, not as many as there were signals.
         self.reap()
     }
 
-    fn heed(&mut self, received: &RawSignal) -> Result<(), Failure> {
+    fn react_to(&mut self, received: &RawSignal) -> Result<(), Failure> {
         match received.signal {
             Signal::TSTP | Signal::TTIN | Signal::TTOU if terminal::can_be_continued() => {
                 // The childminders stop by themselves, after their jobs.

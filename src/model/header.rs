@@ -1,4 +1,4 @@
-//! What is run, where and by whom: the first line of a log.
+//! What is run, where, and by which user: the first line of a log.
 
 use std::fmt;
 

@@ -27,7 +27,7 @@ pub struct Policy {
     pub max_restarts: u32,
     /// `--backoff`.
     pub backoff: Backoff,
-    /// `--stable`: an attempt that lasted so long ends the growth of the back-off.
+    /// `--stable`: an attempt that lasted at least this ends the growth of the back-off.
     pub stable: Duration,
     /// `--timeout`, of each attempt.
     pub timeout: Option<Duration>,

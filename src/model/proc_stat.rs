@@ -69,7 +69,7 @@ impl ProcStat<'_> {
     /// Returns whether this is a thread that does not lead its process: /proc/TID exists for it
     /// too, though no listing of /proc shows it.
     ///
-    /// The kernel itself tells them apart by field 38, `exit_signal`, which is -1 for them
+    /// The kernel itself distinguishes them by field 38, `exit_signal`, which is -1 for them
     /// (`thread_group_leader` in linux/sched/signal.h). A line without that field is a process.
     #[must_use]
     pub fn is_thread(&self) -> bool {

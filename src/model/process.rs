@@ -25,7 +25,7 @@ impl fmt::Display for Pid {
 pub struct ProcessKey {
     /// Its id while it lives.
     pub pid: Pid,
-    /// Tells it from another process that gets the same id later.
+    /// Distinguishes it from another process that gets the same id later.
     pub start_ticks: u64,
 }
 

@@ -243,7 +243,7 @@ pub struct SignalInfo {
     pub signal: Signal,
     /// How it was made.
     pub origin: Origin,
-    /// By whom.
+    /// The sender.
     pub sender: Sender,
     /// The integer that sigqueue(3) carries.
     #[serde(skip_serializing_if = "Option::is_none")]

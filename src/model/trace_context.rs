@@ -1,7 +1,7 @@
 //! The `traceparent` of W3C Trace Context (https://www.w3.org/TR/trace-context/), by its exact grammar:
 //! what does not follow it is no parent, and a new trace begins.
 
-/// Whom a span is called by.
+/// The parent of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent<'a> {
     /// 32 hexadecimal digits in small letters, not all zero.

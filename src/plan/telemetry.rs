@@ -61,15 +61,15 @@ pub struct OtlpPlan {
     pub is_exponential: bool,
     /// Between two exports of spans.
     pub span_delay: Duration,
-    /// So many spans may wait.
+    /// Spans that may wait at most.
     pub span_queue: usize,
-    /// So many go into one export.
+    /// Items in one export at most.
     pub span_batch: usize,
     /// Between two exports of log records.
     pub log_delay: Duration,
-    /// So many log records may wait.
+    /// Log records that may wait at most.
     pub log_queue: usize,
-    /// So many go into one export.
+    /// Items in one export at most.
     pub log_batch: usize,
     /// What spans may hold.
     pub span_limits: SpanLimits,
@@ -164,7 +164,7 @@ pub enum Protocol {
 /// Files for TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// Whom to trust besides the system's authorities.
+    /// Authorities to trust besides those of the system.
     pub certificate: Option<PathBuf>,
     /// Our own key.
     pub client_key: Option<PathBuf>,

@@ -24,7 +24,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Passes so many commas; returns where behind the last of them the next cell begins, or how many
+    /// Passes this number of commas; returns where behind the last of them the next cell begins, or how many
     /// were left at the end of the line.
     fn pass(&mut self, mut commas: usize) -> Result<usize, usize> {
         while commas > 0 {

@@ -20,11 +20,11 @@ use crate::record::table::Unfit;
 /// Between two tries for the lock at the most: who holds it has done in a fraction of this.
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 
-/// So many tries are made at once, with a pause of about a microsecond: the lock is held for a few.
+/// Tries that are made at once, with a pause of about a microsecond: the lock is held for a few.
 const SPINS: u32 = 4;
 const SPIN: u32 = 30;
 
-/// So many tries only let others run before they wait longer and longer.
+/// Tries that only let others run; after them the waits become longer.
 const YIELDS: u32 = 16;
 
 /// What the lock is waited for with.

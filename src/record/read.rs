@@ -32,7 +32,7 @@ const THREADS_MAX: usize = 2;
 /// As many of them are read for an answer that has to come at once.
 const SPOOLED_OF_TAIL: usize = 200;
 
-/// So many files are kept open: whoever can make files beside the record does not use up all
+/// Files that are kept open at most: whoever can make files beside the record does not use up all
 /// descriptors that a program may have (mostly 1024).
 const KEPT_MAX: usize = 128;
 
@@ -49,7 +49,7 @@ pub struct ReadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(u64);
 
-/// So many bits of a place are the offset: 128 TiB.
+/// Bits of a place that are the offset: 128 TiB.
 const OFFSET_BITS: u32 = 47;
 
 impl Place {

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use crate::model::shared::lock;
 use crate::record::row::Row;
-use crate::record::write::{Kept, Trouble, Writer};
+use crate::record::write::{KeepError, Kept, Writer};
 
-/// So long the end of the run waits for its rows at most.
+/// How long the end of the run waits for its rows at most.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
-/// So many rows wait at most; a run has two, and one for each attempt.
+/// Rows that wait at most; a run has two, and one for each attempt.
 const QUEUE_MAX: usize = 1024;
 
 /// Room for the header, a batch of rows and the standard library; pages are only used when touched.
@@ -31,7 +31,7 @@ pub struct Recorder {
     shared: Arc<Shared>,
 }
 
-/// What is told about the rows of a run.
+/// What is reported about the rows of a run.
 #[derive(Debug, Default)]
 pub struct Account {
     /// Rows that are nowhere but here, and why.
@@ -94,7 +94,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Returns what became known about rows, once; waits for those that were handed over, at most so long. Also
+    /// Returns what became known about rows, once; waits for those that were handed over, at most this long. Also
     /// returns whether all of them were kept or refused by then.
     #[must_use]
     pub fn take_news(&self, within: Duration) -> (Vec<String>, bool) {
@@ -103,7 +103,7 @@ impl Recorder {
         (std::mem::take(&mut state.account.apart), !waited.timed_out())
     }
 
-    /// Waits until all rows are kept, at most so long, and says which are not.
+    /// Waits until all rows are kept, at most this long, and says which are not.
     #[must_use]
     pub fn finish(self, within: Duration) -> Account {
         let mut state = self.shared.lock();
@@ -148,17 +148,17 @@ impl Shared {
         (!rows.is_empty()).then_some(rows)
     }
 
-    fn kept(&self, result: Result<Kept, Trouble>) {
+    fn kept(&self, result: Result<Kept, KeepError>) {
         let mut state = self.lock();
         let rows = std::mem::take(&mut state.in_hand);
         match result {
             Ok(Kept::Shared) => {}
-            Ok(Kept::Apart(path, trouble)) => {
+            Ok(Kept::Apart(path, error)) => {
                 let path = path.display();
-                state.account.apart.push(format!("{trouble}; {} row(s) are in {path}", rows.len()));
+                state.account.apart.push(format!("{error}; {} row(s) are in {path}", rows.len()));
             }
-            Err(trouble) => {
-                let reason = trouble.to_string();
+            Err(error) => {
+                let reason = error.to_string();
                 state.account.lost.extend(rows.into_iter().map(|row| (row, reason.clone())));
             }
         }

@@ -19,7 +19,7 @@ pub use event::RowEvent;
 /// The version of the columns below: it grows when a column is added or changes its meaning.
 pub const SCHEMA: u32 = 2;
 
-/// A header with more columns is not one of a record, of no version: each row of it would take so many
+/// A header with more columns is not the header of a record of any version: each row of it would take as many
 /// cells.
 const COLUMNS_MAX: usize = 1024;
 
@@ -34,7 +34,7 @@ pub enum Form {
     Words,
 }
 
-/// Names, words and forms are in one place, lest three tables drift apart.
+/// Names, words and forms are in one place, so that three tables cannot differ.
 macro_rules! columns {
     ($($(#[$doc:meta])* $column:ident $name:literal $form:ident,)*) => {
         /// The columns, in the order in which they are written.
@@ -218,7 +218,7 @@ impl Header {
         &LINE
     }
 
-    /// Reads a header of this or another version; `None` if it is none of a record.
+    /// Reads a header of this or another version; `None` if it is not the header of a record.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Header> {
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);

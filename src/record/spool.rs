@@ -24,10 +24,10 @@ use crate::files::{self, Directory, Links, Owner};
 use crate::record::row::{Column, Header, Row, SCHEMA};
 use crate::record::table::{Table, directory_of, is_trusted};
 
-/// So many files are merged at a time at most: others wait for the lock.
+/// Files that are merged at a time at most, because others wait for the lock.
 const MERGED_MAX: usize = 64;
 
-/// So many entries of the folder are looked at for them.
+/// Entries of the folder that are read at most to find them.
 const ENTRIES_MAX: usize = 4096;
 
 /// The rows of one run, or of one batch of `nanny collect`, take a fraction of this: a file that is
@@ -37,14 +37,17 @@ const BYTES_MAX: usize = 1024 * 1024;
 /// The same for its rows.
 const ROWS_MAX: usize = 4096;
 
-/// A row takes as long as so many bytes, however short it is.
+/// A row takes as long as this number of bytes, however short it is.
 const ROW_BYTES: u64 = 512;
 
 /// If more was appended since a merger was killed, the file is not merged. It is also the most that is
 /// searched in one merge, for all such files.
 const SEARCHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// So many bytes are read in one merge by a run, which has its own rows to keep.
+/// How often a file is begun whose folder was removed just then.
+const TRIES_MAX: u32 = 100;
+
+/// At most this number of bytes is read in one merge by a run, which has its own rows to keep.
 pub(super) const MERGED_BYTES_MAX: u64 = BYTES_MAX as u64;
 
 /// See the module's documentation.
@@ -95,11 +98,16 @@ impl Spool {
             }
             file.replace(OsStr::new(&name))
         };
-        match put() {
-            // A merger removed the empty folder just then.
-            Err(error) if error.kind() == ErrorKind::NotFound => put(),
-            other => other,
-        }?;
+        let mut tries = 1;
+        loop {
+            match put() {
+                // A merger removed the empty folder just then; where many merge, again and again.
+                Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES_MAX => {
+                    tries += 1
+                }
+                other => break other?,
+            }
+        }
         Ok(self.directory.join(name))
     }
 

@@ -12,7 +12,7 @@ use crate::files;
 use crate::record::lock::{Lock, Patience};
 use crate::record::row::Header;
 
-/// So often a file is opened again that was replaced just then.
+/// How often a file is opened again that was replaced just then.
 const REPLACED_MAX: u32 = 20;
 
 /// The longest header that is read.

@@ -16,7 +16,7 @@ use crate::record::seal::Key;
 use crate::record::spool::{MERGED_BYTES_MAX, Spool};
 use crate::record::table::{Table, Unfit, Unlocked};
 
-/// So long the lock is waited for.
+/// How long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Keeps the rows of one run.
@@ -51,34 +51,34 @@ pub enum Kept {
     /// In the shared file.
     Shared,
     /// In a file of their own, because of that.
-    Apart(PathBuf, Trouble),
+    Apart(PathBuf, KeepError),
 }
 
 /// Why rows are not in the shared file.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct KeepError {
     file: PathBuf,
-    kind: TroubleKind,
+    kind: KeepErrorKind,
 }
 
 #[derive(Debug)]
-enum TroubleKind {
+enum KeepErrorKind {
     Refused(&'static str),
     Network(&'static str),
     Failed(&'static str, io::Error),
     /// Nor could they be kept in `FILE.d`.
-    Both(Box<TroubleKind>, io::Error),
+    Both(Box<KeepErrorKind>, io::Error),
 }
 
-impl fmt::Display for TroubleKind {
+impl fmt::Display for KeepErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TroubleKind::Refused(reason) => f.write_str(reason),
-            TroubleKind::Network(name) => write!(f, "it is on a network filesystem ({name})"),
-            TroubleKind::Failed(action, source) => {
+            KeepErrorKind::Refused(reason) => f.write_str(reason),
+            KeepErrorKind::Network(name) => write!(f, "it is on a network filesystem ({name})"),
+            KeepErrorKind::Failed(action, source) => {
                 write!(f, "could not {action}: {}", without_number(source))
             }
-            TroubleKind::Both(first, second) => {
+            KeepErrorKind::Both(first, second) => {
                 write!(
                     f,
                     "{first}; and no file can be made in the folder beside it: {}",
@@ -95,13 +95,13 @@ fn without_number(error: &io::Error) -> String {
     text.split(" (os error ").next().unwrap_or_default().to_owned()
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for KeepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "central log '{}': {}", Escaped(&self.file.to_string_lossy()), self.kind)
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for KeepError {}
 
 impl Writer {
     /// Prepares to write; opens nothing. `name` must be unlike that of any other writer, and `now` is
@@ -165,7 +165,7 @@ impl Writer {
     /// # Errors
     ///
     /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
-    pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, Trouble> {
+    pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, KeepError> {
         self.look_for_key();
         let mut rows = rows.to_vec();
         self.seal(&mut rows);
@@ -175,14 +175,14 @@ impl Writer {
             None => network_filesystem(&self.file),
         };
         let kind = match network {
-            Some(name) => TroubleKind::Network(name),
+            Some(name) => KeepErrorKind::Network(name),
             None => match self.share(&rows) {
                 Ok(()) => return Ok(Kept::Shared),
                 Err(Unfit::Refused(reason)) => {
-                    return Err(self.trouble(TroubleKind::Refused(reason)));
+                    return Err(self.failed(KeepErrorKind::Refused(reason)));
                 }
-                Err(Unfit::Narrow) => TroubleKind::Refused("it lacks columns, as does the next"),
-                Err(Unfit::Hindered(action, source)) => TroubleKind::Failed(action, source),
+                Err(Unfit::Narrow) => KeepErrorKind::Refused("it lacks columns, as does the next"),
+                Err(Unfit::Hindered(action, source)) => KeepErrorKind::Failed(action, source),
             },
         };
         let name = self.next_name();
@@ -190,8 +190,8 @@ impl Writer {
         rows.iter_mut().for_each(|row| row.set(Column::Apart, "true"));
         self.seal(&mut rows);
         match self.spool.keep(&name, &rows, self.sync) {
-            Ok(path) => Ok(Kept::Apart(path, self.trouble(kind))),
-            Err(error) => Err(self.trouble(TroubleKind::Both(Box::new(kind), error))),
+            Ok(path) => Ok(Kept::Apart(path, self.failed(kind))),
+            Err(error) => Err(self.failed(KeepErrorKind::Both(Box::new(kind), error))),
         }
     }
 
@@ -199,8 +199,8 @@ impl Writer {
         self.key.iter().for_each(|key| rows.iter_mut().for_each(|row| key.seal(row)));
     }
 
-    fn trouble(&self, kind: TroubleKind) -> Trouble {
-        Trouble { file: self.file.clone(), kind }
+    fn failed(&self, kind: KeepErrorKind) -> KeepError {
+        KeepError { file: self.file.clone(), kind }
     }
 
     fn next_name(&mut self) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::record::table::{directory_of, is_trusted};
 
-/// So many files of waiting rows are read beside one record.
+/// Files of waiting rows that are read beside one record at most.
 pub(super) const SPOOLED_MAX: usize = 65_000;
 
 /// Returns the name of the folder beside a record.
