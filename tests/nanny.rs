@@ -24,8 +24,7 @@ const JOB: &str =
 fn nanny(place: &Place, words: &[&str]) -> Done {
     let mut command = place.nanny(words);
     command.env("CHILDMINDER_CENTRAL_LOG", RECORD);
-    let output = command.output().expect("nanny starts");
-    Done::without_log(output)
+    place.start_command(command).end_without_log()
 }
 
 /// Runs a script of sh in which `cm` minds a job for the record, and quietly.

@@ -17,7 +17,7 @@ use memchr::{memchr, memchr_iter};
 use crate::model::shared::lock;
 use crate::record::cells;
 use crate::record::lines::{LINE_BYTES_MAX, Lines, Segment, Source, read_at};
-use crate::record::read::beside::{SPOOLED_MAX, spooled};
+use crate::record::read::beside::SPOOLED_MAX;
 use crate::record::row::{Column, Row};
 use crate::record::skipped::{Skipped, Stretch};
 
@@ -28,6 +28,9 @@ const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// More would only wait for the same memory.
 const THREADS_MAX: usize = 2;
+
+/// How often a record is opened again whose waiting rows were merged just then.
+const MERGED_TRIES: u32 = 20;
 
 /// As many of them are read for an answer that has to come at once.
 const SPOOLED_OF_TAIL: usize = 200;
@@ -182,38 +185,16 @@ impl Record {
         let (sources, foreign) = (Vec::new(), Vec::new());
         let mut record = Record { files: files.to_vec(), sources, foreign };
         for file in files {
-            let mut spooled = spooled(file).unwrap_or_else(|source| {
-                record.foreign.push(ReadError { path: folder_beside(file), source });
-                Vec::new()
-            });
-            if spooled.len() > SPOOLED_MAX {
-                spooled.truncate(SPOOLED_MAX);
-                let source = io::Error::from(ErrorKind::QuotaExceeded);
-                record.foreign.push(ReadError { path: folder_beside(file), source });
-            }
-            match Source::open(file, true) {
-                Ok(source) => record.sources.extend(source),
-                // Nobody could merge yet: all there is waits.
-                Err(error) if error.kind() == ErrorKind::NotFound && !spooled.is_empty() => {}
-                Err(source) => return Err(ReadError { path: file.clone(), source }),
-            }
-            // They are named after their runs, the newest last.
-            let passed_over = spooled.len().saturating_sub(spooled_max);
-            for path in spooled.into_iter().skip(passed_over) {
-                match Source::open(&path, false) {
-                    Ok(source) => source.into_iter().for_each(|source| record.add_waiting(source)),
-                    // Merged since we looked; the rows are in the shared file, or will be next time.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(source) => record.foreign.push(ReadError { path, source }),
+            let before = (record.sources.len(), record.foreign.len());
+            for _ in 0..MERGED_TRIES {
+                record.sources.truncate(before.0);
+                record.foreign.truncate(before.1);
+                if record.add(file, spooled_max)? {
+                    break;
                 }
             }
         }
         Ok(record)
-    }
-
-    fn add_waiting(&mut self, source: Source) {
-        let is_kept = self.sources.len() < KEPT_MAX;
-        self.sources.push(if is_kept { source } else { source.closed() });
     }
 
     /// Returns a file beside the record that could not be read and may have rows of that user (`None`: of

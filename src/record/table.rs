@@ -252,6 +252,11 @@ impl Table {
     }
 }
 
+/// Opens the file for no access at all, if it is there; waits for nobody, whatever is there.
+pub(super) fn hold(path: &Path) -> Option<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path).ok()
+}
+
 fn open_or_create(path: &Path) -> Result<File, Unfit> {
     let mut options = OpenOptions::new();
     // O_NONBLOCK: whoever put a FIFO there shall not hold us up.

@@ -14,7 +14,7 @@ use crate::record::network::network_filesystem;
 use crate::record::row::{Column, Header, Row};
 use crate::record::seal::Key;
 use crate::record::spool::{MERGED_BYTES_MAX, Spool};
-use crate::record::table::{Table, Unfit, Unlocked};
+use crate::record::table::{Table, Unfit, Unlocked, hold};
 
 /// How long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -169,6 +169,9 @@ impl Writer {
         self.look_for_key();
         let mut rows = rows.to_vec();
         self.seal(&mut rows);
+        // Until the rows can be read somewhere, the open file says that they are on their way: nanny rerun
+        // waits for whom it sees holding it.
+        let _held = self.last.is_none().then(|| hold(&self.file));
         let network = match self.last {
             // Of the file that is open that is known.
             Some(_) => None,

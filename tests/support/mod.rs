@@ -19,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use childminder::internals::VerdictKind;
@@ -29,6 +29,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// No program under test runs longer, on a machine that is busy with other things.
 const LONGEST: Duration = Duration::from_secs(120);
+
+/// No test takes longer, with all that it runs.
+const LONGEST_TEST: Duration = Duration::from_secs(600);
 
 /// Waits until the condition holds, looking every few milliseconds.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
@@ -62,7 +65,11 @@ pub fn is_root() -> bool {
 
 /// Says, past the harness that hides what passing tests print, what could not be tested here.
 pub fn skip(what: &str, why: &str) {
-    io::stderr().write_all(format!("SKIPPED: {what}: {why}\n").as_bytes()).expect("stderr");
+    say(&format!("SKIPPED: {what}: {why}\n"));
+}
+
+fn say(line: &str) {
+    io::stderr().write_all(line.as_bytes()).expect("stderr");
 }
 
 /// The variable by which every process of one test is found again, whoever started it.
@@ -72,13 +79,24 @@ const MARK: &str = "MINDED_TEST";
 pub struct Place {
     dir: tempfile::TempDir,
     mark: String,
+    /// Ends what still runs when the test has taken too long: a program that hangs fails its test, however
+    /// the test waits for it.
+    _watchdog: Sender<()>,
 }
 
 impl Place {
     pub fn new() -> Place {
         let dir = tempfile::Builder::new().prefix("minded-").tempdir().expect("a directory");
         let mark = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
-        Place { dir, mark }
+        let (watchdog, test) = mpsc::channel();
+        let theirs = mark.clone();
+        std::thread::spawn(move || {
+            if test.recv_timeout(LONGEST_TEST) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("TOO LONG: what still runs of the test in {theirs} is ended\n"));
+                marked(&theirs).into_iter().for_each(|pid| kill(pid, "KILL"));
+            }
+        });
+        Place { dir, mark, _watchdog: watchdog }
     }
 
     pub fn path(&self) -> &Path {
@@ -291,17 +309,22 @@ impl Place {
 
     /// The living processes of this test, by the mark in their environment.
     pub fn processes(&self) -> Vec<i32> {
-        let mark = format!("{MARK}={}", self.mark);
-        let is_marked = |pid: &i32| {
-            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
-        };
-        let entries = fs::read_dir("/proc").expect("proc");
-        entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(is_marked)
-            .collect()
+        marked(&self.mark)
     }
+}
+
+/// The living processes with that mark in their environment.
+fn marked(mark: &str) -> Vec<i32> {
+    let mark = format!("{MARK}={mark}");
+    let is_marked = |pid: &i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    };
+    let entries = fs::read_dir("/proc").expect("proc");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(is_marked)
+        .collect()
 }
 
 impl Drop for Place {

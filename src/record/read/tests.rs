@@ -1,4 +1,6 @@
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::record::lines::CHUNK_BYTES;
@@ -47,6 +49,42 @@ fn rows_of_the_record_and_of_what_waits_beside_it_are_seen_once_and_in_order() {
     assert_eq!((seen, skipped), (vec!["a".into(), "'b, \"c\"'".into(), "d".into(), "e".into()], 0));
     fs::remove_file(&main).expect("ours");
     assert_eq!(commands(&[main]).0, ["d", "e"], "all there is waits");
+}
+
+/// While a merger works, a row is beside the record, or in it, or both, and never nowhere.
+#[test]
+fn rows_that_are_merged_meanwhile_are_seen() {
+    let place = tempfile::tempdir().expect("a directory");
+    let main = file(place.path(), "all.csv", &[]);
+    let (kept, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let merge_all = || {
+        let mut shared = fs::File::options().append(true).open(&main).expect("the record");
+        for number in 1..2000 {
+            if is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            let line = row(number, &number.to_string()).to_csv_line();
+            let new = file(place.path(), "all.csv.d/.new", std::slice::from_ref(&line));
+            let waiting = new.with_file_name("1.csv");
+            fs::rename(&new, &waiting).expect("renamed");
+            kept.store(number, Ordering::SeqCst);
+            let merging = new.with_file_name(format!("1.1.{number}.merging"));
+            fs::rename(&waiting, &merging).expect("renamed");
+            shared.write_all(&line).expect("written");
+            fs::remove_file(merging).expect("removed");
+        }
+    };
+    std::thread::scope(|scope| {
+        let merger = scope.spawn(merge_all);
+        while !merger.is_finished() {
+            let number = kept.load(Ordering::SeqCst).to_string();
+            let (seen, _) = commands(std::slice::from_ref(&main));
+            if number != "0" && !seen.contains(&number) {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("row {number} is nowhere");
+            }
+        }
+    });
 }
 
 #[test]
