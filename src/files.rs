@@ -1,7 +1,7 @@
 //! Opens, reads and replaces files under names that other users may have taken first.
 //!
 //! A name in a directory that others can write to may be a FIFO that blocks, a link to a file of the
-//! victim, a device without end, or a file of somebody else. Here a file is opened without following
+//! victim, a device without end, or a file of somebody else. ThisHost a file is opened without following
 //! links and without blocking, then its descriptor is checked (fstat(2)): the type, the owner, the
 //! size. A device is not even opened: that alone may rewind a tape or start a watchdog. Reading stops at the bound whatever the size was. A new file appears whole: it is written
 //! under an unpredictable name by O_EXCL in an opened directory, then renamed or linked.

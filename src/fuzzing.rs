@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::cli::otlp_plan_of;
-use crate::fleet;
 use crate::model::process::Pid;
 use crate::model::text::is_unprintable;
 use crate::model::time::WallTime;
 use crate::model::{proc_stat, shell};
+use crate::nanny;
 use crate::observe::{cgroup, pressure, procfs};
 use crate::plan::TelemetryPlan;
 use crate::record::row::{Header, Row};
@@ -60,13 +60,13 @@ fn csv_rows(bytes: &[u8]) {
         assert!(!body.contains(&b'\n'), "{body:?}");
         let again = Row::parse(&header, &written).expect("ours can be read");
         assert_eq!(again.to_csv_line_under(&header), written);
-        assert!(fleet::row_texts(&row).len() > 10);
+        assert!(nanny::row_texts(&row).len() > 10);
     }
 }
 
 /// A log as `nanny why` reads it.
 fn log_lines(bytes: &[u8]) {
-    let shown = fleet::log_lines(bytes);
+    let shown = nanny::log_lines(bytes);
     // 40 events, 20 lines of standard error, the peak and the neighbours.
     assert!(shown.len() <= 62, "{}", shown.len());
 }

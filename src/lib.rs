@@ -19,7 +19,7 @@ mod sink;
 #[expect(unsafe_code, reason = "the one gate to the kernel: thin, typed, checked")]
 mod sys;
 
-mod fleet;
+mod nanny;
 mod telemetry;
 
 mod run;

@@ -6,9 +6,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::panic::catch_unwind;
 
 use crate::cli::{childminder as minding, nanny as asking};
-use crate::fleet::{self, Screen};
 use crate::model::outcome::OWN_FAILURE;
 use crate::model::text::{Guarded, Printable};
+use crate::nanny::view::screen::Screen;
+use crate::nanny::{self, notes};
 use crate::question::Question;
 use crate::run;
 use crate::sink::console;
@@ -71,7 +72,7 @@ pub unsafe fn nanny(argc: c_int, argv: *const *const c_char) -> c_int {
             let arguments = unsafe { entry::arguments(argc, argv) };
             ask(arguments, &given)
         }
-        Err(error) => fail(fleet::complain, &error, ""),
+        Err(error) => fail(notes::complain, &error, ""),
     };
     status.into()
 }
@@ -83,9 +84,9 @@ fn ask(arguments: Vec<OsString>, given: &Given) -> u8 {
         Ok(asking::Invocation::Ask(question)) => given
             .mask
             .while_restored(|| answer(&question, given))
-            .unwrap_or_else(|error| fail(fleet::complain, &error, "")),
-        Ok(asking::Invocation::Show(text)) => show(fleet::complain, &text),
-        Err(error) => fail(fleet::complain, &error, " (try 'nanny --help')"),
+            .unwrap_or_else(|error| fail(notes::complain, &error, "")),
+        Ok(asking::Invocation::Show(text)) => show(notes::complain, &text),
+        Err(error) => fail(notes::complain, &error, " (try 'nanny --help')"),
     }
 }
 
@@ -94,14 +95,14 @@ fn answer(question: &Question, given: &Given) -> u8 {
     let out = BufWriter::with_capacity(1 << 16, io::stdout());
     // A record or a log that somebody else wrote must not command the terminal.
     let mut out = Guarded { out, is_coloured: screen.is_coloured };
-    let status = match fleet::answer(question, given, &mut out, &screen) {
+    let status = match nanny::answer(question, given, &mut out, &screen) {
         Ok(status) => status,
         // Whoever read our answer, such as head(1), has enough of it.
         Err(error) if error.is_closed_pipe() => return 0,
-        Err(error) => return fail(fleet::complain, &error, ""),
+        Err(error) => return fail(notes::complain, &error, ""),
     };
-    match out.flush().map_err(fleet::Failure::Write) {
-        Err(error) if !error.is_closed_pipe() => fail(fleet::complain, &error, ""),
+    match out.flush().map_err(nanny::failure::Failure::Write) {
+        Err(error) if !error.is_closed_pipe() => fail(notes::complain, &error, ""),
         // The status says what was done also if nobody reads the rest.
         _ => status,
     }

@@ -1,4 +1,4 @@
-//! What nanny is asked: checked and complete. Made by `cli`, answered by `fleet`.
+//! What nanny is asked: checked and complete. Made by `cli`, answered by `nanny`.
 
 use std::path::PathBuf;
 use std::time::Duration;

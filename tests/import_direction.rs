@@ -21,12 +21,12 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("record", &["model", "plan", "files"]),
     ("sink", &["model", "plan", "files", "record", "sys"]),
     ("telemetry", &["model", "plan", "files", "sys", "observe", "canary", "sink"]),
-    ("fleet", &["model", "question", "files", "sys", "observe", "record"]),
+    ("nanny", &["model", "question", "files", "sys", "observe", "record"]),
     (
         "fuzzing",
-        &["model", "plan", "cli", "sys", "observe", "record", "sink", "telemetry", "fleet"],
+        &["model", "plan", "cli", "sys", "observe", "record", "sink", "telemetry", "nanny"],
     ),
-    ("programs", &["model", "question", "cli", "fleet", "run", "sink", "sys"]),
+    ("programs", &["model", "question", "cli", "nanny", "run", "sink", "sys"]),
     (
         "run",
         &[
@@ -78,11 +78,11 @@ const MAY_OPEN_BY_PATH: [(&str, &str); 14] = [
     ("telemetry/identity.rs", "/etc/machine-id"),
     ("telemetry/file_sd.rs", "files of the kernel in /proc"),
     ("record/", "the shared record: its own rules, O_NOFOLLOW and is_trusted in record/table.rs"),
-    ("fleet/lock.rs", "the lock of the record, by the same rules"),
-    ("fleet/presence.rs", "files of the kernel in /proc"),
-    ("fleet/workers.rs", "/dev/null"),
-    ("fleet/proof.rs", "the record's rules"),
-    ("fleet/dist.rs", "logs that the user named: a pipe is welcome"),
+    ("nanny/commands/rerun/lock.rs", "the lock of the record, by the same rules"),
+    ("nanny/source/presence.rs", "files of the kernel in /proc"),
+    ("nanny/commands/rerun/workers.rs", "/dev/null"),
+    ("nanny/source/proof.rs", "the record's rules"),
+    ("nanny/commands/dist.rs", "logs that the user named: a pipe is welcome"),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

@@ -188,6 +188,11 @@ fn quote(word: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "'{}'", Escaped(&word.replace('\'', "'\\''")))
 }
 
+/// Returns what makes a noun plural.
+pub fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

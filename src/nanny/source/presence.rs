@@ -41,7 +41,7 @@ const DEPTH_MAX: usize = 64;
 const YOUNG: Duration = Duration::from_millis(250);
 
 /// What of this host shows whether a run is there.
-pub struct Here {
+pub struct ThisHost {
     proc: PathBuf,
     host: String,
     boot_id: String,
@@ -66,23 +66,23 @@ enum Seen {
     Hidden,
 }
 
-impl Here {
+impl ThisHost {
     /// Looks around.
     #[must_use]
-    pub fn look() -> Here {
+    pub fn look() -> ThisHost {
         let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
         let is_in_use = |pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
-        let here = Here::at(Path::new("/proc"), host, ticks.unsigned_abs(), clock::wall());
-        Here { is_in_use, ..here }
+        let here = ThisHost::at(Path::new("/proc"), host, ticks.unsigned_abs(), clock::wall());
+        ThisHost { is_in_use, ..here }
     }
 
-    fn at(proc: &Path, host: String, ticks_per_second: u64, now: WallTime) -> Here {
+    fn at(proc: &Path, host: String, ticks_per_second: u64, now: WallTime) -> ThisHost {
         let text = |name: &str| fs::read_to_string(proc.join(name)).unwrap_or_default();
         let uptime = text("uptime");
         let uptime = uptime.split(' ').next().and_then(|seconds| seconds.parse().ok());
         let uptime = uptime.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        Here {
+        ThisHost {
             proc: proc.to_owned(),
             host,
             boot_id: text("sys/kernel/random/boot_id").trim().to_owned(),
@@ -267,7 +267,7 @@ mod tests {
     const BOOT: &str = "aaaa-1";
 
     /// A host that was booted at 1000 s and has one childminder, pid 40, begun at 1100 s.
-    fn host(now: u64) -> (tempfile::TempDir, Here) {
+    fn host(now: u64) -> (tempfile::TempDir, ThisHost) {
         let proc = tempfile::tempdir().expect("a directory");
         let write = |name: &str, text: &str| {
             let path = proc.path().join(name);
@@ -285,7 +285,8 @@ mod tests {
         }
         write("41/status", "Name:\tsh\nUid:\t1000\t0\t0\t0\n");
         write("41/environ", "PATH=/bin\0CHILDMINDER_RUN_ID=minded\0");
-        let here = Here::at(proc.path(), "node7".into(), 100, WallTime(Duration::from_secs(now)));
+        let here =
+            ThisHost::at(proc.path(), "node7".into(), 100, WallTime(Duration::from_secs(now)));
         (proc, here)
     }
 

@@ -9,9 +9,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::fleet::{Failure, note};
 use crate::model::time::WallTime;
 use crate::model::verdict::VerdictKind;
+use crate::nanny::failure::Failure;
+use crate::nanny::notes::note;
 use crate::question::{Filter, Since};
 use crate::record::read::{Place, RawRow, ReadError, Record};
 use crate::record::row::{Column, Row};
@@ -98,18 +99,18 @@ pub fn run_of(row: &RawRow<'_>) -> Option<[u8; 16]> {
 }
 
 /// What the rows are compared with.
-pub struct Sieve {
+pub struct Matcher {
     filter: Filter,
     /// RFC 3339, so that instants compare as texts do.
     since: Option<String>,
 }
 
-impl Sieve {
+impl Matcher {
     /// Makes one; a span is counted back from `now`.
     #[must_use]
-    pub fn new(filter: &Filter, now: WallTime) -> Sieve {
+    pub fn new(filter: &Filter, now: WallTime) -> Matcher {
         let since = filter.since.as_ref().map(|since| begin(since, now));
-        Sieve { filter: filter.clone(), since }
+        Matcher { filter: filter.clone(), since }
     }
 
     /// Returns the instant that rows must not be older than, as RFC 3339.
@@ -174,15 +175,15 @@ fn begin(since: &Since, now: WallTime) -> String {
 /// # Errors
 ///
 /// The record cannot be read.
-pub fn runs(record: &Record, sieve: &Sieve) -> Result<(Vec<Entry>, Skipped), Failure> {
-    let is_about_ends = sieve.is_about_ends();
+pub fn runs(record: &Record, matcher: &Matcher) -> Result<(Vec<Entry>, Skipped), Failure> {
+    let is_about_ends = matcher.is_about_ends();
     let visit = |found: &mut Vec<Entry>, row: &RawRow<'_>| {
         let Some(rank) = rank(row) else { return };
         if is_about_ends && rank == Rank::Started {
             return;
         }
-        let is_match = sieve.is_outcome(row, rank) && sieve.is_in_time(row);
-        if (is_match || !is_about_ends) && sieve.is_job(row) && row.is_whole() {
+        let is_match = matcher.is_outcome(row, rank) && matcher.is_in_time(row);
+        if (is_match || !is_about_ends) && matcher.is_job(row) && row.is_whole() {
             let entry = |run| Entry { run, place: row.place, rank, is_match };
             found.extend(run_of(row).map(entry));
         }

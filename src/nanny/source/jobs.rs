@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
-use crate::fleet::index::{self, Rank, Sieve};
-use crate::fleet::proof::{Doubt, Proof};
-use crate::fleet::{Failure, damage};
+use crate::nanny::failure::Failure;
+use crate::nanny::source::damage;
+use crate::nanny::source::index::{self, Matcher, Rank};
+use crate::nanny::source::proof::{Doubt, Proof};
 use crate::record::read::{Place, RawRow, Record};
 use crate::record::row::Column;
 
@@ -243,14 +244,14 @@ impl Jobs {
 /// The record cannot be read.
 pub fn jobs(
     record: &Record,
-    sieve: &Sieve,
+    matcher: &Matcher,
     (identifier, proof): (&Identifier, &Proof),
     wanted: &HashSet<Identity>,
 ) -> Result<Jobs, Failure> {
     let visit = |found: &mut Found, row: &RawRow<'_>| {
         let Some(rank) = index::rank(row) else { return };
         let Some(run) = index::run_of(row).filter(|_| row.is_whole()) else { return };
-        let is_match = sieve.is_job(row) && sieve.is_in_time(row);
+        let is_match = matcher.is_job(row) && matcher.is_in_time(row);
         let Some(uid) = proof.claimed(row) else {
             found.of_others += u64::from(rank == Rank::Failed && is_match);
             return;
@@ -272,7 +273,7 @@ pub fn jobs(
         }
     };
     let (found, skipped) = record.scan(Found::default, visit)?;
-    let is_damaged = damage::is_incomplete(record, &skipped, sieve)?;
+    let is_damaged = damage::is_incomplete(record, &skipped, matcher)?;
     let of_others = found.iter().map(|found| found.of_others).sum();
     let (lists, doubted): (Vec<_>, Vec<_>) =
         found.into_iter().map(|found| (found.list, found.doubted)).unzip();

@@ -10,14 +10,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::fleet::index::{self, Sieve};
-use crate::fleet::jobs::{self, Identifier, Identity, Job, Jobs, Start};
-use crate::fleet::lock::Lock;
-use crate::fleet::presence::{Fate, Here};
-use crate::fleet::proof::Proof;
-use crate::fleet::task::{Task, refusal};
-use crate::fleet::workers::Workers;
-use crate::fleet::{Failure, NOTHING, note, plural, words};
+use crate::model::text::plural;
+use crate::nanny::commands::rerun::lock::Lock;
+use crate::nanny::commands::rerun::task::{Task, refusal};
+use crate::nanny::commands::rerun::workers::Workers;
+use crate::nanny::failure::{Failure, NOTHING};
+use crate::nanny::notes::note;
+use crate::nanny::source::index::{self, Matcher};
+use crate::nanny::source::jobs::{self, Identifier, Identity, Job, Jobs, Start};
+use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::source::proof::Proof;
+use crate::nanny::view::words;
 use crate::question::{Filter, Rerun};
 use crate::record::key;
 use crate::record::read::{Place, RawRow, ReadError, Record};
@@ -26,8 +29,12 @@ use crate::record::write::LOCK_PATIENCE;
 use crate::sys::entry::Given;
 use crate::sys::{account, clock, environment, poll};
 
+mod lock;
+mod task;
+mod workers;
+
 /// Jobs that cannot be run again and are listed one by one, at most.
-const TOLD_MAX: usize = 20;
+const LISTED_MAX: usize = 20;
 
 /// A run that began so short a time ago may still wait for the lock of the record with its first row.
 const START_ROW_WITHIN: Duration = LOCK_PATIENCE.saturating_add(Duration::from_secs(1));
@@ -37,7 +44,7 @@ const NOT_RECORDED_YET: &str = "began and is not in the record yet: try again la
 /// How often such a row is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-pub(super) fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Result<u8, Failure> {
+pub fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Result<u8, Failure> {
     let uid = nix::unistd::geteuid().as_raw();
     if rerun.is_as_recorded_user && uid != 0 {
         return Err(Failure::Refused("only root can run jobs as other users".into()));
@@ -52,16 +59,16 @@ pub(super) fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Resul
         let state = key::directory(&account::state_directories(), uid).ok();
         locks.push(Lock::take(&file, uid, state.as_deref())?);
     }
-    let mut again = Again::read(rerun, &file)?;
-    again.tell();
-    let is_incomplete = !again.refused.is_empty() || again.is_damaged;
+    let mut backlog = Backlog::read(rerun, &file)?;
+    backlog.report();
+    let is_incomplete = !backlog.refused.is_empty() || backlog.is_damaged;
     if rerun.is_dry {
-        for (_, task) in &again.tasks {
+        for (_, task) in &backlog.tasks {
             writeln!(out, "{}", task.line)?;
         }
         return Ok(if is_incomplete { NOTHING } else { 0 });
     }
-    let tasks = std::mem::take(&mut again.tasks);
+    let tasks = std::mem::take(&mut backlog.tasks);
     if tasks.is_empty() {
         let but = if is_incomplete { " that can be" } else { "" };
         writeln!(out, "nothing{but} to run again")?;
@@ -73,13 +80,13 @@ pub(super) fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Resul
         // So that their own reruns are kept away.
         locks.push(Lock::take(&file, user, None)?);
     }
-    let is_clean = run(&mut again, tasks, Workers::new(given, rerun.jobs)?, out)?;
+    let is_clean = run(&mut backlog, tasks, Workers::new(given, rerun.jobs)?, out)?;
     Ok(if is_incomplete || !is_clean { NOTHING } else { 0 })
 }
 
 /// Runs the jobs, and returns whether all of them were run and succeeded.
 fn run(
-    again: &mut Again,
+    backlog: &mut Backlog,
     tasks: Vec<(Identity, Task)>,
     mut workers: Workers<'_>,
     out: &mut dyn Write,
@@ -92,7 +99,7 @@ fn run(
             break;
         }
         let user = task.user.as_ref().map(|user| user.uid);
-        match again.news(&identity, user, &workers.pids())? {
+        match backlog.news(&identity, user, &workers.pids())? {
             None => workers.start(&task)?,
             Some(why) => workers.leave_out(&format!("left alone, {why}: {}", task.line)),
         }
@@ -114,7 +121,7 @@ fn run(
 }
 
 /// What is to be run again, and what became of it while we worked.
-struct Again {
+struct Backlog {
     record: Record,
     identifier: Identifier,
     proof: Proof,
@@ -135,10 +142,10 @@ struct Again {
     file: PathBuf,
 }
 
-impl Again {
+impl Backlog {
     /// Reads what failed and was not seen to succeed or to run since.
-    fn read(rerun: &Rerun, file: &Path) -> Result<Again, Failure> {
-        let mut again = Again {
+    fn read(rerun: &Rerun, file: &Path) -> Result<Backlog, Failure> {
+        let mut backlog = Backlog {
             record: Record::open(&[])?,
             identifier: Identifier::new(),
             proof: Proof::new(rerun.is_as_recorded_user),
@@ -156,25 +163,25 @@ impl Again {
             not_recorded: BTreeSet::new(),
             file: file.to_owned(),
         };
-        again.await_starts(&[])?;
-        again.record = index::open(&[file.to_owned()])?;
-        if let Some(error) = again.unread().filter(|_| !rerun.is_dry) {
+        backlog.await_starts(&[])?;
+        backlog.record = index::open(&[file.to_owned()])?;
+        if let Some(error) = backlog.unread().filter(|_| !rerun.is_dry) {
             return Err(Failure::Refused(format!(
                 "nothing is run again while {} cannot be read, which may say what runs: {}",
                 error.path.display(),
                 error.source
             )));
         }
-        let sieve = Sieve::new(&rerun.filter, clock::wall());
-        let with = (&again.identifier, &again.proof);
-        let mut jobs = jobs::jobs(&again.record, &sieve, with, &HashSet::new())?;
-        again.is_damaged = jobs.is_damaged;
-        let here = Here::look();
+        let matcher = Matcher::new(&rerun.filter, clock::wall());
+        let with = (&backlog.identifier, &backlog.proof);
+        let mut jobs = jobs::jobs(&backlog.record, &matcher, with, &HashSet::new())?;
+        backlog.is_damaged = jobs.is_damaged;
+        let here = ThisHost::look();
         let mut places: Vec<(Place, Identity)> = Vec::new();
         for (identity, job) in &mut jobs.by_identity {
-            let going_on = settle(&again.record, &here, job)?;
+            let going_on = settle(&backlog.record, &here, job)?;
             match (job.to_run_again(), going_on) {
-                (Some(_), Some(why)) => again.refused.push(why),
+                (Some(_), Some(why)) => backlog.refused.push(why),
                 (Some(place), None) => places.push((place, *identity)),
                 (None, _) => {}
             }
@@ -182,11 +189,11 @@ impl Again {
         // In the order in which they failed.
         places.sort_unstable();
         for (place, identity) in places {
-            let Some(row) = again.record.row_at(place)? else { continue };
+            let Some(row) = backlog.record.row_at(place)? else { continue };
             let user = row.number(Column::Uid).filter(|_| rerun.is_as_recorded_user);
             let task = match user.filter(|uid| *uid != 0) {
                 None => Task::new(&row, file, None),
-                Some(uid) if again.not_recorded.contains(&uid) => {
+                Some(uid) if backlog.not_recorded.contains(&uid) => {
                     Err(refusal(&row, &format!("a run of its user {NOT_RECORDED_YET}")))
                 }
                 Some(uid) => match account::of(uid) {
@@ -195,13 +202,13 @@ impl Again {
                 },
             };
             match task {
-                Ok(task) => again.tasks.push((identity, task)),
-                Err(why) => again.refused.push(why),
+                Ok(task) => backlog.tasks.push((identity, task)),
+                Err(why) => backlog.refused.push(why),
             }
         }
-        again.note_doubts(&jobs)?;
-        again.pending = again.tasks.iter().map(|(identity, _)| *identity).collect();
-        Ok(again)
+        backlog.note_doubts(&jobs)?;
+        backlog.pending = backlog.tasks.iter().map(|(identity, _)| *identity).collect();
+        Ok(backlog)
     }
 
     /// Returns a file beside the record that cannot be read and may say that a job runs.
@@ -215,14 +222,14 @@ impl Again {
             let row = self.record.row_at(one.place)?.unwrap_or_default();
             self.refused.push(refusal(&row, &one.doubt.words()));
         }
-        for one in jobs.claims().take(TOLD_MAX) {
+        for one in jobs.claims().take(LISTED_MAX) {
             let row = self.record.row_at(one.place)?.unwrap_or_default();
             let (run, command) = (words::short_id(&row), row.text(Column::Command));
             let why = one.doubt.words();
             self.notes.push(format!("{run} ({command}) is said to have succeeded: {why}"));
         }
         let disagreements = jobs.by_identity.values().filter_map(Job::disagreement);
-        for rows in disagreements.take(TOLD_MAX) {
+        for rows in disagreements.take(LISTED_MAX) {
             let [latest, later] = rows.map(|place| self.record.row_at(place));
             let [latest, later] = [latest?.unwrap_or_default(), later?.unwrap_or_default()];
             let command = latest.text(Column::Command);
@@ -241,9 +248,9 @@ impl Again {
         Ok(())
     }
 
-    fn tell(&self) {
-        self.refused.iter().take(TOLD_MAX).for_each(|why| note(why));
-        if let Some(more @ 1..) = self.refused.len().checked_sub(TOLD_MAX) {
+    fn report(&self) {
+        self.refused.iter().take(LISTED_MAX).for_each(|why| note(why));
+        if let Some(more @ 1..) = self.refused.len().checked_sub(LISTED_MAX) {
             note(&format!("and {more} more that cannot be run again"));
         }
         self.notes.iter().for_each(|text| note(text));
@@ -256,7 +263,7 @@ impl Again {
         let identity = std::fs::metadata(&self.file).map(|meta| (meta.dev(), meta.ino())).ok();
         let mut awaited: Option<HashSet<Vec<u8>>> = None;
         loop {
-            let here = Here::look();
+            let here = ThisHost::look();
             let mut runs = here.on_their_way(identity, &self.known, ours, self.user());
             // Others that began meanwhile are for the next time.
             runs.retain(|run| awaited.as_ref().is_none_or(|awaited| awaited.contains(run)));
@@ -281,7 +288,7 @@ impl Again {
 
     /// A run that began and is not in the record may be of any job of its user. Another user's holds up
     /// no job but his own.
-    fn give_up_waiting(&mut self, run: &[u8], here: &Here) -> Result<(), Failure> {
+    fn give_up_waiting(&mut self, run: &[u8], here: &ThisHost) -> Result<(), Failure> {
         let users = here.users_of(run);
         if users.is_empty() || users.contains(&nix::unistd::geteuid().as_raw()) {
             let run = String::from_utf8_lossy(run);
@@ -307,9 +314,9 @@ impl Again {
     ) -> Result<Option<&'static str>, Failure> {
         self.await_starts(ours)?;
         let grown = self.record.grown()?;
-        let all = Sieve::new(&Filter::default(), clock::wall());
+        let all = Matcher::new(&Filter::default(), clock::wall());
         let with = (&self.identifier, &self.proof);
-        let here = Here::look();
+        let here = ThisHost::look();
         for (found, job) in jobs::jobs(&grown, &all, with, &self.pending)?.by_identity {
             if !self.pending.contains(&found) {
                 continue;
@@ -343,13 +350,13 @@ impl Again {
 }
 
 /// A start that somebody else wrote holds up nothing, unless a process that we may ask is of that run.
-fn may_go_on(here: &Here, start: Start, row: &Row) -> bool {
+fn may_go_on(here: &ThisHost, start: Start, row: &Row) -> bool {
     start.is_proven || here.is_minded(row)
 }
 
 /// Finds out about the runs of a job that have no end: the lost ones have failed. Returns why the job
 /// must not be started if one goes on, or may.
-fn settle(record: &Record, here: &Here, job: &mut Job) -> Result<Option<String>, Failure> {
+fn settle(record: &Record, here: &ThisHost, job: &mut Job) -> Result<Option<String>, Failure> {
     let mut going_on = None;
     for start in job.started().to_vec() {
         let Some(row) = record.row_at(start.place)? else { continue };

@@ -3,23 +3,29 @@
 
 use std::collections::HashMap;
 
-use crate::fleet::index::Sieve;
-use crate::fleet::{Failure, note, plural};
+use crate::model::text::plural;
+use crate::nanny::failure::Failure;
+use crate::nanny::notes::note;
+use crate::nanny::source::index::Matcher;
 use crate::record::read::{Place, RawRow, Record};
 use crate::record::row::Column;
 use crate::record::skipped::Skipped;
 
-/// Reports lines that were skipped, and returns whether rows that the sieve lets pass may be among
+/// Reports lines that were skipped, and returns whether rows that the matcher lets pass may be among
 /// them. Only a time limit excludes that: nothing else is known of a line that cannot be read.
 ///
 /// # Errors
 ///
 /// The record cannot be read.
-pub fn is_incomplete(record: &Record, skipped: &Skipped, sieve: &Sieve) -> Result<bool, Failure> {
+pub fn is_incomplete(
+    record: &Record,
+    skipped: &Skipped,
+    matcher: &Matcher,
+) -> Result<bool, Failure> {
     if skipped.lines == 0 {
         return Ok(false);
     }
-    let is_older = match sieve.since() {
+    let is_older = match matcher.since() {
         Some(since) => is_older(record, skipped, since)?,
         None => false,
     };

@@ -11,7 +11,8 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, Directory, Links, Owner};
-use crate::fleet::{Failure, note};
+use crate::nanny::failure::Failure;
+use crate::nanny::notes::note;
 use crate::record::key;
 use crate::record::read::folder_beside;
 use crate::record::write::make_folder;

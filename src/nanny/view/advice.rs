@@ -1,6 +1,6 @@
 //! What a verdict means, and what to try after it.
 
-use crate::fleet::words::{bytes, end, peak_bytes};
+use crate::nanny::view::words::{bytes, end, peak_bytes};
 use crate::record::row::Row;
 
 /// Says what a verdict means.

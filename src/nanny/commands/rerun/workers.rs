@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::fleet::task::Task;
-use crate::fleet::{Failure, note};
 use crate::model::outcome::WaitStatus;
 use crate::model::process::Pid;
 use crate::model::signal::{Origin, Signal};
+use crate::nanny::commands::rerun::task::Task;
+use crate::nanny::failure::Failure;
+use crate::nanny::notes::note;
 use crate::sys::entry::Given;
 use crate::sys::signals::{self, RawSignal, SignalFd};
 use crate::sys::spawn::{self, Program, Setting};

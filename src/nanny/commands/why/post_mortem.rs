@@ -4,18 +4,22 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::fleet::index::{LOST, Rank};
-use crate::fleet::presence::{Fate, Here};
-use crate::fleet::story::{self, Story};
-use crate::fleet::table::{ALWAYS, Column as Heading, Table};
-use crate::fleet::{Failure, Screen, advice, plural, words};
 use crate::model::text::Escaped;
+use crate::model::text::plural;
 use crate::model::wrap::wrapped;
+use crate::nanny::failure::Failure;
+use crate::nanny::source::index::{LOST, Rank};
+use crate::nanny::source::log_summary::{self, LogSummary};
+use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::view::headings::colour;
+use crate::nanny::view::screen::Screen;
+use crate::nanny::view::table::{ALWAYS, Column as Heading, Table};
+use crate::nanny::view::{advice, words};
 use crate::record::row::{Column, Row, RowEvent};
 use crate::sys::clock;
 
 /// All that the record has about a run.
-pub(super) struct Run {
+pub struct Run {
     start: Option<Row>,
     attempts: Vec<Row>,
     /// The real end, else the one that says it was lost.
@@ -24,7 +28,7 @@ pub(super) struct Run {
 
 impl Run {
     /// `None` if there is no row.
-    pub(super) fn of(rows: Vec<Row>) -> Option<Run> {
+    pub fn of(rows: Vec<Row>) -> Option<Run> {
         let mut run = Run { start: None, attempts: Vec::new(), end: None };
         let is_lost = |row: &Row| row.text(Column::Verdict) == LOST;
         for row in rows {
@@ -44,7 +48,7 @@ impl Run {
     }
 
     /// Returns whether the record has its end.
-    pub(super) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.end.is_some()
     }
 
@@ -67,7 +71,7 @@ impl Run {
     fn verdict(&self) -> (String, String, String) {
         let Some(end) = &self.end else {
             let row = self.start.as_ref().unwrap_or_else(|| self.last());
-            return match Here::look().fate(row) {
+            return match ThisHost::look().fate(row) {
                 Fate::Running => ("running".into(), String::new(), "it has not ended yet".into()),
                 Fate::Orphaned => (
                     "running".into(),
@@ -105,9 +109,9 @@ impl Run {
 }
 
 /// A run on its way to the screen.
-pub(super) struct PostMortem<'a> {
-    pub(super) run: &'a Run,
-    pub(super) screen: &'a Screen,
+pub struct PostMortem<'a> {
+    pub run: &'a Run,
+    pub screen: &'a Screen,
 }
 
 /// Columns that the names of the facts take, with the blanks around them.
@@ -119,20 +123,20 @@ impl PostMortem<'_> {
     /// # Errors
     ///
     /// Of `out`.
-    pub(super) fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
+    pub fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let (verdict, confidence, meaning) = self.run.verdict();
         let sure = if confidence.is_empty() { String::new() } else { format!(" ({confidence})") };
         let name = self.run.text(Column::Name);
-        let colour = super::runs::colour(self.run.rank(&verdict));
+        let colour = colour(self.run.rank(&verdict));
         let line = format!("{name}: {verdict}{sure}: {meaning}");
         let line = self.fitted(&Escaped(&line).to_string(), 2);
         writeln!(out, "{}", self.shown(&line, colour))?;
         self.facts(out, &verdict)?;
         self.evidence(out)?;
         self.attempts(out)?;
-        let story = self.story(out)?;
-        self.events(out, &story)?;
-        self.last_words(out, &story)?;
+        let summary = self.summary(out)?;
+        self.events(out, &summary)?;
+        self.last_words(out, &summary)?;
         let advice = advice::advice(&verdict, self.run.last());
         if !advice.is_empty() {
             self.heading(out, "what to try")?;
@@ -272,45 +276,45 @@ impl PostMortem<'_> {
     }
 
     /// Reads the log if it is there, and says where it is or that it is gone.
-    fn story(&self, out: &mut dyn Write) -> Result<Story, Failure> {
+    fn summary(&self, out: &mut dyn Write) -> Result<LogSummary, Failure> {
         let log = self.run.text(Column::LogFile);
         if log.is_empty() {
-            return Ok(Story::default());
+            return Ok(LogSummary::default());
         }
-        let (story, error) = match story::read(Path::new(&log)) {
-            Ok(story) => (story, String::new()),
+        let (summary, error) = match log_summary::read(Path::new(&log)) {
+            Ok(summary) => (summary, String::new()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                (Story::default(), " (not here: removed, or on its host)".to_owned())
+                (LogSummary::default(), " (not here: removed, or on its host)".to_owned())
             }
-            Err(error) => (Story::default(), format!(" ({error})")),
+            Err(error) => (LogSummary::default(), format!(" ({error})")),
         };
         writeln!(out, "\n{}{}{error}", self.shown("log ", Some("1")), Escaped(&log))?;
-        Ok(story)
+        Ok(summary)
     }
 
-    fn events(&self, out: &mut dyn Write, story: &Story) -> Result<(), Failure> {
-        if story.left_out > 0 {
-            let count = story.left_out as u64;
+    fn events(&self, out: &mut dyn Write, summary: &LogSummary) -> Result<(), Failure> {
+        if summary.left_out > 0 {
+            let count = summary.left_out as u64;
             writeln!(out, "  ... {count} event{} before", plural(count))?;
         }
-        for (elapsed, message) in &story.events {
+        for (elapsed, message) in &summary.events {
             self.line(out, &format!("  +{elapsed} {}", Escaped(message)), 4)?;
         }
-        if let Some(peak) = &story.peak {
+        if let Some(peak) = &summary.peak {
             self.heading(out, "flight recorder at its highest, before the end")?;
             self.line(out, &format!("  {}", Escaped(peak)), 4)?;
         }
-        if let Some(neighbours) = &story.neighbours {
+        if let Some(neighbours) = &summary.neighbours {
             writeln!(out)?;
             self.line(out, &Escaped(neighbours).to_string(), 2)?;
         }
         Ok(())
     }
 
-    fn last_words(&self, out: &mut dyn Write, story: &Story) -> Result<(), Failure> {
-        if !story.words.is_empty() {
+    fn last_words(&self, out: &mut dyn Write, summary: &LogSummary) -> Result<(), Failure> {
+        if !summary.words.is_empty() {
             self.heading(out, "the last lines of its standard error")?;
-            story.words.iter().try_for_each(|line| writeln!(out, "  {}", Escaped(line)))?;
+            summary.words.iter().try_for_each(|line| writeln!(out, "  {}", Escaped(line)))?;
         }
         Ok(())
     }

@@ -3,13 +3,20 @@
 
 use std::io::Write;
 
-use crate::fleet::index;
-use crate::fleet::post_mortem::{PostMortem, Run};
-use crate::fleet::{Failure, NOTHING, Screen, damage, note, plural, words};
+use crate::model::text::plural;
+use crate::nanny::commands::why::post_mortem::{PostMortem, Run};
+use crate::nanny::failure::{Failure, NOTHING};
+use crate::nanny::notes::note;
+use crate::nanny::source::damage;
+use crate::nanny::source::index;
+use crate::nanny::view::screen::Screen;
+use crate::nanny::view::words;
 use crate::question::Why;
 use crate::record::read::{Place, RawRow, Record};
 use crate::record::row::{Column, Row};
 use crate::record::skipped::Skipped;
+
+mod post_mortem;
 
 /// Runs that a beginning fits and that are named, at most.
 const NAMED_MAX: usize = 5;
@@ -20,7 +27,7 @@ const ROWS_MAX: usize = 10_000;
 /// A word that is shorter fits too many runs by accident.
 const ID_BYTES_MIN: usize = 4;
 
-pub(super) fn answer(why: &Why, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
+pub fn answer(why: &Why, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
     let record = index::open(&why.files)?;
     let (wanted, of_search) = match &why.run {
         Some(text) => (text.trim().to_ascii_lowercase(), None),

@@ -4,12 +4,17 @@ use std::io::Write;
 
 use serde_json::{Map, Value};
 
-use crate::fleet::index::{self, Entry, LOST, Rank, Sieve};
-use crate::fleet::presence::{Fate, Here};
-use crate::fleet::table::{ALWAYS, Column as Heading, Table};
-use crate::fleet::{Failure, NOTHING, Screen, damage, note, words};
 use crate::model::text::printable_json;
 use crate::model::time::WallTime;
+use crate::nanny::failure::{Failure, NOTHING};
+use crate::nanny::notes::note;
+use crate::nanny::source::damage;
+use crate::nanny::source::index::{self, Entry, LOST, Matcher, Rank};
+use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::view::headings::{BEGAN, COMMAND, colour};
+use crate::nanny::view::screen::Screen;
+use crate::nanny::view::table::{ALWAYS, Column as Heading, Table};
+use crate::nanny::view::words;
 use crate::question::{Filter, Form as Shown, Runs};
 use crate::record::read::Record;
 use crate::record::row::{Column, Form, Header, Row};
@@ -32,20 +37,14 @@ const HEADINGS: [Heading; 10] = [
     COMMAND,
 ];
 
-/// When a run began; on a narrow terminal without the year and the seconds.
-pub(super) const BEGAN: Heading = Heading::words("BEGAN (UTC)", 4).or_shorter(words::short_moment);
-
-/// The command, cut to what the terminal has room for.
-pub(super) const COMMAND: Heading = Heading::words("COMMAND", 5).cut_to(8);
-
-pub(super) fn answer(runs: &Runs, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
+pub fn answer(runs: &Runs, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
     let record = index::open(&runs.files)?;
     let now = clock::wall();
-    let sieve = Sieve::new(&runs.filter, now);
-    let (entries, skipped) = index::runs(&record, &sieve)?;
-    let is_incomplete = damage::is_incomplete(&record, &skipped, &sieve)?;
+    let matcher = Matcher::new(&runs.filter, now);
+    let (entries, skipped) = index::runs(&record, &matcher)?;
+    let is_incomplete = damage::is_incomplete(&record, &skipped, &matcher)?;
     // Only what has no end needs a look at this host.
-    let here = entries.iter().any(|entry| entry.rank == Rank::Started).then(Here::look);
+    let here = entries.iter().any(|entry| entry.rank == Rank::Started).then(ThisHost::look);
     let wanted = runs.filter.verdict.as_deref().or(runs.filter.is_lost.then_some(LOST));
     let mut list = List { record: &record, now, here, wanted: wanted.unwrap_or_default() };
     let newest = runs.limit.unwrap_or(usize::MAX);
@@ -75,7 +74,7 @@ const RUNNING: &str = "running";
 struct List<'a> {
     record: &'a Record,
     now: WallTime,
-    here: Option<Here>,
+    here: Option<ThisHost>,
     /// The verdict or state that was asked for; empty for any.
     wanted: &'a str,
 }
@@ -167,18 +166,8 @@ impl List<'_> {
     }
 }
 
-/// Returns how a run of that rank is coloured.
-pub(super) fn colour(rank: Rank) -> Option<&'static str> {
-    match rank {
-        Rank::Failed => Some("31"),
-        Rank::Lost => Some("33"),
-        Rank::Started => Some("36"),
-        Rank::Succeeded => None,
-    }
-}
-
 /// Returns the cells of a run in the table.
-pub(super) fn cells(row: &Row, state: &str, now: WallTime) -> [String; 10] {
+pub fn cells(row: &Row, state: &str, now: WallTime) -> [String; 10] {
     let text = |column| row.text(column).into_owned();
     [
         words::began(row),
@@ -196,7 +185,7 @@ pub(super) fn cells(row: &Row, state: &str, now: WallTime) -> [String; 10] {
 
 /// Returns a row as JSON, with `state`: its verdict or, without an end, `running`, `lost` or
 /// `unfinished`. What is empty is left out.
-pub(super) fn json(row: &Row, state: &str) -> Value {
+pub fn json(row: &Row, state: &str) -> Value {
     let mut object = Map::new();
     object.insert("state".into(), state.into());
     let filled = Column::ALL.iter().filter(|column| !row.get(**column).is_empty());

@@ -8,15 +8,15 @@ use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::fleet::Screen;
-use crate::fleet::dist::quantile;
+use crate::nanny::statistics::quantile::quantile;
+use crate::nanny::view::screen::Screen;
 
 /// The calls of one function on one machine.
-pub(super) struct Group {
-    pub(super) function: String,
-    pub(super) machine: String,
+pub struct Group {
+    pub function: String,
+    pub machine: String,
     /// Sorted.
-    pub(super) micros: Vec<f64>,
+    pub micros: Vec<f64>,
 }
 
 /// From here on the axis is logarithmic.
@@ -76,11 +76,7 @@ impl Axis {
 }
 
 /// Writes a histogram for each group, a line for each step.
-pub(super) fn on_terminal(
-    groups: &[Group],
-    out: &mut dyn Write,
-    screen: &Screen,
-) -> io::Result<()> {
+pub fn on_terminal(groups: &[Group], out: &mut dyn Write, screen: &Screen) -> io::Result<()> {
     let width = screen.width.unwrap_or(DEFAULT_WIDTH);
     for (index, group) in groups.iter().enumerate() {
         if index > 0 {
@@ -128,7 +124,7 @@ const BAR_WIDTH: usize = (WIDTH - 2 * LEFT) / BARS;
 const BAR_HEIGHT: usize = 80;
 
 /// Returns a picture with a histogram for each group, one below the other.
-pub(super) fn svg(groups: &[Group]) -> String {
+pub fn svg(groups: &[Group]) -> String {
     let height = groups.len() * PANEL + LEFT;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::fleet::Screen;
 use crate::model::text::Escaped;
+use crate::nanny::view::screen::Screen;
 
 /// What stands between two columns.
 const GAP: usize = 2;

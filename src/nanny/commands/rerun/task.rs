@@ -7,8 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::fleet::words;
 use crate::model::shell;
+use crate::nanny::view::words;
 use crate::record::row::{Column, Row};
 use crate::sys::account::Account;
 

@@ -11,11 +11,14 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, Links, Owner};
-use crate::fleet::plot::{self, Group};
-use crate::fleet::table::{ALWAYS, Column, Table};
-use crate::fleet::{Failure, NOTHING, Screen, note};
 use crate::model::text::Escaped;
 use crate::model::wrap::wrapped;
+use crate::nanny::failure::{Failure, NOTHING};
+use crate::nanny::notes::note;
+use crate::nanny::statistics::quantile::{mean, quantile};
+use crate::nanny::view::plot::{self, Group};
+use crate::nanny::view::screen::Screen;
+use crate::nanny::view::table::{ALWAYS, Column, Table};
 use crate::question::Dist;
 
 /// What a log of a built-in function is named after (those with answers).
@@ -40,7 +43,7 @@ struct Source {
     is_found: bool,
 }
 
-pub(super) fn answer(dist: &Dist, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
+pub fn answer(dist: &Dist, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
     let sources = sources(&dist.paths)?;
     if sources.is_empty() {
         note(&format!("no log of a built-in function in {}", names(&dist.paths)));
@@ -253,20 +256,6 @@ fn numbers(group: &Group) -> impl Iterator<Item = String> {
     [group.micros.len().to_string()].into_iter().chain(times.map(|us| format!("{:.3}", us / 1e3)))
 }
 
-/// Returns the value below which that share of the sorted values lies, between two neighbours in
-/// proportion (type 7 of Hyndman and Fan, as R and NumPy have it).
-pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
-    let at = share * last as f64;
-    let (below, part) = (at.floor() as usize, at.fract());
-    let next = sorted[(below + 1).min(last)];
-    sorted[below] + part * (next - sorted[below])
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
 /// Shows a number as Perl prints it: `%.15g` of printf(3).
 fn perl_number(value: f64) -> String {
     const DIGITS: i32 = 15;
@@ -363,13 +352,5 @@ mod tests {
             }
             assert_eq!(text.matches("    2400.000\n").count(), 2, "{text}");
         }
-    }
-
-    #[test]
-    fn quantiles_lie_between_neighbours() {
-        let values = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!([0.0, 0.5, 1.0].map(|share| quantile(&values, share)), [1.0, 2.5, 4.0]);
-        assert_eq!(quantile(&[7.0], 0.99), 7.0);
-        assert!(quantile(&[], 0.5).is_nan());
     }
 }

@@ -34,7 +34,7 @@ const PASSED_OVER: [&str; 9] = [
 
 /// What a log says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Story {
+pub struct LogSummary {
     /// Messages and when they came, in seconds since the run began.
     pub events: VecDeque<(String, String)>,
     /// How many more there were before.
@@ -52,30 +52,30 @@ pub struct Story {
 /// # Errors
 ///
 /// It is not there, or cannot be read.
-pub fn read(log: &Path) -> io::Result<Story> {
+pub fn read(log: &Path) -> io::Result<LogSummary> {
     // Whoever can write the record names the file.
     let file = files::open(log, Owner::Anybody, Links::Trusted)?;
     of(file.take(LOG_BYTES_MAX))
 }
 
 /// Reads a log from an open file.
-pub(super) fn of(log: impl Read) -> io::Result<Story> {
+pub fn of(log: impl Read) -> io::Result<LogSummary> {
     let mut reader = BufReader::with_capacity(1 << 16, log);
-    let mut story = Story::default();
+    let mut summary = LogSummary::default();
     let mut highest = -1.0;
     let mut line = Vec::new();
     loop {
         line.clear();
         if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-            return Ok(story);
+            return Ok(summary);
         }
         if let Some((elapsed, message)) = parse(String::from_utf8_lossy(&line).trim_end()) {
-            story.add(&elapsed, &message, &mut highest);
+            summary.add(&elapsed, &message, &mut highest);
         }
     }
 }
 
-impl Story {
+impl LogSummary {
     fn add(&mut self, elapsed: &str, message: &str, highest: &mut f64) {
         if let Some(words) = message.strip_prefix("stderr: ") {
             self.words.push_back(words.to_owned());
@@ -162,24 +162,24 @@ mod tests {
             std::fs::write(&path, text).expect("written");
             read(&path).expect("read")
         };
-        let story = told(text);
-        assert_eq!(story, told(&json));
+        let summary = told(text);
+        assert_eq!(summary, told(&json));
         let events: Vec<(&str, &str)> =
-            story.events.iter().map(|(at, message)| (at.as_str(), message.as_str())).collect();
+            summary.events.iter().map(|(at, message)| (at.as_str(), message.as_str())).collect();
         let signal = "signal 15 (SIGTERM) from kill(2). Signal sent";
         let started = ("0.000436", "child started in process 4221");
         assert_eq!(events, [started, ("0.350000", signal)]);
-        assert_eq!(story.words, ["no room"]);
-        assert!(story.peak.is_some_and(|peak| peak.starts_with("-1.0 s")));
+        assert_eq!(summary.words, ["no room"]);
+        assert!(summary.peak.is_some_and(|peak| peak.starts_with("-1.0 s")));
     }
 
     #[test]
     fn a_flood_of_events_is_cut_at_its_beginning_and_counted() {
-        let mut story = Story::default();
+        let mut summary = LogSummary::default();
         for number in 0..100 {
-            story.add("1.0", &format!("signal {number}"), &mut 0.0);
+            summary.add("1.0", &format!("signal {number}"), &mut 0.0);
         }
-        assert_eq!((story.events.len(), story.left_out), (EVENTS_MAX, 60));
-        assert_eq!(story.events[EVENTS_MAX - 1].1, "signal 99");
+        assert_eq!((summary.events.len(), summary.left_out), (EVENTS_MAX, 60));
+        assert_eq!(summary.events[EVENTS_MAX - 1].1, "signal 99");
     }
 }

@@ -7,12 +7,17 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::fleet::index::{self, Entry, LOST, Rank, Sieve};
-use crate::fleet::presence::{Fate, Here};
-use crate::fleet::proof::Proof;
-use crate::fleet::runs::{BEGAN, COMMAND};
-use crate::fleet::table::{ALWAYS, Column as Heading, Table};
-use crate::fleet::{Failure, Screen, damage, note, plural, words};
+use crate::model::text::plural;
+use crate::nanny::failure::{Failure, NOTHING};
+use crate::nanny::notes::note;
+use crate::nanny::source::damage;
+use crate::nanny::source::index::{self, Entry, LOST, Matcher, Rank};
+use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::source::proof::Proof;
+use crate::nanny::view::headings::{BEGAN, COMMAND};
+use crate::nanny::view::screen::Screen;
+use crate::nanny::view::table::{ALWAYS, Column as Heading, Table};
+use crate::nanny::view::words;
 use crate::question::{Collect, Filter};
 use crate::record::key;
 use crate::record::read::{RawRow, Record, folder_beside};
@@ -36,18 +41,14 @@ const BATCH: usize = 256;
 /// What cells of the start row tell of that row, and not of the run.
 const NOT_OF_THE_END: [Column; 4] = [Column::Event, Column::Time, Column::Apart, Column::Seal];
 
-pub(super) fn answer(
-    collect: &Collect,
-    out: &mut dyn Write,
-    screen: &Screen,
-) -> Result<u8, Failure> {
+pub fn answer(collect: &Collect, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
     let mut table = Table::new(&HEADINGS, screen);
     let mut status = 0;
     for file in &collect.files {
         let merged = merge(file)?;
         let (unfinished, is_damaged) = unfinished(file, &collect.gone_hosts)?;
         if is_damaged {
-            status = super::NOTHING;
+            status = NOTHING;
         }
         let lost: Vec<(Row, bool)> =
             unfinished.iter().filter_map(|(_, lost)| lost.clone()).collect();
@@ -66,7 +67,7 @@ pub(super) fn answer(
         )?;
         if merged.left > 0 {
             note(&format!("{} file{} could not be merged", merged.left, plural(merged.left)));
-            status = super::NOTHING;
+            status = NOTHING;
             tell_unfit(file_path);
         }
         if !unfinished.is_empty() {
@@ -198,12 +199,12 @@ fn marked_by_others(
 fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bool), Failure> {
     let record = index::open(&[file.to_owned()])?;
     let filter = Filter { is_lost: true, ..Filter::default() };
-    let sieve = Sieve::new(&filter, clock::wall());
-    let (entries, skipped) = index::runs(&record, &sieve)?;
-    let is_damaged = damage::is_incomplete(&record, &skipped, &sieve)?;
+    let matcher = Matcher::new(&filter, clock::wall());
+    let (entries, skipped) = index::runs(&record, &matcher)?;
+    let is_damaged = damage::is_incomplete(&record, &skipped, &matcher)?;
     let started = |entry: &&Entry| entry.rank == Rank::Started;
     // Looked at after the record was read: what ended meanwhile is seen again below.
-    let here = Here::look();
+    let here = ThisHost::look();
     let proof = Proof::new(false);
     let mut found = Vec::new();
     for entry in entries.iter().filter(started) {

@@ -4,9 +4,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::fleet::index::{self, Rank, Sieve};
-use crate::fleet::{Failure, NOTHING, words};
 use crate::model::text::Escaped;
+use crate::nanny::failure::{Failure, NOTHING};
+use crate::nanny::source::index::{self, Matcher, Rank};
+use crate::nanny::view::words;
 use crate::question::Filter;
 use crate::record::read::Record;
 use crate::record::row::Column;
@@ -20,9 +21,9 @@ const IDS_MAX: usize = 100;
 
 /// Writes a line for each run, the newest first: the id as `runs` shows it, a blank, and what it was. What
 /// cannot be read is left out.
-pub(super) fn answer(files: &[PathBuf], out: &mut dyn Write) -> Result<u8, Failure> {
+pub fn answer(files: &[PathBuf], out: &mut dyn Write) -> Result<u8, Failure> {
     let record = Record::open_tail(files, TAIL_BYTES)?;
-    let (entries, _) = index::runs(&record, &Sieve::new(&Filter::default(), clock::wall()))?;
+    let (entries, _) = index::runs(&record, &Matcher::new(&Filter::default(), clock::wall()))?;
     for entry in entries.iter().rev().take(IDS_MAX) {
         let Some(row) = index::row_of(&record, entry)? else { continue };
         let end = match entry.rank {

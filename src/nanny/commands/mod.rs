@@ -1,0 +1,8 @@
+//! A file for each command: from a question to the text of its answer.
+
+pub mod collect;
+pub mod dist;
+pub mod ids;
+pub mod rerun;
+pub mod runs;
+pub mod why;

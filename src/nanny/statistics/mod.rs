@@ -1,0 +1,3 @@
+//! Numbers about many runs or calls; pure.
+
+pub mod quantile;

@@ -1,0 +1,8 @@
+//! Answers as text: tables, plots, and cells of the record in words.
+
+pub mod advice;
+pub mod headings;
+pub mod plot;
+pub mod screen;
+pub mod table;
+pub mod words;

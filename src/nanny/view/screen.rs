@@ -1,0 +1,10 @@
+//! What an answer is shown on.
+
+/// What the answer is shown on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Screen {
+    /// The columns of the terminal; `None` if it is none, and lines may be as long as they are.
+    pub width: Option<usize>,
+    /// Whether colours are welcome.
+    pub is_coloured: bool,
+}
