@@ -25,7 +25,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use crate::files::last_part::{Wanted, follow, open_regular};
+use crate::files::last_part::{WantedKind, follow, open_regular};
 use crate::files::new_file::NewFile;
 
 pub use crate::files::modes::{let_owner, set_mode, share_like};
@@ -111,7 +111,7 @@ pub fn refusal(error: &io::Error) -> Option<Refusal> {
 ///
 /// Of open(2), and each [`Refusal`] but `TooLong`.
 pub fn open(path: &Path, owner: Owner, links: Links) -> io::Result<File> {
-    regular(File::from(follow(path, Wanted::File, links)?), owner)
+    regular(File::from(follow(path, WantedKind::File, links)?), owner)
 }
 
 /// Reads a whole regular file of at most `bytes_max` bytes.
@@ -156,7 +156,7 @@ impl Directory {
     /// Of open(2), and `Link`.
     pub fn open(path: &Path, links: Links) -> io::Result<Directory> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        follow(path, Wanted::Directory, links).map(Directory)
+        follow(path, WantedKind::Directory, links).map(Directory)
     }
 
     /// Opens a directory by an absolute path, of which no part may be a link.

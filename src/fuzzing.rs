@@ -17,16 +17,16 @@ use crate::record::row::{Header, Row};
 use crate::sink::Stamp;
 use crate::sink::stats::Stats;
 use crate::sys::clock;
-use crate::telemetry::identity::{Facts, Identity};
+use crate::telemetry::identity::{JobFacts, TelemetryIdentity};
 use crate::telemetry::site::Site;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::{otlp, web};
 
 /// A name, which is that of the target and of its corpus, and what takes the bytes.
-pub type Target = (&'static str, fn(&[u8]));
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [FuzzTarget; 9] = [
     ("csv_rows", csv_rows),
     ("log_lines", log_lines),
     ("proc_stat", stat),
@@ -152,15 +152,15 @@ fn http_requests(bytes: &[u8]) {
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
 }
 
-fn identity(plan: &TelemetryPlan) -> Identity {
-    let facts = Facts {
+fn identity(plan: &TelemetryPlan) -> TelemetryIdentity {
+    let facts = JobFacts {
         name: None,
         program: "job".to_owned(),
         user: "user".to_owned(),
         host: "host".to_owned(),
         run_id: "run".to_owned(),
     };
-    Identity::new(facts, plan)
+    TelemetryIdentity::new(facts, plan)
 }
 
 #[cfg(test)]

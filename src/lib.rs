@@ -45,5 +45,5 @@ pub mod internals {
     pub use crate::record::write::{Kept, Writer};
     pub use crate::sys::{clock, wait};
     pub use crate::telemetry::catalogue::FAMILIES;
-    pub use crate::telemetry::metrics::Kind;
+    pub use crate::telemetry::metrics::MetricKind;
 }

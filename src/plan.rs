@@ -12,8 +12,8 @@ use crate::model::signal::Signal;
 mod telemetry;
 
 pub use telemetry::{
-    AttributeLimits, Choice, Credentials, InstanceId, OtlpPlan, Pipeline, Protocol, Sampler,
-    SpanLimits, TelemetryPlan, WebPlan,
+    AttributeLimits, Choice, Credentials, InstanceId, OtlpPlan, Pipeline, Protocol, SpanLimits,
+    TelemetryPlan, TraceSampler, WebPlan,
 };
 
 /// One run, whole.

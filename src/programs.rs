@@ -80,12 +80,12 @@ pub unsafe fn nanny(argc: c_int, argv: *const *const c_char) -> c_int {
 fn ask(arguments: Vec<OsString>, given: &Given) -> u8 {
     match asking::parse(arguments) {
         // Only rerun answers signals itself; anything else ends by them, as any program does.
-        Ok(asking::Invocation::Ask(question @ Question::Rerun(_))) => answer(&question, given),
-        Ok(asking::Invocation::Ask(question)) => given
+        Ok(asking::NannyInvocation::Ask(question @ Question::Rerun(_))) => answer(&question, given),
+        Ok(asking::NannyInvocation::Ask(question)) => given
             .mask
             .while_restored(|| answer(&question, given))
             .unwrap_or_else(|error| fail(notes::complain, &error, "")),
-        Ok(asking::Invocation::Show(text)) => show(notes::complain, &text),
+        Ok(asking::NannyInvocation::Show(text)) => show(notes::complain, &text),
         Err(error) => fail(notes::complain, &error, " (try 'nanny --help')"),
     }
 }

@@ -55,7 +55,7 @@ pub struct Filter {
 
 /// How a list is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum ListForm {
     /// For people.
     #[default]
     Table,
@@ -75,7 +75,7 @@ pub struct Runs {
     /// At most this number, the newest.
     pub limit: Option<usize>,
     /// How.
-    pub form: Form,
+    pub form: ListForm,
 }
 
 /// `nanny why`.

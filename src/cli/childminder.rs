@@ -8,7 +8,10 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::cli::options::{Format, Observed, OnLoss, Recorded, StragglerPolicy, Telemetry, Typed};
+use crate::cli::options::{
+    ChildminderArguments, Format, OnLoss, Recorded, StragglerPolicy, TypedObservation,
+    TypedTelemetry,
+};
 use crate::cli::variables::{self, FOR_JOBS, PREFIX, variable};
 use crate::cli::{UsageError, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
@@ -49,12 +52,12 @@ pub fn parse<'a>(
 /// `names` are those of the variables in the environment.
 fn parse_options(arguments: Vec<OsString>, names: &[String]) -> Result<Invocation, UsageError> {
     let name = std::iter::once(OsString::from("childminder"));
-    let mut table = variables::without_empty(Typed::command());
+    let mut table = variables::without_empty(ChildminderArguments::command());
     let parsed = table.try_get_matches_from_mut(name.chain(arguments)).and_then(|matches| {
         let is_from = |option, source| matches.value_source(option) == Some(source);
         let is_stop_on_typed = is_from("stop_on", ValueSource::CommandLine);
         let lists = ["tag", "metric_label"].map(|list| is_from(list, ValueSource::EnvVariable));
-        Ok((Typed::from_arg_matches(&matches)?, is_stop_on_typed, lists))
+        Ok((ChildminderArguments::from_arg_matches(&matches)?, is_stop_on_typed, lists))
     });
     match parsed {
         Ok((mut typed, is_stop_on_typed, [are_tags_set, are_labels_set])) => {
@@ -163,7 +166,7 @@ fn job_plan(
     }))))
 }
 
-fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
+fn plan(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
     let log = log_plan(&typed)?;
     let (naming, record) = record_plan(&typed.recorded);
     let telemetry = telemetry_plan(&typed.telemetry)?;
@@ -173,7 +176,7 @@ fn plan(typed: Typed, is_stop_on_typed: bool) -> Result<RunPlan, UsageError> {
     Ok(RunPlan { working_directory, log, naming, record, telemetry, work })
 }
 
-fn log_plan(typed: &Typed) -> Result<LogPlan, UsageError> {
+fn log_plan(typed: &ChildminderArguments) -> Result<LogPlan, UsageError> {
     Ok(LogPlan {
         target: match typed.log_directory.as_deref().map(|path| (path, path.to_str())) {
             None => LogTarget::Default,
@@ -206,7 +209,7 @@ fn record_plan(typed: &Recorded) -> (Naming, Option<RecordPlan>) {
 /// More labels would be a way to make any number of series.
 const LABELS_MAX: usize = 5;
 
-fn telemetry_plan(typed: &Telemetry) -> Result<TelemetryPlan, UsageError> {
+fn telemetry_plan(typed: &TypedTelemetry) -> Result<TelemetryPlan, UsageError> {
     if typed.metric_label.len() > LABELS_MAX {
         let message = format!("--metric-label may be given {LABELS_MAX} times at most");
         return Err(UsageError(message));
@@ -246,7 +249,7 @@ fn telemetry_plan(typed: &Telemetry) -> Result<TelemetryPlan, UsageError> {
     })
 }
 
-fn work(typed: Typed, is_stop_on_typed: bool) -> Result<Work, UsageError> {
+fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, UsageError> {
     if let Some(span) = typed.function {
         return canary_plan(&typed, span);
     }
@@ -257,14 +260,15 @@ fn work(typed: Typed, is_stop_on_typed: bool) -> Result<Work, UsageError> {
         ));
     }
     let policy = policy(&typed);
-    let Observed { sample, files, clean_written, clean_within, neighbours, .. } = typed.observed;
+    let TypedObservation { sample, files, clean_written, clean_within, neighbours, .. } =
+        typed.observed;
     if clean_written && sample.is_zero() {
         let message = "--clean-written needs samples to know the files by: not --sample 0";
         return Err(UsageError(message.into()));
     }
     let observation =
         Observation { interval: sample, files, clean_written, clean_within, neighbours };
-    let Typed { command, input, output, error, append, child_directory, .. } = typed;
+    let ChildminderArguments { command, input, output, error, append, child_directory, .. } = typed;
     job_plan(command, |job| JobPlan {
         input,
         output,
@@ -277,7 +281,7 @@ fn work(typed: Typed, is_stop_on_typed: bool) -> Result<Work, UsageError> {
     })
 }
 
-fn policy(typed: &Typed) -> Policy {
+fn policy(typed: &ChildminderArguments) -> Policy {
     let supervision = &typed.supervision;
     Policy {
         continue_stopped: typed.continue_stopped,
@@ -302,7 +306,7 @@ fn policy(typed: &Typed) -> Policy {
     }
 }
 
-fn canary_plan(typed: &Typed, span: Duration) -> Result<Work, UsageError> {
+fn canary_plan(typed: &ChildminderArguments, span: Duration) -> Result<Work, UsageError> {
     let words = || Function::ALL.map(Function::word).join(", ");
     let function = match typed.command.as_slice() {
         [word] => Function::ALL.into_iter().find(|function| word == function.word()),

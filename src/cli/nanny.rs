@@ -8,11 +8,11 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::cli::{UsageError, completions, one_line, options, values};
-use crate::question::{Collect, Dist, Filter, Form, Question, Rerun, Runs, Since, Why};
+use crate::question::{Collect, Dist, Filter, ListForm, Question, Rerun, Runs, Since, Why};
 
 /// What the user wants of the program.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Invocation {
+pub enum NannyInvocation {
     /// An answer.
     Ask(Question),
     /// This text, such as the help, on standard output.
@@ -30,7 +30,7 @@ pub enum Invocation {
     term_width = 80,
     subcommand_required = true
 )]
-struct Typed {
+struct NannyArguments {
     /// The record: the FILE of childminder's --central-log; may be given again, for several
     /// [env: CHILDMINDER_CENTRAL_LOG]
     #[arg(
@@ -74,12 +74,12 @@ enum Command {
         shell: Shell,
         /// The program
         #[arg(value_enum, default_value = "nanny")]
-        program: Program,
+        program: NannyProgram,
     },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Program {
+enum NannyProgram {
     Nanny,
     Childminder,
 }
@@ -171,14 +171,14 @@ struct DistTyped {
 /// # Errors
 ///
 /// What was typed is no question.
-pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+pub fn parse(arguments: Vec<OsString>) -> Result<NannyInvocation, UsageError> {
     let name = std::iter::once(OsString::from("nanny"));
-    match Typed::try_parse_from(name.chain(arguments)) {
+    match NannyArguments::try_parse_from(name.chain(arguments)) {
         Ok(typed) => invocation(typed),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
-            Ok(Invocation::Show(error.render().to_string()))
+            Ok(NannyInvocation::Show(error.render().to_string()))
         }
         Err(error)
             if matches!(
@@ -192,11 +192,11 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
     }
 }
 
-fn invocation(typed: Typed) -> Result<Invocation, UsageError> {
+fn invocation(typed: NannyArguments) -> Result<NannyInvocation, UsageError> {
     let files = typed.central_log;
     let question = match typed.command {
         Command::Completions { shell, program } => {
-            return Ok(Invocation::Show(completions(shell, program)));
+            return Ok(NannyInvocation::Show(completions(shell, program)));
         }
         Command::Dist(dist) => Question::Dist(dist_question(dist)),
         _ if files.is_empty() => {
@@ -213,7 +213,7 @@ fn invocation(typed: Typed) -> Result<Invocation, UsageError> {
             Question::Collect(Collect { files, gone_hosts: host_gone })
         }
     };
-    Ok(Invocation::Ask(question))
+    Ok(NannyInvocation::Ask(question))
 }
 
 fn runs_question(typed: RunsTyped, files: Vec<PathBuf>) -> Runs {
@@ -224,9 +224,9 @@ fn runs_question(typed: RunsTyped, files: Vec<PathBuf>) -> Runs {
         ..typed.which.into()
     };
     let form = match (typed.json, typed.csv) {
-        (true, _) => Form::Json,
-        (_, true) => Form::Csv,
-        _ => Form::Table,
+        (true, _) => ListForm::Json,
+        (_, true) => ListForm::Csv,
+        _ => ListForm::Table,
     };
     Runs { files, filter, limit: typed.limit, form }
 }
@@ -254,10 +254,12 @@ fn dist_question(typed: DistTyped) -> Dist {
     Dist { paths, percentiles: typed.percentiles, plot: typed.plot, svg: typed.svg }
 }
 
-fn completions(shell: Shell, program: Program) -> String {
+fn completions(shell: Shell, program: NannyProgram) -> String {
     match program {
-        Program::Nanny => completions::of_nanny(shell, Typed::command()),
-        Program::Childminder => completions::of_childminder(shell, options::Typed::command()),
+        NannyProgram::Nanny => completions::of_nanny(shell, NannyArguments::command()),
+        NannyProgram::Childminder => {
+            completions::of_childminder(shell, options::ChildminderArguments::command())
+        }
     }
 }
 
@@ -265,7 +267,7 @@ fn completions(shell: Shell, program: Program) -> String {
 #[must_use]
 pub fn vocabulary() -> Vec<String> {
     let mut words = Vec::new();
-    let table = Typed::command();
+    let table = NannyArguments::command();
     let commands = table.get_subcommands().filter(|command| !command.is_hide_set());
     for command in std::iter::once(&table).chain(commands) {
         words.push(command.get_name().to_owned());
@@ -281,13 +283,13 @@ pub fn vocabulary() -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn parsed(line: &[&str]) -> Result<Invocation, UsageError> {
+    fn parsed(line: &[&str]) -> Result<NannyInvocation, UsageError> {
         parse(line.iter().map(OsString::from).collect())
     }
 
     #[test]
     fn several_records_are_read_but_one_is_run_again() {
-        let Ok(Invocation::Ask(Question::Runs(runs))) =
+        let Ok(NannyInvocation::Ask(Question::Runs(runs))) =
             parsed(&["--central-log", "a", "runs", "--central-log", "b", "--failed"])
         else {
             panic!("no question")
@@ -296,7 +298,7 @@ mod tests {
         assert_eq!(runs.files, [PathBuf::from("b")]);
         let two = ["runs", "--central-log", "a", "--central-log", "b"];
         assert!(
-            matches!(parsed(&two), Ok(Invocation::Ask(Question::Runs(runs))) if runs.files.len() == 2)
+            matches!(parsed(&two), Ok(NannyInvocation::Ask(Question::Runs(runs))) if runs.files.len() == 2)
         );
         let error = parsed(&["rerun", "--central-log", "a", "--central-log", "b"]).unwrap_err();
         assert!(error.0.contains("one record"), "{error}");
@@ -323,7 +325,7 @@ mod tests {
     #[test]
     fn helps_fit_a_terminal_of_eighty_columns() {
         for line in [&["--help"][..], &["runs", "--help"], &["rerun", "-h"], &["dist", "-h"]] {
-            let Ok(Invocation::Show(help)) = parsed(line) else { panic!("no help") };
+            let Ok(NannyInvocation::Show(help)) = parsed(line) else { panic!("no help") };
             assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
     }
@@ -331,7 +333,7 @@ mod tests {
     #[test]
     fn completions_know_both_programs() {
         for (program, word) in [("nanny", "--percentiles"), ("childminder", "--restart-on")] {
-            let Ok(Invocation::Show(text)) = parsed(&["completions", "bash", program]) else {
+            let Ok(NannyInvocation::Show(text)) = parsed(&["completions", "bash", program]) else {
                 panic!("no completions")
             };
             assert!(text.contains(word), "{program}");

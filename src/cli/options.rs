@@ -8,7 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 
 use crate::cli::values;
-use crate::model::policy::{Backoff, Cause, Forward};
+use crate::model::policy::{Backoff, Forward, RestartCause};
 use crate::model::signal::Signal;
 
 const ABOUT: &str = "\
@@ -38,7 +38,7 @@ Example: childminder -d -s -t 2 --timeout 6h -o out.txt ./simulate --steps 1000"
     disable_help_subcommand = true,
     args_override_self = true,
 )]
-pub(super) struct Typed {
+pub(super) struct ChildminderArguments {
     /// The job and its arguments.
     #[arg(value_name = "CMD", trailing_var_arg = true, hide = true, value_hint = clap::ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
@@ -102,11 +102,11 @@ pub(super) struct Typed {
     #[command(flatten)]
     pub(super) supervision: Supervision,
     #[command(flatten)]
-    pub(super) observed: Observed,
+    pub(super) observed: TypedObservation,
     #[command(flatten)]
     pub(super) recorded: Recorded,
     #[command(flatten)]
-    pub(super) telemetry: Telemetry,
+    pub(super) telemetry: TypedTelemetry,
 
     /// How a line of the log looks
     #[arg(
@@ -130,10 +130,10 @@ pub(super) struct Supervision {
     /// Restart for these causes: failure, signal, signal:NAME, exit:STATUS, timeout, crash or
     /// another verdict
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_RESTART_ON", hide_env = true)]
-    pub(super) restart_on: Vec<Cause>,
+    pub(super) restart_on: Vec<RestartCause>,
     /// Never restart for these, whatever else was asked
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::cause, env = "CHILDMINDER_NEVER_ON", hide_env = true)]
-    pub(super) never_on: Vec<Cause>,
+    pub(super) never_on: Vec<RestartCause>,
     /// Wait before a restart: a random time between MIN and a bound that doubles with each
     /// restart in a row, up to MAX [default: 1s..60s]
     #[arg(long, value_name = "MIN..MAX", value_parser = values::backoff, env = "CHILDMINDER_BACKOFF", hide_env = true)]
@@ -168,7 +168,7 @@ pub(super) struct Supervision {
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Observation")]
-pub(super) struct Observed {
+pub(super) struct TypedObservation {
     /// How often the job's processes are sampled; 0 is never
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true, value_parser = values::duration, default_value = "1", env = "CHILDMINDER_SAMPLE", hide_env = true)]
     pub(super) sample: Duration,
@@ -223,7 +223,7 @@ pub(super) struct Recorded {
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Telemetry")]
-pub(super) struct Telemetry {
+pub(super) struct TypedTelemetry {
     /// Serve metrics at ADDRESS: PORT alone is on loopback, 0 is any free port; may be given again
     #[arg(
         long = "web.listen-address",
@@ -315,7 +315,7 @@ mod tests {
     /// The manual page: the options come out of the table above, what is around them is written.
     fn manual() -> String {
         let mut options = Vec::new();
-        let man = clap_mangen::Man::new(Typed::command());
+        let man = clap_mangen::Man::new(ChildminderArguments::command());
         man.render_options_section(&mut options).expect("written to memory");
         let options = String::from_utf8(options).expect("it is text");
         let options: String = options.lines().map(in_the_options_section).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::percent::decoded;
 use crate::plan::{
-    AttributeLimits, Choice, Credentials, OtlpPlan, Pipeline, Protocol, Sampler, SpanLimits,
+    AttributeLimits, Choice, Credentials, OtlpPlan, Pipeline, Protocol, SpanLimits, TraceSampler,
 };
 
 /// Returns the plan that the variables ask for; `None` if nothing shall be sent.
@@ -254,7 +254,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
-    fn sampler(&mut self) -> Sampler {
+    fn sampler(&mut self) -> TraceSampler {
         const NAME: &str = "OTEL_TRACES_SAMPLER";
         let word = self.text(NAME).unwrap_or_else(|| "parentbased_always_on".to_owned());
         let word = word.trim();
@@ -270,10 +270,10 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 let known = "always_on, always_off and traceidratio are known, also with \
                              parentbased_ before them; parentbased_always_on is used";
                 self.warn(NAME, word, known);
-                return Sampler { is_parent_based: true, choice: Choice::On };
+                return TraceSampler { is_parent_based: true, choice: Choice::On };
             }
         };
-        Sampler { is_parent_based, choice }
+        TraceSampler { is_parent_based, choice }
     }
 
     fn ratio(&mut self) -> f64 {
@@ -454,15 +454,20 @@ mod tests {
 
     #[test]
     fn a_bad_sampler_is_warned_of_once_with_what_is_used_instead() {
-        let always = Sampler { is_parent_based: true, choice: Choice::On };
+        let always = TraceSampler { is_parent_based: true, choice: Choice::On };
         let all = Choice::Ratio(1f64.to_bits());
         for (word, ratio, expected, warned) in [
-            ("always_off", "", Sampler { is_parent_based: false, choice: Choice::Off }, 0),
-            ("parentbased_traceidratio", "1", Sampler { is_parent_based: true, choice: all }, 0),
-            ("traceidratio", "NaN", Sampler { is_parent_based: false, choice: all }, 1),
-            ("traceidratio", "-1", Sampler { is_parent_based: false, choice: all }, 1),
-            ("traceidratio", "inf", Sampler { is_parent_based: false, choice: all }, 1),
-            ("traceidratio", "", Sampler { is_parent_based: false, choice: all }, 1),
+            ("always_off", "", TraceSampler { is_parent_based: false, choice: Choice::Off }, 0),
+            (
+                "parentbased_traceidratio",
+                "1",
+                TraceSampler { is_parent_based: true, choice: all },
+                0,
+            ),
+            ("traceidratio", "NaN", TraceSampler { is_parent_based: false, choice: all }, 1),
+            ("traceidratio", "-1", TraceSampler { is_parent_based: false, choice: all }, 1),
+            ("traceidratio", "inf", TraceSampler { is_parent_based: false, choice: all }, 1),
+            ("traceidratio", "", TraceSampler { is_parent_based: false, choice: all }, 1),
             ("jaeger_remote", "", always, 1),
             ("sometimes", "0.5", always, 1),
         ] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::policy::{Backoff, Cause, Forward};
+use crate::model::policy::{Backoff, Forward, RestartCause};
 use crate::model::signal::Signal;
 use crate::model::time::WallTime;
 use crate::model::verdict::VerdictKind;
@@ -81,7 +81,7 @@ pub(super) fn trappable(text: &str) -> Result<Signal, String> {
 }
 
 /// One item of `--restart-on` and `--never-on`.
-pub(super) fn cause(text: &str) -> Result<Cause, String> {
+pub(super) fn cause(text: &str) -> Result<RestartCause, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 

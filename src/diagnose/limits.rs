@@ -19,10 +19,10 @@ const MOVED_ON_US: u64 = 1_000_000;
 const AT_ONCE: f64 = 0.3;
 
 /// A verdict on a signal of a limit, without the end itself.
-type Answer = (VerdictKind, Confidence, Vec<Evidence>);
+type LimitVerdict = (VerdictKind, Confidence, Vec<Evidence>);
 
 /// SIGXCPU: at the soft limit of CPU time, or of time without a blocking call (RLIMIT_RTTIME).
-pub(super) fn cpu_signal(findings: &Findings) -> Answer {
+pub(super) fn cpu_signal(findings: &Findings) -> LimitVerdict {
     let Some(limits) = findings.limits else {
         let why =
             "the kernel sends SIGXCPU at the soft limit RLIMIT_CPU; the limits were not readable";
@@ -67,7 +67,7 @@ pub(super) fn cpu_kill(findings: &Findings) -> Option<Evidence> {
 }
 
 /// SIGXFSZ: at a write beyond RLIMIT_FSIZE.
-pub(super) fn file_size(findings: &Findings) -> Answer {
+pub(super) fn file_size(findings: &Findings) -> LimitVerdict {
     let Some(limits) = findings.limits else {
         let why =
             "the kernel sends SIGXFSZ at a write beyond RLIMIT_FSIZE; the limits were not readable";
@@ -103,7 +103,7 @@ pub(super) fn file_size(findings: &Findings) -> Answer {
     (VerdictKind::FileSizeLimit, Confidence::Certain, evidence)
 }
 
-fn by_a_process(signal: Signal, fact: impl Into<String>) -> Answer {
+fn by_a_process(signal: Signal, fact: impl Into<String>) -> LimitVerdict {
     let who = format!("so a process sent {signal}, not the kernel; its sender is not known");
     let evidence = vec![exact(fact, "/proc/PID/limits"), inferred(who, "signal(7)")];
     (VerdictKind::KilledByProcess, Confidence::Likely, evidence)

@@ -17,7 +17,7 @@ const LINKS_MAX: u32 = 8;
 
 /// What is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum WantedKind {
     /// A regular file, for reading.
     File,
     /// A directory, with `O_PATH`.
@@ -25,10 +25,10 @@ pub(super) enum Wanted {
 }
 
 /// Opens what a path names, through links as far as they are trusted.
-pub(super) fn follow(path: &Path, wanted: Wanted, links: Links) -> io::Result<OwnedFd> {
+pub(super) fn follow(path: &Path, wanted: WantedKind, links: Links) -> io::Result<OwnedFd> {
     // A slash at the end would have the kernel follow a link in spite of O_NOFOLLOW.
     let path = path.components().as_path();
-    if wanted == Wanted::Directory {
+    if wanted == WantedKind::Directory {
         // Mostly it is one, and costs one call.
         match openat(AT_FDCWD, path, DIRECTORY | GUARDED, Mode::empty()) {
             // ENOTDIR is what O_DIRECTORY makes of a link, too.
@@ -42,8 +42,8 @@ pub(super) fn follow(path: &Path, wanted: Wanted, links: Links) -> io::Result<Ow
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
             // `/` or `..`, which are no links.
             return match wanted {
-                Wanted::File => Err(Refusal::NotRegular.into()),
-                Wanted::Directory => {
+                WantedKind::File => Err(Refusal::NotRegular.into()),
+                WantedKind::Directory => {
                     openat(&above, &path, DIRECTORY | GUARDED, Mode::empty()).map_err(refused)
                 }
             };
@@ -66,10 +66,10 @@ pub(super) fn follow(path: &Path, wanted: Wanted, links: Links) -> io::Result<Ow
     Err(Refusal::Link.into())
 }
 
-fn open(above: &OwnedFd, name: &OsStr, wanted: Wanted) -> io::Result<OwnedFd> {
+fn open(above: &OwnedFd, name: &OsStr, wanted: WantedKind) -> io::Result<OwnedFd> {
     match wanted {
-        Wanted::File => open_regular(above, name),
-        Wanted::Directory => {
+        WantedKind::File => open_regular(above, name),
+        WantedKind::Directory => {
             openat(above, name, DIRECTORY | GUARDED, Mode::empty()).map_err(refused)
         }
     }

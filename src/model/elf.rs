@@ -68,7 +68,11 @@ impl Elf {
         })
     }
 
-    fn header(&self, index: u16, read: impl Fn(&mut [u8], u64) -> Option<()>) -> Option<Header> {
+    fn header(
+        &self,
+        index: u16,
+        read: impl Fn(&mut [u8], u64) -> Option<()>,
+    ) -> Option<ProgramHeader> {
         let mut bytes = [0; 56];
         let bytes = &mut bytes[..if self.is_64 { 56 } else { 32 }];
         let at = u64::from(index) * u64::from(self.header_bytes);
@@ -76,12 +80,12 @@ impl Elf {
         let field = |at: usize, size: usize| number(&bytes[at..at + size], self.is_little);
         let (offset, length) =
             if self.is_64 { (field(8, 8)?, field(32, 8)?) } else { (field(4, 4)?, field(16, 4)?) };
-        Some(Header { kind: u32::try_from(field(0, 4)?).ok()?, offset, length })
+        Some(ProgramHeader { kind: u32::try_from(field(0, 4)?).ok()?, offset, length })
     }
 }
 
 /// A program header.
-struct Header {
+struct ProgramHeader {
     kind: u32,
     offset: u64,
     length: u64,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::header::Header;
+use crate::model::header::LogHeader;
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::process::{Descendant, Pid};
 use crate::model::sample::{FileUse, Peaks, TreeSample};
@@ -22,7 +22,7 @@ use crate::model::verdict::Verdict;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    Runs(Header),
+    Runs(LogHeader),
     Started {
         attempt: u32,
         pid: Pid,

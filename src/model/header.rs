@@ -8,7 +8,7 @@ use crate::model::text::Escaped;
 
 /// See above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Header {
+pub struct LogHeader {
     /// Of childminder.
     pub version: &'static str,
     /// In the words of a shell, with nothing hidden: the log is the user's own.
@@ -23,9 +23,9 @@ pub struct Header {
     pub options: String,
 }
 
-impl fmt::Display for Header {
+impl fmt::Display for LogHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { version, command, directory, uid, user, options } = self;
+        let LogHeader { version, command, directory, uid, user, options } = self;
         write!(f, "childminder {version} runs {}", Escaped(command))?;
         write!(f, " in {} as user {uid} ({})", Escaped(directory), Escaped(user))?;
         match options.is_empty() {

@@ -20,9 +20,9 @@ pub struct Policy {
     /// `-s`: restart a job that a signal ended.
     pub restart_signalled: bool,
     /// `--restart-on`.
-    pub restart_on: Vec<Cause>,
+    pub restart_on: Vec<RestartCause>,
     /// `--never-on`, which wins.
-    pub never_on: Vec<Cause>,
+    pub never_on: Vec<RestartCause>,
     /// `-t`: the bound of all restarts together.
     pub max_restarts: u32,
     /// `--backoff`.
@@ -154,7 +154,7 @@ impl Stragglers {
 
 /// One item of `--restart-on` or `--never-on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum RestartCause {
     /// Anything but success, except a job that never ran: that seldom heals.
     Failure,
     /// The end by any signal.
@@ -167,7 +167,7 @@ pub enum Cause {
     Verdict(VerdictKind),
 }
 
-impl Cause {
+impl RestartCause {
     /// Returns whether an attempt that ended so is meant.
     #[must_use]
     pub fn matches(self, end: &AttemptEnd, verdict: &Verdict) -> bool {
@@ -176,11 +176,13 @@ impl Cause {
             _ => None,
         };
         match self {
-            Cause::Failure => !verdict.kind.is_success() && verdict.kind != VerdictKind::ExecFailed,
-            Cause::AnySignal => killed_by.is_some(),
-            Cause::Signal(signal) => killed_by == Some(signal),
-            Cause::Exit(status) => *end == AttemptEnd::Ended(Termination::Exited(status)),
-            Cause::Verdict(kind) => verdict.kind == kind,
+            RestartCause::Failure => {
+                !verdict.kind.is_success() && verdict.kind != VerdictKind::ExecFailed
+            }
+            RestartCause::AnySignal => killed_by.is_some(),
+            RestartCause::Signal(signal) => killed_by == Some(signal),
+            RestartCause::Exit(status) => *end == AttemptEnd::Ended(Termination::Exited(status)),
+            RestartCause::Verdict(kind) => verdict.kind == kind,
         }
     }
 }
@@ -221,18 +223,18 @@ const NAMED: [(&str, VerdictKind); 16] = [
     ("success_with_losses", VerdictKind::SuccessWithLosses),
 ];
 
-impl FromStr for Cause {
+impl FromStr for RestartCause {
     type Err = UnknownCause;
 
-    fn from_str(text: &str) -> Result<Cause, UnknownCause> {
+    fn from_str(text: &str) -> Result<RestartCause, UnknownCause> {
         let refuse = |reason: String| UnknownCause { text: text.to_owned(), reason };
         match text.split_once(':') {
-            None if text == "failure" => Ok(Cause::Failure),
-            None if text == "signal" => Ok(Cause::AnySignal),
+            None if text == "failure" => Ok(RestartCause::Failure),
+            None if text == "signal" => Ok(RestartCause::AnySignal),
             None => NAMED
                 .iter()
                 .find(|(word, _)| *word == text)
-                .map(|(_, kind)| Cause::Verdict(*kind))
+                .map(|(_, kind)| RestartCause::Verdict(*kind))
                 .ok_or_else(|| {
                     let words: Vec<&str> = NAMED.iter().map(|(word, _)| *word).collect();
                     refuse(format!(
@@ -241,11 +243,11 @@ impl FromStr for Cause {
                     ))
                 }),
             Some(("signal", name)) => {
-                name.parse().map(Cause::Signal).map_err(|error| refuse(format!("{error}")))
+                name.parse().map(RestartCause::Signal).map_err(|error| refuse(format!("{error}")))
             }
             Some(("exit", status)) => status
                 .parse()
-                .map(Cause::Exit)
+                .map(RestartCause::Exit)
                 .map_err(|_| refuse("an exit status is 0 to 255".into())),
             Some(_) => Err(refuse("only signal: and exit: take a value".into())),
         }
@@ -267,7 +269,7 @@ mod tests {
             AttemptEnd::Ended(Termination::Signaled { signal: Signal::KILL, core_dumped: false });
         let returned = AttemptEnd::Ended(Termination::Exited(137));
         let unknown = verdict(VerdictKind::Unknown);
-        let cause = |text: &str| text.parse::<Cause>().expect("a cause");
+        let cause = |text: &str| text.parse::<RestartCause>().expect("a cause");
         assert!(cause("signal:KILL").matches(&killed, &unknown));
         assert!(cause("signal").matches(&killed, &unknown));
         assert!(!cause("signal:KILL").matches(&returned, &unknown));
@@ -282,7 +284,7 @@ mod tests {
     #[test]
     fn items_that_name_no_cause_are_refused_with_a_reason() {
         for text in ["", "sunspots", "signal:", "signal:FOO", "exit:256", "exit:-1", "oom:1"] {
-            let refused = text.parse::<Cause>().expect_err(text).to_string();
+            let refused = text.parse::<RestartCause>().expect_err(text).to_string();
             assert!(refused.starts_with(&format!("'{text}' is no cause: ")), "{refused}");
         }
     }

@@ -86,7 +86,7 @@ const ENTRIES_MAX: usize = 4096;
 
 /// A file that a write beyond RLIMIT_FSIZE may have left.
 #[derive(Clone, Copy, Debug)]
-pub enum Wanted {
+pub enum TruncatedFile {
     /// A write across the limit is cut there (setrlimit(2)).
     OfSize {
         /// In bytes.
@@ -103,18 +103,20 @@ pub enum Wanted {
     },
 }
 
-impl Wanted {
+impl TruncatedFile {
     fn is_it(self, length: u64, modified: SystemTime) -> bool {
         match self {
-            Wanted::OfSize { size, since } => length == size && modified + CLOCK_GRAIN >= since,
-            Wanted::Smaller { size, since } => length < size && modified >= since,
+            TruncatedFile::OfSize { size, since } => {
+                length == size && modified + CLOCK_GRAIN >= since
+            }
+            TruncatedFile::Smaller { size, since } => length < size && modified >= since,
         }
     }
 }
 
 /// Finds such a regular file in those directories or in one for temporary files.
 #[must_use]
-pub fn find_file(root: &Path, directories: &[&Path], wanted: Wanted) -> Option<PathBuf> {
+pub fn find_file(root: &Path, directories: &[&Path], wanted: TruncatedFile) -> Option<PathBuf> {
     let temporary: Vec<PathBuf> = TEMPORARY.iter().map(|name| root.join(name)).collect();
     let all = directories.iter().copied().chain(temporary.iter().map(PathBuf::as_path));
     let entries = all.flat_map(|directory| {
@@ -270,7 +272,8 @@ Max realtime timeout      200000               unlimited            us
             fs::create_dir(directory).expect("made");
         }
         let past = SystemTime::UNIX_EPOCH;
-        let wanted = |size, since| find_file(root.path(), &[&job], Wanted::OfSize { size, since });
+        let wanted =
+            |size, since| find_file(root.path(), &[&job], TruncatedFile::OfSize { size, since });
         let find = |size| wanted(size, past);
         fs::write(job.join("small"), [0; 511]).expect("written");
         assert_eq!(find(512), None);
@@ -278,7 +281,8 @@ Max realtime timeout      200000               unlimited            us
         assert_eq!(find(512), Some(root.path().join("tmp/x")));
         let later = past + Duration::from_secs(1 << 36);
         assert_eq!(wanted(512, later), None);
-        let smaller = |since| find_file(root.path(), &[&job], Wanted::Smaller { size: 512, since });
+        let smaller =
+            |since| find_file(root.path(), &[&job], TruncatedFile::Smaller { size: 512, since });
         assert_eq!(smaller(past), Some(job.join("small")));
         assert_eq!(smaller(later), None);
     }

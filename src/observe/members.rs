@@ -26,7 +26,7 @@ pub struct Member {
     /// Its /proc/PID/stat, if it is kept open.
     pub stat: Option<File>,
     /// Its name and memory, when it was read last.
-    pub row: Row,
+    pub row: ProcessLine,
     /// CPU time of its own, in clock ticks.
     pub own_ticks: u64,
     /// CPU time of the children that it waited for, in clock ticks.
@@ -58,7 +58,7 @@ pub struct LeftChildren {
 
 /// What is shown of a process, in a form that is copied without allocating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct ProcessLine {
     key: ProcessKey,
     name: [u8; 16],
     name_length: u8,
@@ -66,9 +66,9 @@ pub struct Row {
     rss_pages: u64,
 }
 
-impl Row {
-    fn new(key: ProcessKey, stat: &ProcStat<'_>) -> Row {
-        let mut row = Row { key, name: [0; 16], name_length: 0, rss_pages: stat.rss_pages };
+impl ProcessLine {
+    fn new(key: ProcessKey, stat: &ProcStat<'_>) -> ProcessLine {
+        let mut row = ProcessLine { key, name: [0; 16], name_length: 0, rss_pages: stat.rss_pages };
         for (to, from) in row.name.iter_mut().zip(stat.name) {
             *to = *from;
             row.name_length += 1;
@@ -103,7 +103,7 @@ impl Member {
             key,
             parent: stat.parent,
             stat: None,
-            row: Row::new(key, stat),
+            row: ProcessLine::new(key, stat),
             own_ticks: 0,
             children_ticks: 0,
             children_ticks_before: 0,
@@ -152,7 +152,7 @@ impl Member {
     /// Takes another reading of the same process.
     fn note(&mut self, stat: &ProcStat<'_>) {
         self.parent = stat.parent;
-        self.row = Row::new(self.key, stat);
+        self.row = ProcessLine::new(self.key, stat);
         self.own_ticks = stat.own_ticks;
         self.children_ticks_before = self.children_ticks;
         self.children_ticks = stat.children_ticks;

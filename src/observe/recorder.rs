@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::sample::{Peaks, Seen, TreeSample};
-use crate::observe::members::Row;
+use crate::observe::members::ProcessLine;
 
 /// How far back the samples go.
 pub const REMEMBERED: Duration = Duration::from_secs(60);
@@ -16,12 +16,12 @@ pub const SAMPLES_MAX: usize = 600;
 
 /// What was seen so far.
 #[derive(Default)]
-pub struct Recorder {
+pub struct FlightRecorder {
     samples: u64,
     errors: u64,
     peaks: Peaks,
     recent: VecDeque<TreeSample>,
-    rows: Vec<Row>,
+    rows: Vec<ProcessLine>,
     page_bytes: u64,
     interval: Duration,
 }
@@ -38,10 +38,10 @@ pub struct Round {
     pub page_bytes: u64,
 }
 
-impl Recorder {
+impl FlightRecorder {
     /// Takes a round in, and `rows` with it, for which it gives back those of the round before:
     /// so the lock is held for a moment only, and no memory is asked for.
-    pub fn note(&mut self, round: &Round, rows: &mut Vec<Row>) {
+    pub fn note(&mut self, round: &Round, rows: &mut Vec<ProcessLine>) {
         let sample = &round.sample;
         self.samples += 1;
         self.errors = round.errors;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_last_minute_is_remembered_and_the_peaks_for_ever() {
-        let mut recorder = Recorder::default();
+        let mut recorder = FlightRecorder::default();
         for second in 0..100 {
             recorder.note(&round(Duration::from_secs(second), 1000 - second), &mut Vec::new());
         }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn many_samples_in_a_minute_are_bounded() {
-        let mut recorder = Recorder::default();
+        let mut recorder = FlightRecorder::default();
         for millisecond in 0..5000 {
             recorder.note(&round(Duration::from_millis(millisecond), 0), &mut Vec::new());
         }
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn one_sample_stays_however_long_the_pause() {
-        let mut recorder = Recorder::default();
+        let mut recorder = FlightRecorder::default();
         recorder.note(&round(Duration::ZERO, 7), &mut Vec::new());
         recorder.note(&round(Duration::from_secs(1000), 8), &mut Vec::new());
         assert_eq!(recorder.seen().recent.len(), 1);

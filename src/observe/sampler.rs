@@ -18,7 +18,7 @@ use crate::model::proc_stat;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{HostLoad, IoBytes, TreeSample};
 use crate::model::time::Moment;
-use crate::observe::members::{Member, Members, Row};
+use crate::observe::members::{Member, Members, ProcessLine};
 use crate::observe::pressure::{HostFiles, LoadAverage};
 use crate::observe::procfs::{self, LINE_BYTES, Procfs};
 use crate::observe::strangers::Strangers;
@@ -66,7 +66,7 @@ pub struct Sampler {
     ourselves: Pid,
     members: Members,
     strangers: Strangers,
-    departed: VecDeque<Row>,
+    departed: VecDeque<ProcessLine>,
     kept: usize,
     kept_max: usize,
     samples: u64,
@@ -86,7 +86,7 @@ pub struct Sampler {
 
 /// What a look at a pid brought.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum PidLook {
     /// Nobody has it.
     Free,
     /// It is known now whether it belongs to the job.
@@ -183,7 +183,7 @@ impl Sampler {
 
     /// Copies the processes of the last sample into `rows`, and those that left last, the latest
     /// first; a bounded number.
-    pub fn seen(&self, rows: &mut Vec<Row>) {
+    pub fn seen(&self, rows: &mut Vec<ProcessLine>) {
         rows.clear();
         let living = self.members.iter().map(|member| member.row);
         rows.extend(living.take(ROWS_MAX - DEPARTED_MAX));
@@ -293,9 +293,9 @@ impl Sampler {
     fn look_at_all(&mut self, pids: impl Iterator<Item = Pid>, waiting: &mut Vec<(Pid, Pid)>) {
         for pid in pids {
             match self.look_at(pid) {
-                Look::Free => self.probe_again.push(pid),
-                Look::Settled => {}
-                Look::Parent(parent) => waiting.push((pid, parent)),
+                PidLook::Free => self.probe_again.push(pid),
+                PidLook::Settled => {}
+                PidLook::Parent(parent) => waiting.push((pid, parent)),
             }
         }
     }
@@ -317,28 +317,30 @@ impl Sampler {
     }
 
     /// Finds out whether a pid is that of a process of the job, and follows it then.
-    fn look_at(&mut self, pid: Pid) -> Look {
+    fn look_at(&mut self, pid: Pid) -> PidLook {
         if pid.0 <= 0 || pid == self.ourselves || self.members.contains(pid) {
-            return Look::Settled;
+            return PidLook::Settled;
         }
         let file = match self.proc.open_file(pid, "stat") {
             Ok(Some(file)) => file,
-            Ok(None) => return Look::Free,
+            Ok(None) => return PidLook::Free,
             Err(error) => return self.note_refusal(&error),
         };
         let mut buffer = [0; LINE_BYTES];
-        let Ok(Some(line)) = procfs::read_start(&file, &mut buffer) else { return Look::Settled };
-        let Some(stat) = proc_stat::parse(line) else { return Look::Settled };
+        let Ok(Some(line)) = procfs::read_start(&file, &mut buffer) else {
+            return PidLook::Settled;
+        };
+        let Some(stat) = proc_stat::parse(line) else { return PidLook::Settled };
         let key = ProcessKey { pid, start_ticks: stat.start_ticks };
         if stat.is_thread() || self.strangers.contains(key) {
-            return Look::Settled;
+            return PidLook::Settled;
         }
         if stat.parent != self.ourselves && !self.members.contains(stat.parent) {
             if self.strangers.has_pid(stat.parent, &self.proc) {
                 self.strangers.add(key);
-                return Look::Settled;
+                return PidLook::Settled;
             }
-            return Look::Parent(stat.parent);
+            return PidLook::Parent(stat.parent);
         }
         let mut member = Member::new(pid, &stat);
         member.open_fds = self.proc.count_fds(pid).ok().flatten().unwrap_or(0);
@@ -349,13 +351,13 @@ impl Sampler {
         } else {
             self.errors += 1;
         }
-        Look::Settled
+        PidLook::Settled
     }
 
     /// A process of another user may be hidden (`hidepid` in proc(5)), which is no failure. If we
     /// have too many files open, half of them are given back and all of /proc is looked through
     /// the next time.
-    fn note_refusal(&mut self, error: &io::Error) -> Look {
+    fn note_refusal(&mut self, error: &io::Error) -> PidLook {
         let errno = error.raw_os_error().map(Errno::from_raw);
         if matches!(errno, Some(Errno::EMFILE | Errno::ENFILE)) {
             self.errors += 1;
@@ -367,7 +369,7 @@ impl Sampler {
                 }
             }
         }
-        Look::Settled
+        PidLook::Settled
     }
 
     /// Returns what went through processes of the job that we have reaped: they are in our own

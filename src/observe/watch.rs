@@ -17,8 +17,8 @@ use crate::model::sample::{Peaks, Seen, TreeSample};
 use crate::model::shared::lock;
 use crate::model::time::Moment;
 use crate::observe::files::Files;
-use crate::observe::members::Row;
-use crate::observe::recorder::{Recorder, Round};
+use crate::observe::members::ProcessLine;
+use crate::observe::recorder::{FlightRecorder, Round};
 use crate::observe::sampler::Sampler;
 
 /// The thread slows down to one sample in this time and not further.
@@ -48,10 +48,10 @@ pub struct Clocks {
 
 /// Called by the thread with the processes of each sample and those that left last, so that what
 /// only `sys` can do wakes nobody on its own.
-pub type SampleCallback = Box<dyn FnMut(&TreeSample, &[Row]) + Send>;
+pub type SampleCallback = Box<dyn FnMut(&TreeSample, &[ProcessLine]) + Send>;
 
 /// What shall be observed, and how.
-pub struct Observed {
+pub struct WatchPlan {
     /// Where the proc file system is: `/proc`.
     pub root: PathBuf,
     /// The process whose descendants are observed: childminder itself.
@@ -76,13 +76,13 @@ const FILES_EVERY: u64 = 5;
 
 /// The observing thread, as long as this exists.
 pub struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<WatchShared>,
 }
 
 /// What both threads touch.
 #[derive(Default)]
-struct Shared {
-    recorder: Mutex<Recorder>,
+struct WatchShared {
+    recorder: Mutex<FlightRecorder>,
     files: Mutex<Files>,
     /// Whether the thread shall end.
     is_over: Mutex<bool>,
@@ -97,10 +97,10 @@ impl Watch {
     /// # Errors
     ///
     /// The proc file system cannot be read, or there can be no more threads.
-    pub fn start(observed: Observed) -> io::Result<Watch> {
+    pub fn start(observed: WatchPlan) -> io::Result<Watch> {
         let mut sampler = Sampler::new(&observed.root, observed.ourselves, observed.kept_max)?;
         sampler.exclude(&observed.strangers);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WatchShared::default());
         let theirs = Arc::clone(&shared);
         let (clocks, pace) = (observed.clocks, Pace::new(observed.interval));
         let look = observed.files.then(|| FileLook::new(observed.root.clone()));
@@ -157,7 +157,7 @@ impl Drop for Watch {
     }
 }
 
-impl Shared {
+impl WatchShared {
     fn end(&self) {
         *lock(&self.is_over) = true;
         self.told.notify_all();
@@ -183,22 +183,22 @@ impl FileLook {
         FileLook { proc, known: BTreeSet::new(), round: 0 }
     }
 
-    fn look(&mut self, rows: &[Row], files: &Mutex<Files>) {
+    fn look(&mut self, rows: &[ProcessLine], files: &Mutex<Files>) {
         let is_round = self.round.is_multiple_of(FILES_EVERY);
         self.round += 1;
         let mut found = Files::default();
-        for key in rows.iter().map(Row::key) {
+        for key in rows.iter().map(ProcessLine::key) {
             if !self.known.contains(&key) || is_round {
                 found.look(&self.proc, key.pid);
             }
         }
-        self.known = rows.iter().map(Row::key).collect();
+        self.known = rows.iter().map(ProcessLine::key).collect();
         lock(files).merge(found);
     }
 }
 
 fn observe(
-    shared: &Shared,
+    shared: &WatchShared,
     (mut sampler, mut files, mut sample_callback): (
         Sampler,
         Option<FileLook>,
@@ -301,8 +301,8 @@ mod tests {
         shell.spawn().unwrap()
     }
 
-    fn observed(child: &Child, thread_cpu: fn() -> Duration) -> Observed {
-        Observed {
+    fn observed(child: &Child, thread_cpu: fn() -> Duration) -> WatchPlan {
+        WatchPlan {
             root: PathBuf::from("/proc"),
             ourselves: Pid(child.id().cast_signed()),
             strangers: Vec::new(),

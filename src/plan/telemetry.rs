@@ -76,7 +76,7 @@ pub struct OtlpPlan {
     /// What the attributes of a log record may be.
     pub record_limits: AttributeLimits,
     /// Which runs are traced.
-    pub sampler: Sampler,
+    pub sampler: TraceSampler,
     /// Whether the trace context is passed on to the job.
     pub propagates: bool,
     /// TRACEPARENT and TRACESTATE as we got them.
@@ -120,14 +120,14 @@ pub struct SpanLimits {
 
 /// Which runs are traced (`OTEL_TRACES_SAMPLER`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sampler {
+pub struct TraceSampler {
     /// Whether a parent in TRACEPARENT decides, if there is one.
     pub is_parent_based: bool,
     /// What else decides.
     pub choice: Choice,
 }
 
-/// See [`Sampler`].
+/// See [`TraceSampler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// All.

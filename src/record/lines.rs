@@ -125,14 +125,14 @@ impl Source {
     }
 
     /// Returns the file, open.
-    pub(super) fn file(&self) -> io::Result<Opened<'_>> {
+    pub(super) fn file(&self) -> io::Result<SourceFile<'_>> {
         if let Some(file) = &self.kept {
-            return Ok(Opened::Kept(file));
+            return Ok(SourceFile::Kept(file));
         }
         let file = open(&self.path, self.is_named)?;
         let meta = file.metadata()?;
         match (meta.dev(), meta.ino()) == self.identity {
-            true => Ok(Opened::Again(file)),
+            true => Ok(SourceFile::Again(file)),
             // Merged since, and another one has its name.
             false => Err(ErrorKind::NotFound.into()),
         }
@@ -140,18 +140,18 @@ impl Source {
 }
 
 /// The file of a source.
-pub(super) enum Opened<'a> {
+pub(super) enum SourceFile<'a> {
     Kept(&'a File),
     Again(File),
 }
 
-impl Deref for Opened<'_> {
+impl Deref for SourceFile<'_> {
     type Target = File;
 
     fn deref(&self) -> &File {
         match self {
-            Opened::Kept(file) => file,
-            Opened::Again(file) => file,
+            SourceFile::Kept(file) => file,
+            SourceFile::Again(file) => file,
         }
     }
 }
@@ -176,7 +176,7 @@ fn only_writer(path: &Path, meta: &Metadata) -> Option<u32> {
 /// Whole lines, a buffer at a time.
 pub(super) struct Lines<'a> {
     pub(super) source: &'a Source,
-    pub(super) file: Opened<'a>,
+    pub(super) file: SourceFile<'a>,
     pub(super) buffer: &'a mut Vec<u8>,
     /// Where the buffer begins in the file.
     pub(super) offset: u64,

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::policy::{Backoff, Cause, Forward, Policy};
+use crate::model::policy::{Backoff, Forward, Policy, RestartCause};
 use crate::model::signal::Signal;
 use crate::plan::{
     CanaryPlan, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, RecordPlan, RunPlan,
@@ -147,13 +147,13 @@ fn seconds(span: Duration) -> String {
     span.as_secs_f64().to_string()
 }
 
-fn cause(cause: Cause) -> String {
+fn cause(cause: RestartCause) -> String {
     match cause {
-        Cause::Failure => "failure".to_owned(),
-        Cause::AnySignal => "signal".to_owned(),
-        Cause::Signal(signal) => format!("signal:{signal}"),
-        Cause::Exit(status) => format!("exit:{status}"),
-        Cause::Verdict(kind) => kind.word().to_owned(),
+        RestartCause::Failure => "failure".to_owned(),
+        RestartCause::AnySignal => "signal".to_owned(),
+        RestartCause::Signal(signal) => format!("signal:{signal}"),
+        RestartCause::Exit(status) => format!("exit:{status}"),
+        RestartCause::Verdict(kind) => kind.word().to_owned(),
     }
 }
 

@@ -50,20 +50,20 @@ pub struct ReadError {
 
 /// Where a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(u64);
+pub struct RowPlace(u64);
 
 /// Bits of a place that are the offset: 128 TiB.
 const OFFSET_BITS: u32 = 47;
 
-impl Place {
+impl RowPlace {
     /// The place of that number, for tests of what keeps places.
     #[cfg(test)]
-    pub(crate) fn at(number: u64) -> Place {
-        Place(number)
+    pub(crate) fn at(number: u64) -> RowPlace {
+        RowPlace(number)
     }
 
-    fn new(file: usize, offset: u64) -> Place {
-        Place(((file as u64) << OFFSET_BITS) | offset)
+    fn new(file: usize, offset: u64) -> RowPlace {
+        RowPlace(((file as u64) << OFFSET_BITS) | offset)
     }
 
     /// Returns the number of its file.
@@ -80,7 +80,7 @@ impl Place {
 /// One row as it stands in the file, with as many cells as its header; valid until the next one.
 pub struct RawRow<'a> {
     /// Where it is.
-    pub place: Place,
+    pub place: RowPlace,
     line: &'a [u8],
     source: &'a Source,
     /// Found when somebody looked closer.
@@ -300,7 +300,7 @@ impl Record {
         while let Some(chunk) = lines.next_chunk().map_err(failed)? {
             let mut begin = 0;
             for end in memchr_iter(b'\n', chunk.bytes) {
-                let place = Place::new(segment.file, chunk.offset + begin as u64);
+                let place = RowPlace::new(segment.file, chunk.offset + begin as u64);
                 let line = &chunk.bytes[begin..end];
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 begin = end + 1;
@@ -319,7 +319,7 @@ impl Record {
             let end = chunk.offset + chunk.bytes.len() as u64;
             if begin < chunk.bytes.len() && !(end == source.end && source.has_grown()) {
                 stretch.lines += 1;
-                stretch.skip(Place::new(segment.file, chunk.offset + begin as u64));
+                stretch.skip(RowPlace::new(segment.file, chunk.offset + begin as u64));
             }
         }
         Ok(stretch)
@@ -330,7 +330,7 @@ impl Record {
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn row_at(&self, place: Place) -> Result<Option<Row>, ReadError> {
+    pub fn row_at(&self, place: RowPlace) -> Result<Option<Row>, ReadError> {
         Ok(self.look_at(place, |row| row.row())?.flatten())
     }
 
@@ -341,7 +341,7 @@ impl Record {
     /// The file cannot be read.
     pub fn look_at<T>(
         &self,
-        place: Place,
+        place: RowPlace,
         look: impl FnOnce(&RawRow<'_>) -> T,
     ) -> Result<Option<T>, ReadError> {
         let Some(source) = self.sources.get(place.file()) else { return Ok(None) };

@@ -28,20 +28,20 @@ pub type MakeBase = Box<dyn Fn() -> Row + Send + Sync>;
 
 /// The thread, as long as this exists.
 pub struct Recorder {
-    shared: Arc<Shared>,
+    shared: Arc<RecorderShared>,
 }
 
 /// What is reported about the rows of a run.
 #[derive(Debug, Default)]
-pub struct Account {
+pub struct KeepReport {
     /// Rows that are nowhere but here, and why.
     pub lost: Vec<(Row, String)>,
     /// Where rows went that are not in the shared file, or why they have no seal.
     pub apart: Vec<String>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct RecorderShared {
+    state: Mutex<RecorderState>,
     changed: Condvar,
     /// Made on the thread, where it holds up nobody.
     base: OnceLock<Row>,
@@ -49,12 +49,12 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct RecorderState {
     waiting: VecDeque<Row>,
     /// Taken by the thread and not kept yet.
     in_hand: Vec<Row>,
     is_over: bool,
-    account: Account,
+    account: KeepReport,
 }
 
 impl Recorder {
@@ -64,7 +64,7 @@ impl Recorder {
     ///
     /// There can be no more threads.
     pub fn start(writer: Writer, make_base: MakeBase) -> io::Result<Recorder> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RecorderShared {
             state: Mutex::default(),
             changed: Condvar::new(),
             base: OnceLock::new(),
@@ -105,7 +105,7 @@ impl Recorder {
 
     /// Waits until all rows are kept, at most this long, and says which are not.
     #[must_use]
-    pub fn finish(self, within: Duration) -> Account {
+    pub fn finish(self, within: Duration) -> KeepReport {
         let mut state = self.shared.lock();
         state.is_over = true;
         self.shared.changed.notify_all();
@@ -122,13 +122,13 @@ impl Recorder {
     }
 }
 
-fn is_busy(state: &mut State) -> bool {
+fn is_busy(state: &mut RecorderState) -> bool {
     !state.waiting.is_empty() || !state.in_hand.is_empty()
 }
 
-impl Shared {
+impl RecorderShared {
     /// No one panics while holding the lock, and what is in there is whole in any case.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RecorderState> {
         lock(&self.state)
     }
 
@@ -138,7 +138,7 @@ impl Shared {
 
     /// Waits for rows and takes them all; `None` when there will be no more.
     fn take(&self) -> Option<Vec<Row>> {
-        let is_idle = |state: &mut State| state.waiting.is_empty() && !state.is_over;
+        let is_idle = |state: &mut RecorderState| state.waiting.is_empty() && !state.is_over;
         let waited = self.changed.wait_while(self.lock(), is_idle);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         state.in_hand = std::mem::take(&mut state.waiting).into();
@@ -167,7 +167,7 @@ impl Shared {
     }
 }
 
-fn record(shared: &Shared, mut writer: Writer) {
+fn record(shared: &RecorderShared, mut writer: Writer) {
     while let Some(rows) = shared.take() {
         if let Some(why) = writer.take_no_key() {
             let text =

@@ -25,7 +25,7 @@ const COLUMNS_MAX: usize = 1024;
 
 /// How a cell is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum CellForm {
     /// A number or a word of ours, as it is.
     Plain,
     /// Anybody's bytes, escaped with backslashes where they could do harm.
@@ -53,8 +53,8 @@ macro_rules! columns {
 
             /// Returns how its cells are written.
             #[must_use]
-            pub fn form(self) -> Form {
-                match self { $(Column::$column => Form::$form,)* }
+            pub fn form(self) -> CellForm {
+                match self { $(Column::$column => CellForm::$form,)* }
             }
         }
     };
@@ -291,7 +291,7 @@ impl Row {
         std::str::from_utf8(self.get(column)).ok()?.parse().ok()
     }
 
-    /// Returns the words in a cell of the form [`Form::Words`]; `None` if it is not whole.
+    /// Returns the words in a cell of the form [`CellForm::Words`]; `None` if it is not whole.
     #[must_use]
     pub fn words(&self, column: Column) -> Option<Vec<std::ffi::OsString>> {
         crate::model::shell::split(std::str::from_utf8(self.get(column)).ok()?)
@@ -353,7 +353,7 @@ impl Row {
                 line.push(b',');
             }
             match column {
-                Some(column) if column.form() == Form::Text => {
+                Some(column) if column.form() == CellForm::Text => {
                     push_cell(line, &escaped(self.get(*column)));
                 }
                 Some(column) => push_cell(line, self.get(*column)),
@@ -379,7 +379,9 @@ impl Row {
         let mut row = Row::default();
         for ((cell, column), name) in cells.into_iter().zip(&header.columns).zip(&header.names) {
             match column {
-                Some(column) if column.form() == Form::Text => row.set(*column, unescaped(&cell)),
+                Some(column) if column.form() == CellForm::Text => {
+                    row.set(*column, unescaped(&cell))
+                }
                 Some(column) => row.set(*column, cell),
                 None => row.unknown.push((name.clone(), cell)),
             }

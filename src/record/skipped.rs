@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::record::lines::Source;
-use crate::record::read::Place;
+use crate::record::read::RowPlace;
 
 /// What a scan of a record passed over.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +14,7 @@ pub struct Skipped {
     /// that file was not read.
     pub first: Option<(PathBuf, Option<u64>)>,
     /// Where the last one of each file is.
-    pub last: Vec<Place>,
+    pub last: Vec<RowPlace>,
     /// Lines of the file that was added last.
     file: usize,
     lines_of_file: u64,
@@ -28,12 +28,12 @@ pub(super) struct Stretch {
     skipped: u64,
     /// How many lines there were up to and with the first that was skipped.
     first: u64,
-    last: Option<Place>,
+    last: Option<RowPlace>,
 }
 
 impl Stretch {
     /// Counts the current line as one that cannot be read.
-    pub(super) fn skip(&mut self, place: Place) {
+    pub(super) fn skip(&mut self, place: RowPlace) {
         if self.skipped == 0 {
             self.first = self.lines;
         }

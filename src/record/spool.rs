@@ -191,7 +191,7 @@ impl Spool {
         let names = self.names()?.into_iter();
         let names = names.filter(|name| is_whole(name) || begun_at(name).is_some());
         let why = |name: String| {
-            let read = Waiting::open(&directory, &name).map(|(waiting, _)| waiting);
+            let read = SpooledFile::open(&directory, &name).map(|(waiting, _)| waiting);
             let why = read.and_then(|waiting| waiting.rows().try_for_each(|row| row.map(drop)));
             Some((self.directory.join(name), why.err()?))
         };
@@ -229,7 +229,7 @@ impl Merge<'_> {
     }
 
     /// Finishes what a merger began who was killed.
-    fn finish(&mut self, name: &str, begun: Begun, searched_left: &mut u64) -> io::Result<()> {
+    fn finish(&mut self, name: &str, begun: BegunMerge, searched_left: &mut u64) -> io::Result<()> {
         let (inode, end) = self.table.end();
         let since = end.checked_sub(begun.offset).filter(|_| begun.inode == inode);
         let Some(since) = since.filter(|since| since <= searched_left) else {
@@ -259,7 +259,7 @@ impl Merge<'_> {
 
     /// Returns the rows of a file as lines of the table; `None` if not all can be, without loss.
     fn lines_of(&mut self, name: &str) -> Option<Vec<u8>> {
-        let (waiting, bytes) = Waiting::open(self.directory, name).ok()?;
+        let (waiting, bytes) = SpooledFile::open(self.directory, name).ok()?;
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         let header = self.table.header();
         if !header.covers(&waiting.header) {
@@ -285,15 +285,15 @@ fn random() -> usize {
 
 /// Where a merger was about to append.
 #[derive(Clone, Copy)]
-struct Begun {
+struct BegunMerge {
     inode: u64,
     offset: u64,
 }
 
-fn begun_at(name: &str) -> Option<Begun> {
+fn begun_at(name: &str) -> Option<BegunMerge> {
     let (rest, offset) = name.strip_suffix(".merging")?.rsplit_once('.')?;
     let (_, inode) = rest.rsplit_once('.')?;
-    Some(Begun { inode: inode.parse().ok()?, offset: offset.parse().ok()? })
+    Some(BegunMerge { inode: inode.parse().ok()?, offset: offset.parse().ok()? })
 }
 
 /// Whether it is a file of rows, and no shared one.
@@ -302,16 +302,16 @@ fn is_whole(name: &str) -> bool {
 }
 
 /// A file of rows.
-struct Waiting {
+struct SpooledFile {
     header: Header,
     /// The lines below the header.
     text: Vec<u8>,
     owner: u32,
 }
 
-impl Waiting {
+impl SpooledFile {
     /// Reads it, or says why it is none; also returns how many bytes were read.
-    fn open(directory: &Directory, name: &str) -> Result<(Waiting, u64), String> {
+    fn open(directory: &Directory, name: &str) -> Result<(SpooledFile, u64), String> {
         let failed = |error: io::Error| error.to_string();
         let file = directory.file(OsStr::new(name), Owner::Anybody).map_err(failed)?;
         let owner = file.metadata().map_err(failed)?.uid();
@@ -320,7 +320,7 @@ impl Waiting {
         let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1);
         let header = Header::parse(&text[..end]).ok_or("it is not a record of childminder")?;
         text.drain(..end);
-        Ok((Waiting { header, text, owner }, bytes))
+        Ok((SpooledFile { header, text, owner }, bytes))
     }
 
     /// Its rows, one at a time; each must be of the file's owner.

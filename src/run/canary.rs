@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const STACK_BYTES: usize = 256 * 1024;
 
 /// One call that ended.
-struct Call {
+struct EndedCall {
     function: Function,
     answer: io::Result<String>,
     took: Duration,
@@ -57,12 +57,13 @@ pub(super) fn run(
     let end = clock::now() + plan.span;
     let worker = match plan.function {
         Function::Sleep => None,
-        function => Some(Worker::start(function, end)?),
+        function => Some(CanaryThread::start(function, end)?),
     };
     sinks.publish(&Event::Trapped { signals: Signal::trappable().collect() });
     let senders = Senders::new();
     let has_failed = false;
-    let mut watch = Watch { plan, signals, sinks, senders, end, calls: 0, failures: 0, has_failed };
+    let mut watch =
+        CanaryLoop { plan, signals, sinks, senders, end, calls: 0, failures: 0, has_failed };
     let bar = watch.progress_bar();
     match worker {
         None => {
@@ -84,7 +85,7 @@ pub(super) fn run(
 }
 
 /// The loop beside the calls.
-struct Watch<'a> {
+struct CanaryLoop<'a> {
     plan: &'a CanaryPlan,
     signals: &'a SignalFd,
     sinks: &'a mut Sinks,
@@ -97,7 +98,7 @@ struct Watch<'a> {
     has_failed: bool,
 }
 
-impl Watch<'_> {
+impl CanaryLoop<'_> {
     /// `sleep`: nothing but waiting, and telling what interrupts it.
     fn sleep(&mut self, bar: &ProgressBar) {
         while clock::now() < self.end {
@@ -113,7 +114,7 @@ impl Watch<'_> {
     }
 
     /// The five that work.
-    fn work(&mut self, worker: Worker, calls: &Receiver<Call>, bar: &ProgressBar) {
+    fn work(&mut self, worker: CanaryThread, calls: &Receiver<EndedCall>, bar: &ProgressBar) {
         loop {
             let deadline = bar_deadline(bar).unwrap_or_else(|| clock::now() + LOOK_EVERY);
             let fds = [Some(self.signals.as_fd()), Some(worker.woken.as_fd())];
@@ -150,7 +151,7 @@ impl Watch<'_> {
     }
 
     /// Logs the calls that ended; returns whether no more will come.
-    fn take_calls(&mut self, calls: &Receiver<Call>) -> bool {
+    fn take_calls(&mut self, calls: &Receiver<EndedCall>) -> bool {
         loop {
             match calls.try_recv() {
                 Ok(call) => self.called(call),
@@ -160,7 +161,7 @@ impl Watch<'_> {
         }
     }
 
-    fn called(&mut self, call: Call) {
+    fn called(&mut self, call: EndedCall) {
         let function = call.function.word();
         let right = canary::right_answer(call.function);
         let is_right = call.answer.as_ref().is_ok_and(|answer| answer == right);
@@ -278,14 +279,17 @@ fn bar_deadline(bar: &ProgressBar) -> Option<Moment> {
 }
 
 /// The thread that calls.
-struct Worker {
+struct CanaryThread {
     woken: Arc<EventFd>,
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: JoinHandle<()>,
 }
 
-impl Worker {
-    fn start(function: Function, end: Moment) -> Result<(Worker, Receiver<Call>), SysError> {
+impl CanaryThread {
+    fn start(
+        function: Function,
+        end: Moment,
+    ) -> Result<(CanaryThread, Receiver<EndedCall>), SysError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let failed = |source| SysError { action: "open an eventfd".into(), source };
         let woken = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(failed)?);
@@ -304,7 +308,7 @@ impl Worker {
             action: format!("start a thread ({error})"),
             source: Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOMEM)),
         })?;
-        Ok((Worker { woken, stop, thread }, calls))
+        Ok((CanaryThread { woken, stop, thread }, calls))
     }
 
     /// No call starts any more; the one that runs goes on to its end.
@@ -326,7 +330,7 @@ fn call_until(
     function: Function,
     end: Moment,
     stop: &(Mutex<bool>, Condvar),
-    calls: &Sender<Call>,
+    calls: &Sender<EndedCall>,
     waker: &EventFd,
 ) {
     let directory = temporary_directory();
@@ -341,7 +345,7 @@ fn call_until(
         let took = clock::now() - begun;
         let has_failed = answer.is_err();
         let cpu = threads::current_cpu();
-        if calls.send(Call { function, answer, took, cpu }).is_err() {
+        if calls.send(EndedCall { function, answer, took, cpu }).is_err() {
             return;
         }
         waker.write(1).ok();

@@ -177,21 +177,22 @@ impl DeathWatch {
             }
             // First what /proc says: it is gone in a moment.
             let kin = match kin(&notice, tree, &self.lineage) {
-                kin @ Kin::Ours(Some(_)) => kin,
+                kin @ DeadKin::Ours(Some(_)) => kin,
                 kin => {
                     let known = known.get_or_insert_with(|| seen.take().map(|seen| seen()));
-                    name_in(known.as_ref(), notice.pid).map_or(kin, |name| Kin::Ours(Some(name)))
+                    name_in(known.as_ref(), notice.pid)
+                        .map_or(kin, |name| DeadKin::Ours(Some(name)))
                 }
             };
             let DeathNotice { pid, end, at, .. } = notice;
             let death = |name| Death { pid, name, end, source: "proc connector", at };
             let death = match kin {
-                Kin::Ours(name) => death(name),
-                Kin::Unclear => {
+                DeadKin::Ours(name) => death(name),
+                DeadKin::Unclear => {
                     self.note_unclear(death(None));
                     continue;
                 }
-                Kin::Strange => continue,
+                DeadKin::Strange => continue,
             };
             match self.job_ended_at {
                 Some(ended_at) if ended_at <= at && self.later.len() < NOTICES_MAX => {
@@ -275,7 +276,7 @@ fn reason(error: &SysError) -> String {
 const AS_IT_ENDED: Duration = Duration::from_millis(2);
 
 /// Whose a dead process was.
-enum Kin {
+enum DeadKin {
     /// The job's; with its name, if that could still be read.
     Ours(Option<String>),
     Strange,
@@ -285,23 +286,23 @@ enum Kin {
 
 /// Decides whether a dead process was one of ours: it is mostly a zombie whose parent has not waited yet,
 /// or its parent still leads to us.
-fn kin(notice: &DeathNotice, tree: &Tree, lineage: &Lineage) -> Kin {
+fn kin(notice: &DeathNotice, tree: &Tree, lineage: &Lineage) -> DeadKin {
     if let Some(name) = tree.name_of_own(notice.pid) {
-        return Kin::Ours(Some(name));
+        return DeadKin::Ours(Some(name));
     }
     let has_gone = |pid: Pid| reaper::key(pid).is_none();
     let Some(mut parent) = notice.parent else {
-        return if has_gone(notice.pid) { Kin::Unclear } else { Kin::Strange };
+        return if has_gone(notice.pid) { DeadKin::Unclear } else { DeadKin::Strange };
     };
     if has_gone(parent) {
         parent = lineage.ancestor(parent, notice.at);
     }
     if tree.contains(parent) {
-        Kin::Ours(None)
+        DeadKin::Ours(None)
     } else if has_gone(parent) && has_gone(notice.pid) {
-        Kin::Unclear
+        DeadKin::Unclear
     } else {
-        Kin::Strange
+        DeadKin::Strange
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use crate::model::process::RunId;
-use crate::run::telemetry::Shared;
+use crate::run::telemetry::SharedTelemetry;
 use crate::supervisor::AttemptContext;
 use crate::sys::environment;
 
@@ -39,7 +39,7 @@ pub(super) fn is_set(name: &str) -> bool {
 pub(super) fn of_attempt(
     run_id: RunId,
     attempt: AttemptContext,
-    telemetry: Option<&Shared>,
+    telemetry: Option<&SharedTelemetry>,
 ) -> Vec<Variable> {
     let previous = attempt.previous.map(|verdict| verdict.word().to_owned());
     let mut told = vec![

@@ -12,9 +12,9 @@ use crate::model::findings::{BY_PIDFD, Death};
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::shared::lock;
-use crate::observe::members::Row;
+use crate::observe::members::ProcessLine;
 use crate::sys::clock;
-use crate::sys::pidfd_info::{self, End, Held};
+use crate::sys::pidfd_info::{self, End, HeldProcess};
 
 /// So many processes are held at the same time.
 const HELD_MAX: usize = 256;
@@ -32,12 +32,12 @@ pub(super) struct Exits {
     /// Whether to hold anything at all.
     is_on: AtomicBool,
     held_max: usize,
-    state: Mutex<State>,
+    state: Mutex<ExitsState>,
 }
 
 #[derive(Default)]
-struct State {
-    held: HashMap<ProcessKey, (Held, Row)>,
+struct ExitsState {
+    held: HashMap<ProcessKey, (HeldProcess, ProcessLine)>,
     /// Of the last sample, those about which there is nothing to learn any more.
     settled: HashSet<ProcessKey>,
     deaths: Vec<Death>,
@@ -62,7 +62,7 @@ impl Exits {
     }
 
     /// Looks at the processes of a sample: called by the observing thread.
-    pub(super) fn look(&self, rows: &[Row]) {
+    pub(super) fn look(&self, rows: &[ProcessLine]) {
         if !self.is_on.load(Ordering::Acquire) {
             return;
         }
@@ -88,16 +88,16 @@ impl Exits {
     }
 
     /// Nobody panics while holding the lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ExitsState> {
         lock(&self.state)
     }
 }
 
-impl State {
+impl ExitsState {
     /// Takes in what has ended and returns those of the sample that are to be held from now on.
-    fn begin(&mut self, rows: &[Row], held_max: usize) -> Vec<Row> {
+    fn begin(&mut self, rows: &[ProcessLine], held_max: usize) -> Vec<ProcessLine> {
         self.collect();
-        let shown: HashSet<ProcessKey> = rows.iter().map(Row::key).collect();
+        let shown: HashSet<ProcessKey> = rows.iter().map(ProcessLine::key).collect();
         self.settled.retain(|key| shown.contains(key));
         self.is_opening = true;
         let room = held_max.saturating_sub(self.held.len());
@@ -113,7 +113,7 @@ impl State {
         newcomers
     }
 
-    fn finish(&mut self, opened: Vec<(Row, Option<Held>)>) {
+    fn finish(&mut self, opened: Vec<(ProcessLine, Option<HeldProcess>)>) {
         self.is_opening = false;
         let reaped = std::mem::take(&mut self.reaped_meanwhile);
         for (row, held) in opened {
@@ -126,7 +126,7 @@ impl State {
 
     fn collect(&mut self) {
         self.fresh_from = self.deaths.len();
-        let State { held, settled, deaths, .. } = self;
+        let ExitsState { held, settled, deaths, .. } = self;
         let at = clock::now();
         held.retain(|key, (pidfd, row)| {
             let end = pidfd.end();

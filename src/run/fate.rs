@@ -7,7 +7,7 @@ use crate::supervisor::Input;
 
 /// What became of the last attempt, as far as the loop has heard.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Fate {
+pub(super) struct LastAttempt {
     pub(super) runs: Option<Pid>,
     pub(super) is_stopped: bool,
     pub(super) ended: Option<Termination>,
@@ -15,12 +15,18 @@ pub(super) struct Fate {
     unlogged: Option<Pid>,
 }
 
-impl Fate {
+impl LastAttempt {
     pub(super) fn note(&mut self, input: &Input) {
         match input {
-            Input::Spawned(pid) => *self = Fate { runs: Some(*pid), ..Fate::default() },
+            Input::Spawned(pid) => {
+                *self = LastAttempt { runs: Some(*pid), ..LastAttempt::default() }
+            }
             Input::JobEnded(end, ..) => {
-                *self = Fate { ended: Some(*end), unlogged: self.runs, ..Fate::default() };
+                *self = LastAttempt {
+                    ended: Some(*end),
+                    unlogged: self.runs,
+                    ..LastAttempt::default()
+                };
             }
             Input::JobStopped(_) => self.is_stopped = true,
             Input::JobContinued => self.is_stopped = false,

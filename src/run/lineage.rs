@@ -26,7 +26,7 @@ const GENERATIONS_MAX: usize = 64;
 
 /// The end of a process with its parent at that time.
 #[derive(Clone, Copy)]
-struct End {
+struct ProcessEnd {
     pid: Pid,
     parent: Pid,
     at: Moment,
@@ -36,7 +36,7 @@ struct End {
 #[derive(Default)]
 pub(super) struct Lineage {
     events: OnceLock<ProcEvents>,
-    ends: Mutex<VecDeque<End>>,
+    ends: Mutex<VecDeque<ProcessEnd>>,
 }
 
 impl Lineage {
@@ -74,16 +74,16 @@ impl Lineage {
     }
 }
 
-fn note(ends: &mut VecDeque<End>, notices: &[DeathNotice]) {
+fn note(ends: &mut VecDeque<ProcessEnd>, notices: &[DeathNotice]) {
     for notice in notices {
         if let (None, Some(parent)) = (notice.thread, notice.parent) {
-            ends.push_back(End { pid: notice.pid, parent, at: notice.at });
+            ends.push_back(ProcessEnd { pid: notice.pid, parent, at: notice.at });
         }
     }
     ends.drain(..ends.len().saturating_sub(ENDS_MAX));
 }
 
-fn ancestor(ends: &VecDeque<End>, parent: Pid, at: Moment) -> Pid {
+fn ancestor(ends: &VecDeque<ProcessEnd>, parent: Pid, at: Moment) -> Pid {
     let (mut pid, mut at) = (parent, at);
     for _ in 0..GENERATIONS_MAX {
         // An earlier end is that of another process with this number.
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::model::outcome::Termination;
 
-    fn ends(all: &[(i32, i32, u64)]) -> VecDeque<End> {
+    fn ends(all: &[(i32, i32, u64)]) -> VecDeque<ProcessEnd> {
         let notice = |&(pid, parent, at): &(i32, i32, u64)| DeathNotice {
             pid: Pid(pid),
             thread: None,

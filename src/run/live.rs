@@ -19,12 +19,12 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::environment::{self, RUN_ID, Variable};
-use crate::run::live::waiting::Waiting;
-use crate::run::place::Place;
-use crate::run::prepare::Files;
-use crate::run::quarantine::Before;
+use crate::run::live::waiting::WaitState;
+use crate::run::place::JobPlace;
+use crate::run::prepare::StandardFiles;
+use crate::run::quarantine::PathsBefore;
 use crate::run::senders::Senders;
-use crate::run::telemetry::Shared;
+use crate::run::telemetry::SharedTelemetry;
 use crate::run::witness::{LATE, Witness};
 use crate::run::{World, contained, run_id};
 use crate::supervisor::{AttemptContext, EndReport, Input, Target};
@@ -45,13 +45,13 @@ pub(super) struct Live {
     pub(super) run_id: RunId,
     program: Program,
     directory: Option<CString>,
-    files: Files,
+    files: StandardFiles,
     new_session: bool,
     wants_cgroup: bool,
     given: Given,
     pub(super) signals: SignalFd,
     /// Whom the attempts are told to, besides the sinks.
-    pub(super) telemetry: Option<Shared>,
+    pub(super) telemetry: Option<SharedTelemetry>,
     senders: Senders,
     /// Under a batch system, from the first start on.
     signal_probe: Option<SignalProbe>,
@@ -65,14 +65,14 @@ pub(super) struct Live {
     refusals: BTreeSet<String>,
     is_blindness_told: bool,
     pending: VecDeque<Input>,
-    waiting: Waiting,
+    waiting: WaitState,
     /// From the first start on.
     witness: Option<Witness>,
     observation: Observation,
     /// Where --clean-written moves files to.
     quarantine: PathBuf,
     /// What there was when the attempt began, if files may have to be moved.
-    before: Option<Before>,
+    before: Option<PathsBefore>,
     directory_of_job: PathBuf,
     /// PWD, if -w or --child-directory moves the job.
     pub(super) moved_to: Option<Variable>,
@@ -89,7 +89,7 @@ impl Live {
     #[expect(clippy::disallowed_methods, reason = "PATH is where the job is looked for")]
     pub(super) fn new(
         job: &JobPlan,
-        files: Files,
+        files: StandardFiles,
         signals: SignalFd,
         given: Given,
     ) -> Result<Live, SysError> {
@@ -125,7 +125,7 @@ impl Live {
             refusals: BTreeSet::new(),
             is_blindness_told: false,
             pending: VecDeque::new(),
-            waiting: Waiting::default(),
+            waiting: WaitState::default(),
             witness: None,
             observation: job.observation.clone(),
             quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
@@ -182,7 +182,7 @@ impl Live {
             (Waited::Changed(_, WaitStatus::Ended(end)), Some(witness)) if job == Some(pid) => {
                 witness.take_deaths(&self.tree, job);
                 let has_failed = *end != Termination::Exited(0);
-                let place = Place {
+                let place = JobPlace {
                     tree: &self.tree,
                     directory: &self.directory_of_job,
                     written: &self.written,

@@ -36,9 +36,9 @@ use crate::model::text::{Escaped, ShellQuoted};
 use crate::model::time::Moment;
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
 use crate::plan::{JobPlan, LogTarget, RunPlan, Work};
-use crate::run::fate::Fate;
+use crate::run::fate::LastAttempt;
 use crate::run::live::Live;
-use crate::run::prepare::Files;
+use crate::run::prepare::StandardFiles;
 use crate::run::sinks::Sinks;
 use crate::sink::log_file::{LogFile, LogName};
 use crate::sink::{SinkError, console};
@@ -161,7 +161,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
         }
         Work::Job(job) => {
             // To open a FIFO takes until somebody opens its other end: we can be ended meanwhile.
-            let files = given.mask.while_restored(|| Files::open(job))??;
+            let files = given.mask.while_restored(|| StandardFiles::open(job))??;
             let command = job.command.first().map(|word| word.to_string_lossy());
             let log = match LogFile::open(&plan.log, &log_name(&command.unwrap_or_default())) {
                 Ok(log) => log,
@@ -236,7 +236,7 @@ fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
 /// Minds the job. A panic of ours never costs its status: what follows is waited for without the
 /// supervisor.
 fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
-    let mut fate = Fate::default();
+    let mut fate = LastAttempt::default();
     let minded = catch_unwind(AssertUnwindSafe(|| mind_all(job, world, sinks, &mut fate)));
     minded.unwrap_or_else(|_| {
         sinks.complain("internal error: the job is waited for, and not restarted".to_owned());
@@ -245,7 +245,12 @@ fn mind(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks) -> Outcome {
 }
 
 /// The loop: waits, asks the supervisor, does what it is told.
-fn mind_all(job: &JobPlan, world: &mut impl World, sinks: &mut Sinks, fate: &mut Fate) -> Outcome {
+fn mind_all(
+    job: &JobPlan,
+    world: &mut impl World,
+    sinks: &mut Sinks,
+    fate: &mut LastAttempt,
+) -> Outcome {
     let command = ShellQuoted(&job.command).to_string();
     // The jitter is for restarts only.
     let seed = if job.policy.may_restart() { u64::from_ne_bytes(clock::random()) } else { 0 };
@@ -309,7 +314,7 @@ fn mind_the_rest(
     job: &JobPlan,
     world: &mut impl World,
     sinks: &mut Sinks,
-    fate: &mut Fate,
+    fate: &mut LastAttempt,
 ) -> Outcome {
     let send = |world: &mut dyn World, sinks: &mut Sinks, signal| {
         contained(|| told(world.send(Target::Job, signal, None), sinks));

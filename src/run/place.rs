@@ -6,7 +6,7 @@ use crate::observe::{autopsy, host};
 use crate::sys::reaper::Tree;
 
 /// See the module's documentation.
-pub(super) struct Place<'a> {
+pub(super) struct JobPlace<'a> {
     /// The processes of the job.
     pub(super) tree: &'a Tree,
     /// Its working directory.
@@ -17,7 +17,7 @@ pub(super) struct Place<'a> {
     pub(super) last_words: Vec<String>,
 }
 
-impl Place<'_> {
+impl JobPlace<'_> {
     fn directories(&self) -> impl Iterator<Item = &Path> {
         self.written.iter().map(PathBuf::as_path).chain([self.directory])
     }
@@ -31,7 +31,7 @@ impl Place<'_> {
     }
 
     /// Finds such a file in those directories or in one for temporary files.
-    pub(super) fn find(&self, root: &Path, wanted: autopsy::Wanted) -> Option<PathBuf> {
+    pub(super) fn find(&self, root: &Path, wanted: autopsy::TruncatedFile) -> Option<PathBuf> {
         let directories: Vec<&Path> = self.directories().collect();
         autopsy::find_file(root, &directories, wanted).map(|path| whole(&path))
     }

@@ -13,7 +13,7 @@ use crate::run::StartError;
 
 /// What takes the place of the job's standard descriptors.
 #[derive(Default)]
-pub(super) struct Files {
+pub(super) struct StandardFiles {
     input: Option<File>,
     output: Option<File>,
     error: Option<File>,
@@ -23,13 +23,13 @@ pub(super) struct Files {
     error_begins_at: u64,
 }
 
-impl Files {
+impl StandardFiles {
     /// Opens all, changing nothing that exists.
-    pub(super) fn open(job: &JobPlan) -> Result<Files, StartError> {
+    pub(super) fn open(job: &JobPlan) -> Result<StandardFiles, StartError> {
         if let Some(directory) = &job.directory {
             check_directory(directory)?;
         }
-        let mut files = Files::default();
+        let mut files = StandardFiles::default();
         match files.open_all(job) {
             Ok(()) => Ok(files),
             Err(error) => {
@@ -82,7 +82,7 @@ impl Files {
     }
 
     /// Nothing can go wrong any more: empties the outputs, unless they are appended to.
-    pub(super) fn ready(mut self, append: bool) -> Result<Files, StartError> {
+    pub(super) fn ready(mut self, append: bool) -> Result<StandardFiles, StartError> {
         if !append && let Err(source) = self.empty_outputs() {
             self.undo();
             let path = PathBuf::from("-o or -e");

@@ -19,7 +19,7 @@ use crate::sys::clock;
 /// What may be moved, and where to.
 pub(super) struct Rules<'a> {
     /// What there was when the attempt began.
-    pub(super) before: &'a Before,
+    pub(super) before: &'a PathsBefore,
     /// Files of ours, by device and inode: the log, and those of -o and -e.
     pub(super) ours: Vec<(u64, u64)>,
     /// When the attempt began.
@@ -35,7 +35,7 @@ const PATHS_MAX: usize = 200_000;
 const NOTING_MAX: Duration = Duration::from_secs(2);
 
 /// The paths that existed before an attempt, below the directories that may be cleaned.
-pub(super) struct Before {
+pub(super) struct PathsBefore {
     /// Only files below these directories are moved, with all links resolved.
     within: Vec<PathBuf>,
     /// Directories whose entries are all in `paths`.
@@ -43,16 +43,16 @@ pub(super) struct Before {
     paths: HashSet<PathBuf>,
 }
 
-impl Before {
+impl PathsBefore {
     /// Lists the directories, the upper ones first, without following links.
-    pub(super) fn note(within: Vec<PathBuf>) -> Before {
-        Before::note_at_most(within, PATHS_MAX)
+    pub(super) fn note(within: Vec<PathBuf>) -> PathsBefore {
+        PathsBefore::note_at_most(within, PATHS_MAX)
     }
 
-    fn note_at_most(within: Vec<PathBuf>, paths_max: usize) -> Before {
+    fn note_at_most(within: Vec<PathBuf>, paths_max: usize) -> PathsBefore {
         let deadline = clock::now() + NOTING_MAX;
         let mut open: VecDeque<PathBuf> = within.iter().cloned().collect();
-        let mut before = Before { within, listed: HashSet::new(), paths: HashSet::new() };
+        let mut before = PathsBefore { within, listed: HashSet::new(), paths: HashSet::new() };
         while let Some(directory) = open.pop_front() {
             if before.listed.contains(&directory) || clock::now() >= deadline {
                 continue;
@@ -164,7 +164,7 @@ mod tests {
         let at = |name: &str| root.path().join(name);
         fs::create_dir_all(at("deep/deeper")).expect("made");
         fs::write(at("deep/ckpt"), "41").expect("written");
-        let before = Before::note(vec![root.path().to_owned()]);
+        let before = PathsBefore::note(vec![root.path().to_owned()]);
         for (path, is_new) in [
             ("new", true),
             ("deep/new", true),
@@ -179,9 +179,9 @@ mod tests {
         }
         assert_eq!(before.inside(&at("deep/ckpt")), Some(Path::new("deep/ckpt")));
         // Two paths: the upper directory is listed, the one below it is not.
-        let before = Before::note_at_most(vec![root.path().to_owned()], 1);
+        let before = PathsBefore::note_at_most(vec![root.path().to_owned()], 1);
         assert!(before.lacks(&at("new")) && !before.lacks(&at("deep/new")));
-        let before = Before::note_at_most(vec![root.path().to_owned()], 0);
+        let before = PathsBefore::note_at_most(vec![root.path().to_owned()], 0);
         assert!(!before.lacks(&at("new")), "it may have been there");
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::{geteuid, getpid};
 
-use crate::model::header::Header;
+use crate::model::header::LogHeader;
 use crate::model::process::RunId;
 use crate::model::redact::Redactor;
 use crate::model::{shell, trace_context};
@@ -21,7 +21,7 @@ use crate::record::row::{Column, Row};
 use crate::record::seal::Key;
 use crate::record::write::Writer;
 use crate::run::senders;
-use crate::sink::record::Record;
+use crate::sink::record::RecordSink;
 use crate::sys::{account, clock, environment};
 
 /// A longer command line is cut: all three rows of a run have it.
@@ -37,7 +37,7 @@ pub(super) fn sink(
     (run_id, trace_id): (RunId, Option<String>),
     began_in: Option<PathBuf>,
     log: Option<&Path>,
-) -> Option<Record> {
+) -> Option<RecordSink> {
     let record = plan.record.as_ref()?;
     let writer = Writer::new(&record.file, format!("{run_id}-{}", getpid()), clock::now);
     let redactor = Redactor::new(&plan.naming.redact);
@@ -51,7 +51,7 @@ pub(super) fn sink(
     };
     let base = Box::new(move || known.base());
     let writer = writer.synced(record.sync).sealed(Box::new(own_key));
-    Some(Record::new(writer, base, redactor))
+    Some(RecordSink::new(writer, base, redactor))
 }
 
 /// The key of the effective user: its uid is in the rows.
@@ -81,14 +81,14 @@ pub(super) fn name_of(plan: &RunPlan) -> OsString {
 const PROGRAM: &str = "childminder";
 
 /// What is run, for the first line of the log.
-pub(super) fn header(plan: &RunPlan) -> Header {
+pub(super) fn header(plan: &RunPlan) -> LogHeader {
     let uid = geteuid().as_raw();
     let directory = std::env::current_dir().unwrap_or_default();
     // A first word that begins with '-' is quoted, for a command it would be.
     let mut words = vec![OsString::from(PROGRAM)];
     words.extend(options::of_plan(plan));
     let options = shell::words(&words);
-    Header {
+    LogHeader {
         version: env!("CARGO_PKG_VERSION"),
         command: shell::words(&command_of(plan)),
         directory: directory.to_string_lossy().into_owned(),

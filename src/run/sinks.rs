@@ -10,12 +10,12 @@ use crate::model::event::Event;
 use crate::model::outcome::RunEnd;
 use crate::model::time::Moment;
 use crate::plan::{LogPlan, LogTarget, RunPlan, Work};
-use crate::record::recorder::{Account, DEADLINE};
+use crate::record::recorder::{DEADLINE, KeepReport};
 use crate::run::recording;
-use crate::run::telemetry::Shared;
+use crate::run::telemetry::SharedTelemetry;
 use crate::sink::console::{self, Console};
 use crate::sink::log_file::LogFile;
-use crate::sink::record::Record;
+use crate::sink::record::RecordSink;
 use crate::sink::{Sink, SinkError, Stamp};
 use crate::sys::clock;
 use crate::sys::signals::SignalFd;
@@ -35,8 +35,8 @@ pub(super) struct Sinks {
     log: LogFile,
     /// Not where the log itself goes to standard error.
     console: Option<Console>,
-    telemetry: Option<Shared>,
-    record: Option<Record>,
+    telemetry: Option<SharedTelemetry>,
+    record: Option<RecordSink>,
     /// What is run, until the first line of the log.
     header: Option<RunPlan>,
     is_log_stdout: bool,
@@ -74,12 +74,12 @@ impl Sinks {
     }
 
     /// Tells others, too.
-    pub(super) fn with_telemetry(self, telemetry: Option<Shared>) -> Sinks {
+    pub(super) fn with_telemetry(self, telemetry: Option<SharedTelemetry>) -> Sinks {
         Sinks { telemetry, ..self }
     }
 
     /// Keeps rows in the central record, too.
-    pub(super) fn with_record(self, record: Option<Record>) -> Sinks {
+    pub(super) fn with_record(self, record: Option<RecordSink>) -> Sinks {
         Sinks { record, ..self }
     }
 
@@ -210,7 +210,7 @@ impl Sinks {
     }
 
     /// What could be kept nowhere else is kept in the log, and told.
-    fn tell(&mut self, account: Account) {
+    fn tell(&mut self, account: KeepReport) {
         for text in account.apart {
             self.publish(&Event::Notice { text });
         }

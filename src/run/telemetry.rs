@@ -30,7 +30,7 @@ use crate::sink::past::Past;
 use crate::sink::stats::Stats;
 use crate::sys::signals::SignalFd;
 use crate::sys::{activation, clock, environment, poll};
-use crate::telemetry::identity::{Facts, Identity};
+use crate::telemetry::identity::{JobFacts, TelemetryIdentity};
 use crate::telemetry::site::Site;
 use crate::telemetry::status::{About, Page};
 use crate::telemetry::traces::Traces;
@@ -44,10 +44,10 @@ const SLACK: Duration = Duration::from_millis(50);
 const GOODBYE: Duration = Duration::from_millis(250);
 
 /// The world starts attempts and the sinks see events: both are here, on one thread.
-pub(super) type Shared = Rc<RefCell<Told>>;
+pub(super) type SharedTelemetry = Rc<RefCell<TelemetrySink>>;
 
 /// See the module's documentation. A panic in telemetry ends telemetry, and says so.
-pub(super) struct Told {
+pub(super) struct TelemetrySink {
     telemetry: Option<Inside>,
     news: Vec<String>,
 }
@@ -70,11 +70,15 @@ struct Inside {
 }
 
 /// Prepares what was asked for; no thread is started before the job.
-pub(super) fn prepare(plan: &RunPlan, run_id: RunId, log: Option<&Path>) -> Option<Shared> {
+pub(super) fn prepare(
+    plan: &RunPlan,
+    run_id: RunId,
+    log: Option<&Path>,
+) -> Option<SharedTelemetry> {
     let asked = plan.telemetry.as_deref()?;
     let prepared = catch_unwind(AssertUnwindSafe(|| prepare_inside(plan, asked, (run_id, log))));
     let news = if prepared.is_err() { vec![NO_TELEMETRY.to_owned()] } else { Vec::new() };
-    Some(Rc::new(RefCell::new(Told { telemetry: prepared.ok(), news })))
+    Some(Rc::new(RefCell::new(TelemetrySink { telemetry: prepared.ok(), news })))
 }
 
 fn prepare_inside(
@@ -90,14 +94,14 @@ fn prepare_inside(
         Work::Canary(canary) => canary.function.word().into(),
     };
     let uid = getuid().as_raw();
-    let facts = Facts {
+    let facts = JobFacts {
         name: plan.naming.name.clone(),
         program: program.to_string_lossy().into_owned(),
         user: user_name(uid).unwrap_or_else(|| uid.to_string()),
         host: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
         run_id: run_id.to_string(),
     };
-    let identity = Identity::new(facts, asked);
+    let identity = TelemetryIdentity::new(facts, asked);
     let stamp = Stamp { wall: clock::wall(), elapsed: Duration::ZERO };
     let resource = otlp::resource(&identity, asked.otlp.as_ref());
     let mut traces = Traces::begin(asked, &identity, resource, stamp);
@@ -155,7 +159,7 @@ fn about(plan: &RunPlan, redactor: &Redactor, log: Option<&Path>) -> About {
     }
 }
 
-impl Told {
+impl TelemetrySink {
     /// Does something with telemetry, if there is still any.
     fn contained<T: Default>(&mut self, action: impl FnOnce(&mut Inside) -> T) -> T {
         let Some(telemetry) = &mut self.telemetry else { return T::default() };

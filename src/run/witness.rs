@@ -22,12 +22,12 @@ use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::observe::files::Files;
-use crate::observe::watch::{self, Clocks, Observed, SampleCallback, Watch};
+use crate::observe::watch::{self, Clocks, SampleCallback, Watch, WatchPlan};
 use crate::observe::{autopsy, host, neighbours, sampler};
 use crate::plan::Observation;
 use crate::run::deaths::DeathWatch;
 use crate::run::oom_counters::OomCounters;
-use crate::run::place::Place;
+use crate::run::place::JobPlace;
 use crate::supervisor::EndReport;
 use crate::sys::reaper::Tree;
 use crate::sys::{clock, proc, proc_events, program, threads};
@@ -214,7 +214,7 @@ impl Witness {
     fn start_watch(&mut self) -> io::Result<Watch> {
         threads::check_room(watch::STACK_BYTES as u64 + threads::HEAP_BYTES)?;
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        Watch::start(Observed {
+        Watch::start(WatchPlan {
             root: self.root.join("proc"),
             ourselves: Pid(nix::unistd::getpid().as_raw()),
             strangers: self.strangers.clone(),
@@ -259,7 +259,12 @@ impl Witness {
     }
 
     /// Reads what explains the end of the job, while it is still a zombie.
-    pub(super) fn examine(&mut self, dead: Pid, end: Termination, place: &Place<'_>) -> EndReport {
+    pub(super) fn examine(
+        &mut self,
+        dead: Pid,
+        end: Termination,
+        place: &JobPlace<'_>,
+    ) -> EndReport {
         let deaths = self.deaths.take();
         let mut findings = Findings { deaths, ..Findings::default() };
         let has_failed = end != Termination::Exited(0);
@@ -288,11 +293,11 @@ impl Witness {
         if matches!(end, Termination::Signaled { signal: Signal::XFSZ, .. })
             && let Some(size) = findings.limits.and_then(|limits| limits.file_size_bytes)
         {
-            let of_size = autopsy::Wanted::OfSize { size, since: self.began_wall };
+            let of_size = autopsy::TruncatedFile::OfSize { size, since: self.began_wall };
             findings.file_at_limit = place.find(&self.root, of_size);
             let ended = clock::wall().0.saturating_sub(self.deaths.time_since_end());
             let since = SystemTime::UNIX_EPOCH + ended.saturating_sub(JUST_BEFORE);
-            let smaller = autopsy::Wanted::Smaller { size, since };
+            let smaller = autopsy::TruncatedFile::Smaller { size, since };
             findings.file_just_touched = place.find(&self.root, smaller);
         }
         findings.core =
@@ -362,7 +367,7 @@ impl Witness {
 
     /// What the log tells of a failure besides its cause: the flight recorder, the neighbours, and
     /// the job's last words.
-    fn testimony(&self, seen: &Seen, place: &Place<'_>) -> Vec<Event> {
+    fn testimony(&self, seen: &Seen, place: &JobPlace<'_>) -> Vec<Event> {
         let now = clock::now();
         let skipped = seen.recent.len().saturating_sub(RECORDED_MAX);
         let recorded = seen.recent.iter().skip(skipped);

@@ -28,12 +28,12 @@ pub struct Behind {
 
 #[derive(Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueuedLines>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueuedLines {
     waiting: Vec<u8>,
     /// Lines that wait, or that the thread is writing.
     unwritten: u64,
@@ -110,7 +110,7 @@ impl Queue {
     /// Writes what comes, in order, until all is written and nothing more can come.
     fn write_to(&self, mut file: File) {
         loop {
-            let is_idle = |state: &mut State| state.waiting.is_empty() && !state.is_over;
+            let is_idle = |state: &mut QueuedLines| state.waiting.is_empty() && !state.is_over;
             let waited = self.changed.wait_while(lock(&self.state), is_idle);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner);
             let text = std::mem::take(&mut state.waiting);

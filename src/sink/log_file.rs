@@ -242,21 +242,21 @@ impl Sink for LogFile {
 }
 
 /// A log file that was made.
-struct Opened {
+struct OpenedLog {
     file: File,
     directory: Directory,
     created: Vec<PathBuf>,
     path: PathBuf,
 }
 
-impl Opened {
+impl OpenedLog {
     fn parts(self) -> (Out, Option<Directory>, Vec<PathBuf>, PathBuf) {
         (Out::Fresh(self.file), Some(self.directory), self.created, self.path)
     }
 }
 
 /// Makes a file of a new name in the directory, which is made if it is missing.
-fn open_in(directory: &Path, name: &LogName) -> Result<Opened, SinkError> {
+fn open_in(directory: &Path, name: &LogName) -> Result<OpenedLog, SinkError> {
     let fail = |action, source| {
         let target = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         SinkError { action, target, source }
@@ -275,7 +275,7 @@ fn open_in(directory: &Path, name: &LogName) -> Result<Opened, SinkError> {
     match made {
         Ok((here, file, path)) => {
             created.push(path.clone());
-            Ok(Opened { file, directory: here, created, path })
+            Ok(OpenedLog { file, directory: here, created, path })
         }
         Err(source) => {
             remove(&created);

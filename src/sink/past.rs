@@ -33,7 +33,7 @@ const POINTS_MAX: usize = 300;
 
 /// An attempt, from its start on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attempt {
+pub struct AttemptSeries {
     /// Its running number, from 1.
     pub number: u32,
     /// When it began.
@@ -75,7 +75,7 @@ pub struct Restart {
 
 /// A point of the charts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Point {
+pub struct ChartPoint {
     /// Since the run began.
     pub elapsed: Duration,
     /// CPU time since the run began.
@@ -93,7 +93,7 @@ pub struct Point {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Past {
     /// The last attempts, oldest first.
-    pub attempts: VecDeque<Attempt>,
+    pub attempts: VecDeque<AttemptSeries>,
     /// The last lines of the log, oldest first.
     pub lines: VecDeque<Line>,
     /// The last signals that were received, oldest first.
@@ -101,7 +101,7 @@ pub struct Past {
     /// The restart that is waited for, if any.
     pub restart: Option<Restart>,
     /// Points of the charts, oldest first.
-    pub points: VecDeque<Point>,
+    pub points: VecDeque<ChartPoint>,
     lines_ever: u64,
     signals_ever: u64,
     /// Calls and their total duration in seconds at the last point.
@@ -133,8 +133,9 @@ impl Past {
             }
             Event::StatusLost { .. } => self.end(stamp, None),
             Event::DumpedCore { .. } => {
-                if let Some(Attempt {
-                    end: Some(Termination::Signaled { core_dumped, .. }), ..
+                if let Some(AttemptSeries {
+                    end: Some(Termination::Signaled { core_dumped, .. }),
+                    ..
                 }) = self.attempts.back_mut()
                 {
                     *core_dumped = true;
@@ -172,12 +173,12 @@ impl Past {
             }
         }
         let calls = stats.calls.values().map(|calls| calls.calls).sum();
-        push(&mut self.points, Point { elapsed, cpu, rss_bytes, calls, means }, POINTS_MAX);
+        push(&mut self.points, ChartPoint { elapsed, cpu, rss_bytes, calls, means }, POINTS_MAX);
     }
 
     fn begin(&mut self, number: u32, stamp: Stamp, pid: Option<Pid>) {
         self.restart = None;
-        let attempt = Attempt {
+        let attempt = AttemptSeries {
             number,
             began: stamp.wall,
             pid,
@@ -197,7 +198,7 @@ impl Past {
         });
     }
 
-    fn last(&mut self, change: impl FnOnce(&mut Attempt)) {
+    fn last(&mut self, change: impl FnOnce(&mut AttemptSeries)) {
         if let Some(attempt) = self.attempts.back_mut() {
             change(attempt);
         }
@@ -336,7 +337,7 @@ mod tests {
         call(&mut stats, "file", 30);
         call(&mut stats, "file", 50);
         past.remember(Duration::from_secs(4), &stats, Some((Duration::from_secs(3), 77)));
-        let rounded = |point: &Point| -> Vec<(&str, u64)> {
+        let rounded = |point: &ChartPoint| -> Vec<(&str, u64)> {
             point.means.iter().map(|(name, mean)| (*name, (mean * 1e3).round() as u64)).collect()
         };
         assert_eq!(rounded(&past.points[0]), [("file", 20), ("memory", 400)]);

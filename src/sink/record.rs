@@ -12,14 +12,14 @@ use crate::model::signal::Signal;
 use crate::model::time::Seconds;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::{Confidence, Verdict, VerdictKind};
-use crate::record::recorder::{self, Account, MakeBase, Recorder};
+use crate::record::recorder::{self, KeepReport, MakeBase, Recorder};
 use crate::record::row::{Column, Row, RowEvent, SCHEMA};
 use crate::record::write::Writer;
 use crate::sink::{Sink, SinkError, Stamp};
 use crate::sys::threads;
 
 /// Makes rows and hands them to a thread that it starts with the first one.
-pub struct Record {
+pub struct RecordSink {
     rows: Rows,
     /// Until the thread is started.
     prepared: Option<(Writer, MakeBase)>,
@@ -27,20 +27,20 @@ pub struct Record {
     /// Whether rows were once waited for in vain.
     is_slow: bool,
     /// Rows that could not be handed over.
-    account: Account,
+    account: KeepReport,
 }
 
-impl Record {
+impl RecordSink {
     /// Prepares; touches no file. `make_base` gives what all rows of the run have in common.
     #[must_use]
-    pub fn new(writer: Writer, make_base: MakeBase, redactor: Redactor) -> Record {
+    pub fn new(writer: Writer, make_base: MakeBase, redactor: Redactor) -> RecordSink {
         let rows = Rows { redactor, ..Rows::default() };
-        Record {
+        RecordSink {
             rows,
             prepared: Some((writer, make_base)),
             recorder: None,
             is_slow: false,
-            account: Account::default(),
+            account: KeepReport::default(),
         }
     }
 
@@ -57,7 +57,7 @@ impl Record {
 
     /// The end of the run: returns what became of its rows, at the latest after that time.
     #[must_use]
-    pub fn finish(mut self, stamp: Stamp, within: Duration) -> Account {
+    pub fn finish(mut self, stamp: Stamp, within: Duration) -> KeepReport {
         if let Some(row) = self.rows.end(stamp) {
             self.hand_over(row);
         }
@@ -89,7 +89,7 @@ impl Record {
     }
 }
 
-impl Sink for Record {
+impl Sink for RecordSink {
     fn publish(&mut self, stamp: Stamp, event: &Event) -> Result<(), SinkError> {
         if let Some(row) = self.rows.take(stamp, event) {
             self.hand_over(row);
@@ -103,7 +103,7 @@ impl Sink for Record {
 struct Rows {
     redactor: Redactor,
     has_begun: bool,
-    attempt: Attempt,
+    attempt: AttemptCells,
     /// Of attempts that are over, or of the built-in function.
     total: ResourceUsage,
     peaks: Option<Peaks>,
@@ -115,7 +115,7 @@ struct Rows {
 
 /// What is known of an attempt.
 #[derive(Default)]
-struct Attempt {
+struct AttemptCells {
     number: u32,
     pid: Option<Pid>,
     began: Duration,
@@ -179,7 +179,8 @@ impl Rows {
     }
 
     fn begin(&mut self, stamp: Stamp, number: u32, pid: Option<Pid>) -> Option<Row> {
-        self.attempt = Attempt { number, pid, began: stamp.elapsed, ..Attempt::default() };
+        self.attempt =
+            AttemptCells { number, pid, began: stamp.elapsed, ..AttemptCells::default() };
         if std::mem::replace(&mut self.has_begun, true) {
             return None;
         }
@@ -265,7 +266,7 @@ impl Rows {
     }
 }
 
-impl Attempt {
+impl AttemptCells {
     fn over(&mut self, stamp: Stamp, end: Option<Termination>) {
         self.end = end;
         self.ended = Some(stamp.elapsed);

@@ -75,7 +75,7 @@ impl Outcome {
 
 /// Why childminder sent a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub enum SendReason {
     /// It passed one on.
     Forward,
     /// The time limit was reached.
@@ -86,19 +86,19 @@ pub enum Origin {
     Continue,
 }
 
-impl Origin {
+impl SendReason {
     /// All of them.
-    pub const ALL: [Origin; 4] =
-        [Origin::Forward, Origin::Timeout, Origin::Shutdown, Origin::Continue];
+    pub const ALL: [SendReason; 4] =
+        [SendReason::Forward, SendReason::Timeout, SendReason::Shutdown, SendReason::Continue];
 
     /// Returns the label's value.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Origin::Forward => "forward",
-            Origin::Timeout => "timeout",
-            Origin::Shutdown => "shutdown",
-            Origin::Continue => "continue",
+            SendReason::Forward => "forward",
+            SendReason::Timeout => "timeout",
+            SendReason::Shutdown => "shutdown",
+            SendReason::Continue => "continue",
         }
     }
 }
@@ -166,7 +166,7 @@ pub struct Stats {
     /// Signals that childminder received.
     pub received: BTreeMap<Signal, u64>,
     /// Signals that it sent.
-    pub sent: BTreeMap<(Signal, Origin), u64>,
+    pub sent: BTreeMap<(Signal, SendReason), u64>,
     /// Times the job was stopped, and for how long in all.
     pub stops: u64,
     /// How long it was stopped, in all.
@@ -214,11 +214,11 @@ impl Stats {
                 self.end_attempt(stamp, None);
             }
             Event::Received(info) => *self.received.entry(info.signal).or_default() += 1,
-            Event::Forwarded { signal, .. } => self.note_sent(*signal, Origin::Forward),
+            Event::Forwarded { signal, .. } => self.note_sent(*signal, SendReason::Forward),
             Event::TimedOut { .. } => self.has_timed_out = true,
             Event::Terminating { .. } => self.note_sent(Signal::TERM, self.origin_of_end()),
             Event::Killing { .. } => self.note_sent(Signal::KILL, self.origin_of_end()),
-            Event::ContinueConfirmed { .. } => self.note_sent(Signal::CONT, Origin::Continue),
+            Event::ContinueConfirmed { .. } => self.note_sent(Signal::CONT, SendReason::Continue),
             Event::Stopped { .. } => {
                 self.stops += 1;
                 self.is_stopped = true;
@@ -291,11 +291,11 @@ impl Stats {
         durations.observe(lasted.as_secs_f64());
     }
 
-    fn origin_of_end(&self) -> Origin {
-        if self.has_timed_out { Origin::Timeout } else { Origin::Shutdown }
+    fn origin_of_end(&self) -> SendReason {
+        if self.has_timed_out { SendReason::Timeout } else { SendReason::Shutdown }
     }
 
-    fn note_sent(&mut self, signal: Signal, origin: Origin) {
+    fn note_sent(&mut self, signal: Signal, origin: SendReason) {
         *self.sent.entry((signal, origin)).or_default() += 1;
     }
 
@@ -375,9 +375,9 @@ mod tests {
         let begin = Event::Started { attempt: 1, pid: PID, command: String::new() };
         let limit = Duration::from_secs(1);
         let stats = told([begin.clone(), Event::TimedOut { limit }, end("it timed out")]);
-        assert_eq!(stats.sent[&(Signal::TERM, Origin::Timeout)], 1);
+        assert_eq!(stats.sent[&(Signal::TERM, SendReason::Timeout)], 1);
         let stats = told([begin, end("--stragglers kill")]);
-        assert_eq!(stats.sent[&(Signal::TERM, Origin::Shutdown)], 1);
+        assert_eq!(stats.sent[&(Signal::TERM, SendReason::Shutdown)], 1);
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl SplitMix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::policy::{Backoff, Cause};
+    use crate::model::policy::{Backoff, RestartCause};
     use crate::model::signal::Signal;
     use crate::model::verdict::Confidence;
     use proptest::prelude::*;
@@ -114,8 +114,8 @@ mod tests {
     fn never_on_wins_over_every_other_option() {
         let policy = Policy {
             restart_signalled: true,
-            restart_on: vec![Cause::Failure],
-            never_on: vec![Cause::Signal(Signal::KILL)],
+            restart_on: vec![RestartCause::Failure],
+            never_on: vec![RestartCause::Signal(Signal::KILL)],
             ..Policy::default()
         };
         let budget = Budget::new(&policy, 1);
@@ -127,7 +127,7 @@ mod tests {
     fn a_job_that_somebody_wanted_to_stop_is_not_restarted() {
         let policy = Policy {
             restart_signalled: true,
-            restart_on: vec![Cause::Failure],
+            restart_on: vec![RestartCause::Failure],
             ..Policy::default()
         };
         let budget = Budget::new(&policy, 1);

@@ -3,7 +3,7 @@
 use super::*;
 
 use crate::diagnose;
-use crate::model::policy::{Backoff, Cause, Forward, Stragglers};
+use crate::model::policy::{Backoff, Forward, RestartCause, Stragglers};
 use crate::model::process::{ProcessKey, Sender};
 use crate::model::signal::Origin;
 use crate::model::verdict::Confidence;
@@ -181,7 +181,7 @@ fn a_job_that_ends_well_is_started_once_and_finished() {
 
 #[test]
 fn a_job_that_cannot_be_executed_is_finished_with_its_number() {
-    let mut bench = Bench::new(Policy { restart_on: vec![Cause::Failure], ..restarting() });
+    let mut bench = Bench::new(Policy { restart_on: vec![RestartCause::Failure], ..restarting() });
     bench.input(Input::Begin);
     let failure = SpawnFailure {
         step: "execute 'x'".into(),
@@ -657,7 +657,8 @@ fn a_request_to_stop_ends_the_wait_for_a_restart() {
 
 #[test]
 fn a_request_to_stop_forbids_a_restart_however_the_job_then_ends() {
-    let mut bench = Bench::running(Policy { restart_on: vec![Cause::Failure], ..restarting() });
+    let mut bench =
+        Bench::running(Policy { restart_on: vec![RestartCause::Failure], ..restarting() });
     bench.input(received(Signal::TERM, Reach::OnlyUs));
     bench.input(killed(Signal::SEGV));
     assert_eq!(bench.input(tree(&[])), "judged finish(139,crashed)");
@@ -750,7 +751,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             restart_stopped: flags[1],
             restart_lost: flags[2],
             restart_signalled: flags[3],
-            restart_on: if flags[4] { vec![Cause::Failure] } else { Vec::new() },
+            restart_on: if flags[4] { vec![RestartCause::Failure] } else { Vec::new() },
             new_session: flags[5],
             max_restarts,
             timeout: timeout.map(Duration::from_secs),

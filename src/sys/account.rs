@@ -68,24 +68,24 @@ impl Account {
 
 /// What a child that borrows our memory needs to become a user: nothing to be allocated.
 #[derive(Clone, Copy)]
-pub(super) struct Identity {
+pub(super) struct ChildCredentials {
     uid: libc::uid_t,
     gid: libc::gid_t,
     groups: *const libc::gid_t,
     groups_length: usize,
 }
 
-impl Identity {
-    pub(super) fn of(account: &Account) -> Identity {
+impl ChildCredentials {
+    pub(super) fn of(account: &Account) -> ChildCredentials {
         let Account { uid, gid, groups, .. } = account;
         let (groups, groups_length) = (groups.as_ptr(), groups.len());
-        Identity { uid: *uid, gid: *gid, groups, groups_length }
+        ChildCredentials { uid: *uid, gid: *gid, groups, groups_length }
     }
 
     /// Gives up our user for good: groups first, while we may. The bare system calls change the calling
     /// process alone; the functions of the C library would change the threads whose memory it shares.
     pub(super) fn assume(self) -> bool {
-        let Identity { uid, gid, groups, groups_length } = self;
+        let ChildCredentials { uid, gid, groups, groups_length } = self;
         // SAFETY: the list is the account's, which outlives us, and as long as the length says.
         if unsafe { libc::syscall(libc::SYS_setgroups, groups_length, groups) } != 0 {
             return false;

@@ -34,7 +34,7 @@ struct Info {
 const GET_INFO: libc::Ioctl = libc::_IOWR::<Info>(0xff, 11);
 
 /// A process that is held, alive or not.
-pub struct Held {
+pub struct HeldProcess {
     pidfd: OwnedFd,
 }
 
@@ -71,13 +71,13 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Holds a process; `None` if it has gone, also if its pid is another one's by now.
 #[must_use]
-pub fn hold(key: ProcessKey) -> Option<Held> {
+pub fn hold(key: ProcessKey) -> Option<HeldProcess> {
     let pidfd = signals::open_pidfd(key.pid)?;
     // After the opening: what has that start time now is what was opened.
-    (reaper::key(key.pid)? == key).then_some(Held { pidfd })
+    (reaper::key(key.pid)? == key).then_some(HeldProcess { pidfd })
 }
 
-impl Held {
+impl HeldProcess {
     /// Returns what became of it.
     #[must_use]
     pub fn end(&self) -> End {

@@ -50,7 +50,7 @@ pub struct Tree {
 
 /// To whom a child of ours belongs that was not there before the job.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kin {
+enum ChildKin {
     Job,
     /// It was started by a process from before the job.
     Strange,
@@ -115,7 +115,8 @@ impl Tree {
     /// Says it of living children only.
     fn is_strange_child(&self, pid: Pid) -> bool {
         let Some(known) = &self.strange_children else { return false };
-        children::state(pid).is_some() && (known.contains(&pid) || self.kin(pid) == Kin::Strange)
+        children::state(pid).is_some()
+            && (known.contains(&pid) || self.kin(pid) == ChildKin::Strange)
     }
 
     /// Leaves a child out that is not the job's but our own, and outlives the job.
@@ -275,16 +276,16 @@ impl Tree {
         if !self.has_strangers || stat.parent != self.ourselves || Some(pid) == self.job {
             return self.strangers.contains(&stat.process.key);
         }
-        self.is_stranger(pid) || self.kin(pid) != Kin::Job
+        self.is_stranger(pid) || self.kin(pid) != ChildKin::Job
     }
 
-    fn kin(&self, child: Pid) -> Kin {
+    fn kin(&self, child: Pid) -> ChildKin {
         match proc::environ(child) {
             Some(text) if text.split(|byte| *byte == 0).any(|one| one == self.mark.as_bytes()) => {
-                Kin::Job
+                ChildKin::Job
             }
-            Some(text) if !text.is_empty() => Kin::Strange,
-            _ => Kin::Unclear,
+            Some(text) if !text.is_empty() => ChildKin::Strange,
+            _ => ChildKin::Unclear,
         }
     }
 

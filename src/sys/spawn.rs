@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::Pid;
-use crate::sys::account::{Account, Identity};
+use crate::sys::account::{Account, ChildCredentials};
 use crate::sys::entry::Given;
 use crate::sys::environment::{self, PidVariable};
 use crate::sys::exec::{self, Search};
@@ -126,14 +126,14 @@ pub struct Child {
 
 /// What the child reads and, if it fails, writes. It lives on the parent's stack, where the
 /// child, which shares our memory, reaches it.
-struct Shared {
+struct ChildShared {
     standard: [c_int; 3],
     closed: [bool; 3],
     directory: *const c_char,
     new_session: bool,
     cgroup: c_int,
     umask: Option<libc::mode_t>,
-    user: Option<Identity>,
+    user: Option<ChildCredentials>,
     mask: *const libc::sigset_t,
     ignore_sigchld: bool,
     inherited: *const Inherited,
@@ -166,14 +166,14 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
     // One slot in front of the arguments: a script without `#!` becomes an argument of sh.
     let mut arguments = vec![ptr::null()];
     arguments.extend(pointers(&program.arguments));
-    let mut shared = Shared {
+    let mut shared = ChildShared {
         standard: setting.standard.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
         closed: setting.given.closed,
         directory: setting.directory.map_or(ptr::null(), CStr::as_ptr),
         new_session: setting.new_session,
         cgroup: setting.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
         umask: setting.umask,
-        user: setting.user.map(Identity::of),
+        user: setting.user.map(ChildCredentials::of),
         mask: setting.given.mask.as_ptr(),
         ignore_sigchld: setting.given.is_sigchld_ignored,
         inherited: &raw const setting.given.inherited,
@@ -302,12 +302,12 @@ fn pointers(texts: impl Pointers) -> Vec<*const c_char> {
 }
 
 /// clone(2) with a pidfd; returns once the child has executed or ended.
-fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
+fn clone_child(shared: &mut ChildShared) -> Result<Child, Errno> {
     let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd: c_int = -1;
-    let shared: *mut Shared = shared;
+    let shared: *mut ChildShared = shared;
     // SAFETY: the stack is ours, unused and aligned to 16 bytes; CLONE_VFORK keeps us, and with
     // us `shared`, the stack and `pidfd`, in place until the child has left our memory; every
     // signal is blocked, so no handler runs in it (see child_main for what it calls).
@@ -324,8 +324,8 @@ fn clone_child(shared: &mut Shared) -> Result<Child, Errno> {
 /// sched_setattr, what `exec` lists, and _exit, all async-signal-safe (signal-safety(7)), and the bare
 /// system calls setgroups, setresgid and setresuid.
 extern "C" fn child_main(shared: *mut c_void) -> c_int {
-    // SAFETY: the parent passes its own `Shared` and is suspended while we use it.
-    let shared = unsafe { &mut *shared.cast::<Shared>() };
+    // SAFETY: the parent passes its own `ChildShared` and is suspended while we use it.
+    let shared = unsafe { &mut *shared.cast::<ChildShared>() };
     let step = match prepare_child(shared) {
         Ok(()) => Step::Execute(exec::execute(&shared.search)),
         Err(step) => step,
@@ -335,7 +335,7 @@ extern "C" fn child_main(shared: *mut c_void) -> c_int {
     unsafe { libc::_exit(127) }
 }
 
-fn prepare_child(shared: &mut Shared) -> Result<(), Step> {
+fn prepare_child(shared: &mut ChildShared) -> Result<(), Step> {
     if shared.new_session {
         // SAFETY: plain call; it cannot fail, because a new process leads no group.
         unsafe { libc::setsid() };
@@ -380,7 +380,7 @@ fn prepare_child(shared: &mut Shared) -> Result<(), Step> {
 }
 
 /// All other signals are as we were given them: nobody sets any.
-fn restore_signals(shared: &Shared) {
+fn restore_signals(shared: &ChildShared) {
     if shared.ignore_sigchld {
         // SAFETY: SIG_IGN is no handler.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };

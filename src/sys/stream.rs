@@ -24,11 +24,11 @@ const PIPE_BUF: usize = 4096;
 pub struct Stream {
     /// What is written in its place; never closed, for it lives until the program ends.
     own: Option<ManuallyDrop<File>>,
-    kind: Kind,
+    kind: StreamKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum StreamKind {
     /// A pipe, terminal or device, with an open file description of our own.
     Reopened,
     /// A socket: each call says that it must not block.
@@ -49,11 +49,11 @@ impl Stream {
     /// The descriptor is closed.
     pub fn of(shared: BorrowedFd<'_>) -> io::Result<Stream> {
         let kind = match fstat(shared)?.st_mode & libc::S_IFMT {
-            libc::S_IFREG | libc::S_IFBLK => Kind::File,
-            libc::S_IFSOCK => Kind::Socket,
-            _ => Kind::Reopened,
+            libc::S_IFREG | libc::S_IFBLK => StreamKind::File,
+            libc::S_IFSOCK => StreamKind::Socket,
+            _ => StreamKind::Reopened,
         };
-        if kind != Kind::Reopened {
+        if kind != StreamKind::Reopened {
             return Ok(Stream { own: None, kind });
         }
         let again = OpenOptions::new()
@@ -63,14 +63,14 @@ impl Stream {
         Ok(match again {
             Ok(file) => Stream { own: Some(ManuallyDrop::new(file)), kind },
             // No /proc, no descriptor left, or a file that this user may not open.
-            Err(_) => Stream { own: None, kind: Kind::Polled },
+            Err(_) => Stream { own: None, kind: StreamKind::Polled },
         })
     }
 
     /// A file of our own, which nobody else writes.
     #[must_use]
     pub fn file(file: File) -> Stream {
-        Stream { own: Some(ManuallyDrop::new(file)), kind: Kind::OwnFile }
+        Stream { own: Some(ManuallyDrop::new(file)), kind: StreamKind::OwnFile }
     }
 
     fn fd<'a>(&'a self, shared: BorrowedFd<'a>) -> BorrowedFd<'a> {
@@ -83,7 +83,7 @@ impl Stream {
     ///
     /// Of ftruncate(2); `Unsupported` where others may have written since.
     pub fn cut_off(&self, bytes: u64) -> io::Result<()> {
-        let (Some(file), Kind::OwnFile) = (&self.own, self.kind) else {
+        let (Some(file), StreamKind::OwnFile) = (&self.own, self.kind) else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         file.set_len(file.metadata()?.len().saturating_sub(bytes))
@@ -97,9 +97,11 @@ impl Stream {
     pub fn write(&self, shared: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         let fd = self.fd(shared);
         let written = match self.kind {
-            Kind::Reopened | Kind::File | Kind::OwnFile => unistd::write(fd, bytes),
-            Kind::Socket => return send(fd, bytes),
-            Kind::Polled => {
+            StreamKind::Reopened | StreamKind::File | StreamKind::OwnFile => {
+                unistd::write(fd, bytes)
+            }
+            StreamKind::Socket => return send(fd, bytes),
+            StreamKind::Polled => {
                 let ready = poll::ready([(fd, libc::POLLOUT)], Some(clock::now()));
                 if ready.map_err(|error| error.source)? == [false] {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn a_pipe_that_cannot_be_opened_again_is_polled() {
         let (_reader, writer) = io::pipe().expect("a pipe");
-        let stream = Stream { own: None, kind: Kind::Polled };
+        let stream = Stream { own: None, kind: StreamKind::Polled };
         let error = loop {
             if let Err(error) = stream.write(writer.as_fd(), &[b'x'; 10_000]) {
                 break error;
@@ -173,7 +175,7 @@ mod tests {
     fn a_full_socket_does_not_block() {
         let (_reader, writer) = std::os::unix::net::UnixStream::pair().expect("a pair");
         let stream = Stream::of(writer.as_fd()).expect("a stream");
-        assert_eq!(stream.kind, Kind::Socket);
+        assert_eq!(stream.kind, StreamKind::Socket);
         let error = loop {
             if let Err(error) = stream.write(writer.as_fd(), &[b'x'; 10_000]) {
                 break error;

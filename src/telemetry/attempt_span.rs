@@ -12,7 +12,7 @@ use crate::model::verdict::VerdictKind;
 use crate::sink::Stamp;
 
 /// The span of an attempt that goes on.
-pub(super) struct Attempt {
+pub(super) struct AttemptSpan {
     pub(super) span: Span,
     /// How many events it has.
     pub(super) events: usize,
@@ -20,7 +20,7 @@ pub(super) struct Attempt {
     pub(super) end: Option<(Stamp, Option<Termination>)>,
 }
 
-impl Attempt {
+impl AttemptSpan {
     /// Names the program: by the file that runs, or by the command if that cannot be read.
     pub(super) fn executed(&mut self, path: Option<&Path>, command: &str) {
         let name = path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());

@@ -7,23 +7,24 @@ use crate::model::usage::ResourceUsage;
 use crate::plan::Function;
 use crate::sink::stats::{Calls, Outcome};
 use crate::telemetry::metrics::{
-    Family, Instrument, Kind, Otlp, PIPELINES, Point, Snapshot, Value, each, maybe, one, seconds,
+    Family, Instrument, MetricKind, MetricPoint, Otlp, PIPELINES, Snapshot, Value, each, maybe,
+    one, seconds,
 };
 
 const fn counter(
     name: &'static str,
     help: &'static str,
-    points: fn(&Snapshot<'_>) -> Vec<Point>,
+    points: fn(&Snapshot<'_>) -> Vec<MetricPoint>,
 ) -> Family {
-    Family { name, kind: Kind::Counter, labels: &[], help, otlp: None, points }
+    Family { name, kind: MetricKind::Counter, labels: &[], help, otlp: None, points }
 }
 
 const fn gauge(
     name: &'static str,
     help: &'static str,
-    points: fn(&Snapshot<'_>) -> Vec<Point>,
+    points: fn(&Snapshot<'_>) -> Vec<MetricPoint>,
 ) -> Family {
-    Family { name, kind: Kind::Gauge, labels: &[], help, otlp: None, points }
+    Family { name, kind: MetricKind::Gauge, labels: &[], help, otlp: None, points }
 }
 
 impl Family {
@@ -39,9 +40,9 @@ impl Family {
         attributes: &'static [&'static str],
     ) -> Family {
         let instrument = match self.kind {
-            Kind::Counter => Instrument::Counter,
-            Kind::Gauge => Instrument::Gauge,
-            Kind::Histogram => Instrument::Histogram,
+            MetricKind::Counter => Instrument::Counter,
+            MetricKind::Gauge => Instrument::Gauge,
+            MetricKind::Histogram => Instrument::Histogram,
         };
         Family { otlp: Some(Otlp { name, unit, instrument, attributes, constant: None }), ..self }
     }
@@ -72,11 +73,11 @@ impl Family {
 pub const FAMILIES: &[Family] = &[
     gauge("childminder_build_info", "Build information.", |_| {
         let labels = vec![env!("CARGO_PKG_VERSION").into(), REVISION.into()];
-        vec![Point { labels, value: Value::Number(1.0) }]
+        vec![MetricPoint { labels, value: Value::Number(1.0) }]
     }).by(&["version", "revision"]),
     gauge("childminder_job_info", "Static facts about the supervised job.", |all| {
         let labels = vec![Cow::Owned(all.identity.executable.clone()), Cow::Owned(all.identity.user.clone())];
-        vec![Point { labels, value: Value::Number(1.0) }]
+        vec![MetricPoint { labels, value: Value::Number(1.0) }]
     }).by(&["executable", "user"]),
     counter("childminder_runs_total", "Finished runs by outcome.", |all| {
         let ended = all.stats.ended.map(|ended| ended.outcome);
@@ -100,7 +101,7 @@ pub const FAMILIES: &[Family] = &[
     }).by(&["signal"]).otlp("childminder.signals.received", "{signal}", &["childminder.signal"]),
     counter("childminder_signals_sent_total", "Signals sent to the child.", |all| {
         let sent = all.stats.sent.iter();
-        sent.map(|((signal, origin), count)| Point {
+        sent.map(|((signal, origin), count)| MetricPoint {
             labels: vec![signal.to_string().into(), origin.word().into()],
             value: Value::Number(*count as f64),
         }).collect()
@@ -128,9 +129,9 @@ pub const FAMILIES: &[Family] = &[
     gauge("childminder_run_last_exit_code", "Status childminder returned for the last run.", |all| {
         maybe(all.stats.ended.map(|ended| f64::from(ended.exit_status)))
     }).otlp("childminder.run.last_exit_code", "", &[]),
-    Family { kind: Kind::Histogram, ..gauge("childminder_attempt_duration_seconds", "Attempt wall time.", |all| {
+    Family { kind: MetricKind::Histogram, ..gauge("childminder_attempt_duration_seconds", "Attempt wall time.", |all| {
         let durations = all.stats.durations.iter().cloned();
-        durations.map(|all| Point { labels: Vec::new(), value: Value::Histogram(all) }).collect()
+        durations.map(|all| MetricPoint { labels: Vec::new(), value: Value::Histogram(all) }).collect()
     }) }.otlp("childminder.attempt.duration", "s", &[]),
     counter("childminder_child_cpu_seconds_total", "CPU time of the child and its waited-for descendants.", |all| {
         let live = all.child.unwrap_or_default();
@@ -190,9 +191,9 @@ pub const FAMILIES: &[Family] = &[
     counter("childminder_canary_probe_failures_total", "Probes that failed or gave a wrong answer.", |all| {
         by_workload(all, |_, calls| calls.failures as f64)
     }).by(&["workload"]).otlp("childminder.canary.probe.failures", "{probe}", &["childminder.workload"]),
-    Family { kind: Kind::Histogram, ..gauge("childminder_canary_probe_duration_seconds", "Probe wall time.", |all| {
+    Family { kind: MetricKind::Histogram, ..gauge("childminder_canary_probe_duration_seconds", "Probe wall time.", |all| {
         let calls = all.stats.calls.iter();
-        calls.map(|(word, calls)| Point {
+        calls.map(|(word, calls)| MetricPoint {
             labels: vec![(*word).into()],
             value: Value::Histogram(calls.durations.clone()),
         }).collect()
@@ -218,7 +219,7 @@ const REVISION: &str = match option_env!("CHILDMINDER_REVISION") {
     None => "unknown",
 };
 
-fn exits(all: &Snapshot<'_>) -> Vec<Point> {
+fn exits(all: &Snapshot<'_>) -> Vec<MetricPoint> {
     let named = all.stats.exits.iter().map(|(status, count)| (status.to_string(), *count as f64));
     let others = (all.stats.other_exits > 0).then_some(all.stats.other_exits as f64);
     each(named.chain(others.map(|count| ("other".to_owned(), count))))
@@ -236,7 +237,7 @@ fn storage_bytes(all: &Snapshot<'_>, direction: usize) -> f64 {
     ([input_blocks, output_blocks][direction] * 512 + live[direction]) as f64
 }
 
-fn by_workload(all: &Snapshot<'_>, value: fn(&str, &Calls) -> f64) -> Vec<Point> {
+fn by_workload(all: &Snapshot<'_>, value: fn(&str, &Calls) -> f64) -> Vec<MetricPoint> {
     each(all.stats.calls.iter().map(|(word, calls)| (*word, value(word, calls))))
 }
 
@@ -245,7 +246,7 @@ fn operations(word: &str) -> f64 {
     function.map_or(0.0, |function| canary::operations(function) as f64)
 }
 
-fn pipelines(counts: [u64; 3]) -> Vec<Point> {
+fn pipelines(counts: [u64; 3]) -> Vec<MetricPoint> {
     each(PIPELINES.into_iter().zip(counts.map(|count| count as f64)))
 }
 
@@ -287,14 +288,14 @@ mod tests {
 
     /// As a Collector and Prometheus translate a name: dots become underscores, then come the unit
     /// and `_total`.
-    fn translated(otlp: &Otlp, kind: Kind) -> String {
+    fn translated(otlp: &Otlp, kind: MetricKind) -> String {
         let unit = match otlp.unit {
             "s" => "_seconds",
             "By" => "_bytes",
             "1" => "_ratio",
             _ => "",
         };
-        let total = if kind == Kind::Counter { "_total" } else { "" };
+        let total = if kind == MetricKind::Counter { "_total" } else { "" };
         format!("{}{unit}{total}", otlp.name.replace('.', "_"))
     }
 

@@ -13,14 +13,14 @@ use prometheus::proto::{
 use crate::model::histogram::Histogram;
 use crate::model::text::Printable;
 use crate::telemetry::catalogue::FAMILIES;
-use crate::telemetry::identity::Identity;
-use crate::telemetry::metrics::{Family, Kind, Point, Snapshot, Value};
+use crate::telemetry::identity::TelemetryIdentity;
+use crate::telemetry::metrics::{Family, MetricKind, MetricPoint, Snapshot, Value};
 
 /// The media type of 0.0.4.
 pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The numbers of one moment, for all families in the table's order.
-pub struct Collected(Vec<(&'static Family, Vec<Point>)>);
+pub struct Collected(Vec<(&'static Family, Vec<MetricPoint>)>);
 
 /// Remembers counters, so that none ever falls: what a living process says of itself and what the
 /// kernel says after its death differ a little.
@@ -33,7 +33,7 @@ impl Collected {
     pub fn of(snapshot: &Snapshot<'_>, clamp: &mut Clamp) -> Collected {
         let points = |family: &'static Family| {
             let mut points = (family.points)(snapshot);
-            if family.kind == Kind::Counter {
+            if family.kind == MetricKind::Counter {
                 points.iter_mut().for_each(|point| clamp.hold(family.name, point));
             }
             (family, points)
@@ -42,7 +42,7 @@ impl Collected {
     }
 
     /// Returns each family with its numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static Family, &[Point])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Family, &[MetricPoint])> {
         self.0.iter().map(|(family, points)| (*family, points.as_slice()))
     }
 
@@ -56,7 +56,7 @@ impl Collected {
 }
 
 impl Clamp {
-    fn hold(&mut self, name: &'static str, point: &mut Point) {
+    fn hold(&mut self, name: &'static str, point: &mut MetricPoint) {
         let Value::Number(value) = &mut point.value else { return };
         let labels = point.labels.iter().map(|label| label.clone().into_owned()).collect();
         let highest = self.0.entry((name, labels)).or_insert(*value);
@@ -83,9 +83,9 @@ fn pair(name: &str, value: &str) -> LabelPair {
 
 /// Makes the crate's families, which its encoder and ours take.
 #[must_use]
-pub fn families(collected: &Collected, identity: &Identity) -> Vec<MetricFamily> {
+pub fn families(collected: &Collected, identity: &TelemetryIdentity) -> Vec<MetricFamily> {
     let present = collected.iter().filter(|(_, points)| !points.is_empty());
-    let one = |(family, points): (&Family, &[Point])| {
+    let one = |(family, points): (&Family, &[MetricPoint])| {
         let mut common = Vec::new();
         if is_of_the_job(family.name) {
             common.push(pair("job_name", &identity.name));
@@ -95,9 +95,9 @@ pub fn families(collected: &Collected, identity: &Identity) -> Vec<MetricFamily>
         proto.set_name(family.name.to_owned());
         proto.set_help(family.help.to_owned());
         proto.set_field_type(match family.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
+            MetricKind::Counter => MetricType::COUNTER,
+            MetricKind::Gauge => MetricType::GAUGE,
+            MetricKind::Histogram => MetricType::HISTOGRAM,
         });
         proto.set_metric(points.iter().map(|point| metric(family, &common, point)).collect());
         proto
@@ -105,12 +105,12 @@ pub fn families(collected: &Collected, identity: &Identity) -> Vec<MetricFamily>
     present.map(one).collect()
 }
 
-fn metric(family: &Family, common: &[LabelPair], point: &Point) -> Metric {
+fn metric(family: &Family, common: &[LabelPair], point: &MetricPoint) -> Metric {
     let own = family.labels.iter().zip(&point.labels).map(|(name, value)| pair(name, value));
     let mut metric = Metric::from_label(common.iter().cloned().chain(own).collect());
     match (&point.value, family.kind) {
         (Value::Histogram(histogram), _) => metric.set_histogram(proto_histogram(histogram)),
-        (Value::Number(value), Kind::Counter) => {
+        (Value::Number(value), MetricKind::Counter) => {
             let mut counter = Counter::default();
             counter.set_value(*value);
             metric.set_counter(counter);
@@ -263,14 +263,14 @@ pub(super) mod tests {
     use crate::plan::{InstanceId, TelemetryPlan};
     use crate::sink::Stamp;
     use crate::sink::stats::Stats;
-    use crate::telemetry::identity::Facts;
+    use crate::telemetry::identity::JobFacts;
     use crate::telemetry::metrics::Health;
 
     use super::*;
 
     /// Someone whose name has everything that must be escaped.
-    pub(in crate::telemetry) fn identity() -> Identity {
-        let facts = Facts {
+    pub(in crate::telemetry) fn identity() -> TelemetryIdentity {
+        let facts = JobFacts {
             name: Some("a \"b\"\\c\nd".into()),
             program: "/bin/x".into(),
             user: "u".into(),
@@ -279,7 +279,10 @@ pub(super) mod tests {
         };
         let labels = vec![("team".to_owned(), "t".to_owned())];
         let instance = InstanceId::Random;
-        Identity::new(facts, &TelemetryPlan { instance, labels, ..TelemetryPlan::default() })
+        TelemetryIdentity::new(
+            facts,
+            &TelemetryPlan { instance, labels, ..TelemetryPlan::default() },
+        )
     }
 
     /// A run with an attempt that was killed, and one that ended well.
@@ -314,7 +317,10 @@ pub(super) mod tests {
         Duration::from_secs(1_700_000_000)
     }
 
-    pub(in crate::telemetry) fn collected(stats: &Stats, identity: &Identity) -> Collected {
+    pub(in crate::telemetry) fn collected(
+        stats: &Stats,
+        identity: &TelemetryIdentity,
+    ) -> Collected {
         let health = Health::default();
         let snapshot = Snapshot { stats, identity, child: None, itself: None, health };
         Collected::of(&snapshot, &mut Clamp::default())
@@ -370,7 +376,7 @@ pub(super) mod tests {
     fn names_follow_the_conventions() {
         for family in FAMILIES {
             let is_total = family.name.ends_with("_total");
-            assert_eq!(is_total, family.kind == Kind::Counter, "{}", family.name);
+            assert_eq!(is_total, family.kind == MetricKind::Counter, "{}", family.name);
             assert!(!family.help.contains("_") && family.help.ends_with('.'), "{}", family.help);
             if let Some(otlp) = family.otlp {
                 assert_eq!(otlp.attributes.len(), family.labels.len(), "{}", family.name);

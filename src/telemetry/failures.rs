@@ -11,43 +11,45 @@ use crate::telemetry::warn::Warnings;
 
 /// Why an export failed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cause {
+pub(super) enum ExportCause {
     /// Nobody answered: it is the same for all signals that go to that address.
     Unreachable(String),
     /// The answer to this signal, or a configuration that nothing can be sent with.
     Refused(String),
 }
 
-impl Cause {
+impl ExportCause {
     /// `connection` is what the HTTP client knows of a request that had no answer.
-    pub(super) fn of(error: &OTelSdkError, connection: Option<String>) -> Cause {
+    pub(super) fn of(error: &OTelSdkError, connection: Option<String>) -> ExportCause {
         let text = match (error, connection) {
-            (OTelSdkError::InternalFailure(_), Some(cause)) => return Cause::unreachable(&cause),
+            (OTelSdkError::InternalFailure(_), Some(cause)) => {
+                return ExportCause::unreachable(&cause);
+            }
             (OTelSdkError::InternalFailure(text), None) => text.clone(),
             (OTelSdkError::Timeout(_), _) => {
-                return Cause::unreachable("no answer within the time limit");
+                return ExportCause::unreachable("no answer within the time limit");
             }
             (other, _) => other.to_string(),
         };
         // The exporters put their own name first: it says nothing to a user.
         let text = text.split_once(" export failed with ").map_or(&*text, |(_, rest)| rest);
         match text.split_once("transport error: ") {
-            Some((_, cause)) => Cause::unreachable(cause),
-            None => Cause::refused(&format!("the receiver answered {text}")),
+            Some((_, cause)) => ExportCause::unreachable(cause),
+            None => ExportCause::refused(&format!("the receiver answered {text}")),
         }
     }
 
-    fn unreachable(text: &str) -> Cause {
-        Cause::Unreachable(without_repetition(text))
+    fn unreachable(text: &str) -> ExportCause {
+        ExportCause::Unreachable(without_repetition(text))
     }
 
-    pub(super) fn refused(text: &str) -> Cause {
-        Cause::Refused(without_repetition(text))
+    pub(super) fn refused(text: &str) -> ExportCause {
+        ExportCause::Refused(without_repetition(text))
     }
 
     fn text(&self) -> &str {
         match self {
-            Cause::Unreachable(text) | Cause::Refused(text) => text,
+            ExportCause::Unreachable(text) | ExportCause::Refused(text) => text,
         }
     }
 }
@@ -67,15 +69,15 @@ fn without_repetition(text: &str) -> String {
 pub(super) struct Failures {
     /// Where each signal goes, without passwords.
     addresses: [String; 3],
-    waiting: Mutex<Vec<(usize, Cause)>>,
-    told: Mutex<Told>,
+    waiting: Mutex<Vec<(usize, ExportCause)>>,
+    told: Mutex<ReportedFailures>,
     warnings: Arc<Warnings>,
 }
 
 #[derive(Default)]
-struct Told {
+struct ReportedFailures {
     pipelines: BTreeSet<usize>,
-    unreachable: BTreeSet<(String, Cause)>,
+    unreachable: BTreeSet<(String, ExportCause)>,
 }
 
 impl Failures {
@@ -85,7 +87,7 @@ impl Failures {
     }
 
     /// Notes a failure of a signal.
-    pub(super) fn note(&self, pipeline: usize, cause: Cause) {
+    pub(super) fn note(&self, pipeline: usize, cause: ExportCause) {
         lock(&self.waiting).push((pipeline, cause));
     }
 
@@ -96,13 +98,13 @@ impl Failures {
         waiting.sort();
         waiting.dedup_by_key(|(pipeline, _)| *pipeline);
         waiting.retain(|(pipeline, cause)| {
-            let is_known = matches!(cause, Cause::Unreachable(_))
+            let is_known = matches!(cause, ExportCause::Unreachable(_))
                 && told.unreachable.contains(&(self.addresses[*pipeline].clone(), cause.clone()));
             told.pipelines.insert(*pipeline) && !is_known
         });
         while let Some((pipeline, cause)) = waiting.first().cloned() {
             let address = &self.addresses[pipeline];
-            let is_same = |(other, reason): &(usize, Cause)| {
+            let is_same = |(other, reason): &(usize, ExportCause)| {
                 self.addresses[*other] == *address && *reason == cause
             };
             let names: Vec<&str> =
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_said_once_and_without_names_of_types() {
-        let unreachable = |text: &str| Cause::Unreachable(text.to_owned());
+        let unreachable = |text: &str| ExportCause::Unreachable(text.to_owned());
         for (error, connection, cause) in [
             (
                 "TonicLogsClient export failed with gRPC code: Unavailable: transport error: \
@@ -156,15 +158,17 @@ mod tests {
             (
                 "HTTP export failed with status code: 404",
                 None,
-                Cause::Refused("the receiver answered status code: 404".into()),
+                ExportCause::Refused("the receiver answered status code: 404".into()),
             ),
             (
                 "TonicLogsClient export failed with gRPC code: Unauthenticated: no token",
                 None,
-                Cause::Refused("the receiver answered gRPC code: Unauthenticated: no token".into()),
+                ExportCause::Refused(
+                    "the receiver answered gRPC code: Unauthenticated: no token".into(),
+                ),
             ),
         ] {
-            assert_eq!(Cause::of(&failure(error), connection.map(str::to_owned)), cause);
+            assert_eq!(ExportCause::of(&failure(error), connection.map(str::to_owned)), cause);
         }
     }
 
@@ -175,7 +179,7 @@ mod tests {
         let warnings = Arc::new(Warnings::new(|text| lock(&SAID).push(text.to_owned())));
         let addresses = ["http://a", "http://a", "http://b"].map(str::to_owned);
         let failures = Failures::new(addresses.clone(), &warnings);
-        let refused = || Cause::Unreachable("refused".into());
+        let refused = || ExportCause::Unreachable("refused".into());
         for pipeline in [2, 0, 1] {
             failures.note(pipeline, refused());
         }
@@ -199,7 +203,7 @@ mod tests {
         assert_eq!(said, [line("traces could not be sent to http://a")]);
         let failures = Failures::new(addresses, &warnings);
         for pipeline in [0, 1] {
-            failures.note(pipeline, Cause::refused("status code: 404"));
+            failures.note(pipeline, ExportCause::refused("status code: 404"));
             failures.tell();
         }
         assert_eq!(std::mem::take(&mut *lock(&SAID)).len(), 2);

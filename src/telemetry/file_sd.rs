@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::files::{self, Directory, Links, Owner};
 use crate::model::proc_stat;
 use crate::model::text::{Escaped, printable_json};
-use crate::telemetry::identity::Identity;
+use crate::telemetry::identity::TelemetryIdentity;
 
 /// What is asked for the lock, and how often.
 const LOCK_TRIES: u32 = 40;
@@ -56,7 +56,7 @@ impl std::error::Error for FileSdError {
 }
 
 /// What is announced.
-pub struct Target<'a> {
+pub struct ScrapeTarget<'a> {
     /// Where the job's metrics are served.
     pub addresses: &'a [SocketAddr],
     /// At which path.
@@ -64,7 +64,7 @@ pub struct Target<'a> {
     /// Whether by TLS.
     pub is_tls: bool,
     /// Whose they are.
-    pub identity: &'a Identity,
+    pub identity: &'a TelemetryIdentity,
 }
 
 /// An entry of ours in the file.
@@ -81,7 +81,7 @@ impl Announcement {
     /// # Errors
     ///
     /// The file is not a list of targets, or may not be written, or others keep it for a second.
-    pub async fn make(path: &Path, target: &Target<'_>) -> Result<Announcement, FileSdError> {
+    pub async fn make(path: &Path, target: &ScrapeTarget<'_>) -> Result<Announcement, FileSdError> {
         // A link that is trusted stays one: what it leads to is replaced.
         let path = match files::open(path, Owner::Anybody, Links::Trusted) {
             Ok(_) => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
@@ -108,7 +108,7 @@ impl Announcement {
     }
 }
 
-fn entry(target: &Target<'_>) -> Value {
+fn entry(target: &ScrapeTarget<'_>) -> Value {
     let identity = target.identity;
     let pid = std::process::id();
     let mut labels = Map::from_iter([
@@ -170,7 +170,7 @@ fn is_hidden(pid: u32) -> bool {
 
 async fn change(path: &Path, edit: impl FnOnce(&mut Vec<Value>)) -> Result<(), FileSdError> {
     let failed = |source| FileSdError { path: path.to_owned(), source };
-    let file = Shared::open(path).map_err(failed)?;
+    let file = TargetsFile::open(path).map_err(failed)?;
     let _lock = file.lock().await.map_err(failed)?;
     let before = file.read().map_err(failed)?;
     let mut after = before.clone();
@@ -179,17 +179,17 @@ async fn change(path: &Path, edit: impl FnOnce(&mut Vec<Value>)) -> Result<(), F
 }
 
 /// The file of targets, which jobs of several users may share.
-struct Shared {
+struct TargetsFile {
     directory: Directory,
     name: OsString,
 }
 
-impl Shared {
-    fn open(path: &Path) -> io::Result<Shared> {
+impl TargetsFile {
+    fn open(path: &Path) -> io::Result<TargetsFile> {
         let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = Directory::open(parent.unwrap_or(Path::new(".")), Links::Trusted)?;
-        Ok(Shared { directory, name })
+        Ok(TargetsFile { directory, name })
     }
 
     /// The lock is a file of its own, because the other one is replaced.
@@ -272,12 +272,12 @@ mod tests {
         let addresses = [SocketAddr::from(([127, 0, 0, 1], port))];
         let identity = identity();
         let (addresses, metrics_path) = (&addresses[..], "/metrics");
-        let target = Target { addresses, metrics_path, is_tls: false, identity: &identity };
+        let target = ScrapeTarget { addresses, metrics_path, is_tls: false, identity: &identity };
         Announcement::make(path, &target).await
     }
 
     fn listed(path: &Path) -> Vec<Value> {
-        Shared::open(path).unwrap().read().unwrap()
+        TargetsFile::open(path).unwrap().read().unwrap()
     }
 
     fn targets(path: &Path) -> Vec<String> {
@@ -350,7 +350,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("jobs.json");
         block_on(async {
-            let file = Shared::open(&path).unwrap();
+            let file = TargetsFile::open(&path).unwrap();
             let held = file.lock().await.unwrap();
             let error = announce(&path, 1).await.unwrap_err();
             assert_eq!(error.source.kind(), io::ErrorKind::TimedOut);
@@ -385,7 +385,7 @@ mod tests {
             .map(|text| text.parse().unwrap())
             .collect();
         let (addresses, metrics_path) = (&addresses[..], "/m");
-        let target = Target { addresses, metrics_path, is_tls: true, identity: &identity };
+        let target = ScrapeTarget { addresses, metrics_path, is_tls: true, identity: &identity };
         let entry = entry(&target);
         assert_eq!(entry["targets"], json!(["h:1", "[::1]:2", "10.0.0.1:3"]));
         assert_eq!(entry["labels"]["__scheme__"], "https");

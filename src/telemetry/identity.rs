@@ -16,7 +16,7 @@ const SLOTS_MAX: u32 = 64;
 
 /// Who the job is.
 #[derive(Debug)]
-pub struct Identity {
+pub struct TelemetryIdentity {
     /// `job_name` in Prometheus, `service.name` in OpenTelemetry.
     pub name: String,
     /// The base name of the program.
@@ -39,7 +39,7 @@ pub struct Identity {
 
 /// What `run` knows of the job.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct JobFacts {
     /// `--name`.
     pub name: Option<String>,
     /// The first word of the command, or the built-in function.
@@ -52,10 +52,10 @@ pub struct Facts {
     pub run_id: String,
 }
 
-impl Identity {
+impl TelemetryIdentity {
     /// Puts it together. Two copies of a job on one host get different instances.
     #[must_use]
-    pub fn new(facts: Facts, plan: &TelemetryPlan) -> Identity {
+    pub fn new(facts: JobFacts, plan: &TelemetryPlan) -> TelemetryIdentity {
         let executable = facts.program.rsplit('/').next().unwrap_or_default().to_owned();
         let service = plan.otlp.as_ref().and_then(|otlp| otlp.service_name.clone());
         let name = facts.name.or(service).unwrap_or_else(|| executable.clone());
@@ -71,7 +71,7 @@ impl Identity {
                 derive(&format!("{machine}/{namespace}/{name}"))
             }
         };
-        Identity {
+        TelemetryIdentity {
             name,
             executable,
             user: facts.user,
@@ -118,15 +118,15 @@ fn machine_id() -> Option<String> {
 mod tests {
     use super::*;
 
-    fn identity(name: Option<&str>, plan: &TelemetryPlan) -> Identity {
-        let facts = Facts {
+    fn identity(name: Option<&str>, plan: &TelemetryPlan) -> TelemetryIdentity {
+        let facts = JobFacts {
             name: name.map(str::to_owned),
             program: "/usr/bin/train".into(),
             user: "u".into(),
             host: "h".into(),
             run_id: "r".into(),
         };
-        Identity::new(facts, plan)
+        TelemetryIdentity::new(facts, plan)
     }
 
     #[test]

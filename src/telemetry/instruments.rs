@@ -25,9 +25,9 @@ use crate::telemetry::traces;
 
 /// A reader that the provider and we hold.
 #[derive(Clone, Debug)]
-struct Shared(Arc<ManualReader>);
+struct SharedReader(Arc<ManualReader>);
 
-impl MetricReader for Shared {
+impl MetricReader for SharedReader {
     fn register_pipeline(&self, pipeline: Weak<Pipeline>) {
         self.0.register_pipeline(pipeline);
     }
@@ -54,7 +54,7 @@ type Latest = Arc<Mutex<Option<Arc<Collected>>>>;
 
 /// All instruments.
 pub struct Instruments {
-    reader: Shared,
+    reader: SharedReader,
     _provider: SdkMeterProvider,
     latest: Latest,
     attempts: Histogram<f64>,
@@ -71,7 +71,7 @@ impl Instruments {
         labels: &[(String, String)],
     ) -> Instruments {
         let manual = ManualReader::builder().with_temporality(temporality).build();
-        let reader = Shared(Arc::new(manual));
+        let reader = SharedReader(Arc::new(manual));
         let builder = SdkMeterProvider::builder().with_resource(resource);
         let builder = builder.with_reader(reader.clone());
         let provider = match is_exponential {

@@ -77,9 +77,9 @@ impl LogQueue {
 }
 
 #[derive(Debug)]
-struct Collector(Arc<LogQueue>);
+struct LogCollector(Arc<LogQueue>);
 
-impl LogProcessor for Collector {
+impl LogProcessor for LogCollector {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
         let mut queue = lock(&self.0.records);
         if queue.len() >= self.0.capacity {
@@ -123,7 +123,7 @@ impl Logs {
         let queue = Arc::new(LogQueue { records: Mutex::default(), capacity, dropped: 0.into() });
         let provider = SdkLoggerProvider::builder()
             .with_resource(resource)
-            .with_log_processor(Collector(Arc::clone(&queue)))
+            .with_log_processor(LogCollector(Arc::clone(&queue)))
             .build();
         let logger = provider.logger_with_scope(traces::scope());
         Logs { logger, _provider: provider, queue, limits, run_id, end: Mutex::default() }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::model::histogram::Histogram;
 use crate::sink::stats::Stats;
-use crate::telemetry::identity::Identity;
+use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::readings::{ChildReading, SelfReading};
 
 /// The kind of a metric in Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Never falls.
     Counter,
     /// A number of the moment.
@@ -22,14 +22,14 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// Returns its word in the text format.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         }
     }
 }
@@ -39,7 +39,7 @@ pub struct Family {
     /// Its name in Prometheus, with unit and `_total`.
     pub name: &'static str,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Its own labels; `job_name` comes to all of `childminder_*` but the build's.
     pub labels: &'static [&'static str],
     /// What it says; the same for all jobs and hosts, or node_exporter drops it.
@@ -47,7 +47,7 @@ pub struct Family {
     /// Its other form, if it has one.
     pub otlp: Option<Otlp>,
     /// Its numbers.
-    pub points: fn(&Snapshot<'_>) -> Vec<Point>,
+    pub points: fn(&Snapshot<'_>) -> Vec<MetricPoint>,
 }
 
 /// A metric's form in OpenTelemetry.
@@ -80,7 +80,7 @@ pub enum Instrument {
 
 /// One series of a metric.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Point {
+pub struct MetricPoint {
     /// The values of the labels, in the family's order.
     pub labels: Vec<Cow<'static, str>>,
     /// Its value.
@@ -101,7 +101,7 @@ pub struct Snapshot<'a> {
     /// The run.
     pub stats: &'a Stats,
     /// Who it is.
-    pub identity: &'a Identity,
+    pub identity: &'a TelemetryIdentity,
     /// The job, if it lives and can be read.
     pub child: Option<ChildReading>,
     /// Ourselves.
@@ -125,18 +125,20 @@ pub struct Health {
 pub const PIPELINES: [&str; 3] = ["traces", "metrics", "logs"];
 
 /// A series without labels.
-pub fn one(value: f64) -> Vec<Point> {
-    vec![Point { labels: Vec::new(), value: Value::Number(value) }]
+pub fn one(value: f64) -> Vec<MetricPoint> {
+    vec![MetricPoint { labels: Vec::new(), value: Value::Number(value) }]
 }
 
 /// A series without labels, if there is a number.
-pub fn maybe(value: Option<f64>) -> Vec<Point> {
+pub fn maybe(value: Option<f64>) -> Vec<MetricPoint> {
     value.map(one).unwrap_or_default()
 }
 
 /// A series for each pair of a label's value and a number.
-pub fn each<L: Into<Cow<'static, str>>>(pairs: impl IntoIterator<Item = (L, f64)>) -> Vec<Point> {
-    let point = |(label, value): (L, f64)| Point {
+pub fn each<L: Into<Cow<'static, str>>>(
+    pairs: impl IntoIterator<Item = (L, f64)>,
+) -> Vec<MetricPoint> {
+    let point = |(label, value): (L, f64)| MetricPoint {
         labels: vec![label.into()],
         value: Value::Number(value),
     };

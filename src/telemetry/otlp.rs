@@ -29,8 +29,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::model::shared::lock;
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
 use crate::telemetry::client::{self, Client, Trouble};
-use crate::telemetry::failures::{Cause, Failures};
-use crate::telemetry::identity::Identity;
+use crate::telemetry::failures::{ExportCause, Failures};
+use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::instruments::Instruments;
 use crate::telemetry::logs::{LogQueue, Logs};
 use crate::telemetry::metrics::PIPELINES;
@@ -45,7 +45,7 @@ const LOGS: usize = 2;
 
 /// What is told of: the job, not ourselves (specification, Resource).
 #[must_use]
-pub fn resource(identity: &Identity, otlp: Option<&OtlpPlan>) -> Resource {
+pub fn resource(identity: &TelemetryIdentity, otlp: Option<&OtlpPlan>) -> Resource {
     let given = otlp.map(|otlp| otlp.attributes.as_slice()).unwrap_or_default();
     // What was derived gives way; in the identity, options and variables were weighed already.
     let mut attributes =
@@ -282,7 +282,7 @@ impl Exports {
         });
         if let Err(error) = &result {
             let connection = lock(&self.troubles[pipeline]).take();
-            self.failures.note(pipeline, Cause::of(error, connection));
+            self.failures.note(pipeline, ExportCause::of(error, connection));
         }
         result.is_ok()
     }
@@ -292,8 +292,9 @@ impl Failures {
     fn build<T>(&self, pipeline: usize, built: Result<T, String>) -> Option<T> {
         // The same for all signals: their own paths are no part of it.
         let own_path = format!("/v1/{}", PIPELINES[pipeline]);
-        let noted =
-            |reason: String| self.note(pipeline, Cause::refused(&reason.replace(&own_path, "")));
+        let noted = |reason: String| {
+            self.note(pipeline, ExportCause::refused(&reason.replace(&own_path, "")))
+        };
         built.map_err(noted).ok()
     }
 }

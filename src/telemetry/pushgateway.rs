@@ -13,7 +13,7 @@ use crate::model::percent::decoded;
 use crate::plan::Credentials;
 use crate::telemetry::client::{self, Client, Trouble};
 use crate::telemetry::exposition;
-use crate::telemetry::identity::Identity;
+use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::site::Site;
 
 /// Pushes all metrics of the job.
@@ -60,7 +60,7 @@ async fn push_to(uri: &Uri, authorization: Option<String>, site: &Site) -> Resul
 }
 
 /// Makes the address of our group, and the header for a user in the URL.
-fn target(url: &str, identity: &Identity) -> Result<(Uri, Option<String>), String> {
+fn target(url: &str, identity: &TelemetryIdentity) -> Result<(Uri, Option<String>), String> {
     let wrong =
         || "an address that is not valid: say http://HOST:PORT, with or without a path".to_owned();
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;

@@ -4,9 +4,9 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::model::shared::lock;
-use crate::telemetry::file_sd::{Announcement, FileSdError, Target};
+use crate::telemetry::file_sd::{Announcement, FileSdError, ScrapeTarget};
 use crate::telemetry::warn::Warnings;
-use crate::telemetry::worker::Worker;
+use crate::telemetry::worker::TelemetryWorker;
 use crate::telemetry::{News, web};
 
 /// The server of the metrics, if there is one, and what leads Prometheus to it.
@@ -17,7 +17,7 @@ pub(super) struct Served {
 
 impl Served {
     /// Begins to serve, if that was asked for.
-    pub(super) async fn begin(worker: &Worker, news: &News) -> Served {
+    pub(super) async fn begin(worker: &TelemetryWorker, news: &News) -> Served {
         let plan = &worker.plan.web;
         if !plan.is_asked() {
             return Served { announcement: None, is_open: false };
@@ -38,7 +38,7 @@ impl Served {
             }
             lock(news).push(text);
         }
-        let target = Target {
+        let target = ScrapeTarget {
             addresses: &addresses,
             metrics_path: &plan.metrics_path,
             is_tls: web.is_tls(),

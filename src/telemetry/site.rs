@@ -12,7 +12,7 @@ use crate::model::shared::lock;
 use crate::model::time::Moment;
 use crate::sink::stats::Stats;
 use crate::telemetry::exposition::{self, Clamp, Collected, Exemplar};
-use crate::telemetry::identity::Identity;
+use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::metrics::{Health, Snapshot};
 use crate::telemetry::readings::{ChildReading, SelfReading};
 use crate::telemetry::status::{Asked, Page};
@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_millis(100);
 
 /// The forms of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum MetricsForm {
     /// The text format 0.0.4 of Prometheus.
     Text,
     /// OpenMetrics 1.0.
@@ -33,7 +33,7 @@ pub enum Form {
 /// See the module's documentation.
 pub struct Site {
     /// Who tells.
-    pub identity: Identity,
+    pub identity: TelemetryIdentity,
     /// Our own pid, the parent of the job.
     pub ourselves: Pid,
     /// CLOCK_MONOTONIC, as `sys::clock` reads it.
@@ -42,20 +42,20 @@ pub struct Site {
     pub begun: Moment,
     stats: Arc<Mutex<Stats>>,
     page: Page,
-    state: Mutex<State>,
+    state: Mutex<PublishedState>,
     /// Holds a permit once a client has the metrics of the run's end.
     end_scraped: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct PublishedState {
     health: Health,
     clamp: Clamp,
     exemplar: Option<Exemplar>,
-    texts: [Option<Text>; 2],
+    texts: [Option<RenderedText>; 2],
 }
 
-struct Text {
+struct RenderedText {
     made: Moment,
     generation: u64,
     bytes: Bytes,
@@ -65,7 +65,7 @@ impl Site {
     /// Makes it over the snapshot that the sinks keep up to date.
     #[must_use]
     pub fn new(
-        identity: Identity,
+        identity: TelemetryIdentity,
         ourselves: Pid,
         (now, begun): (fn() -> Moment, Moment),
         stats: Arc<Mutex<Stats>>,
@@ -121,7 +121,7 @@ impl Site {
 
     /// Returns the metrics as text.
     #[must_use]
-    pub fn text(&self, form: Form) -> Bytes {
+    pub fn text(&self, form: MetricsForm) -> Bytes {
         let (now, generation) = ((self.now)(), lock(&self.stats).generation);
         if let Some(text) = &lock(&self.state).texts[form as usize]
             && text.generation == generation
@@ -132,10 +132,11 @@ impl Site {
         let families = exposition::families(&self.collect(), &self.identity);
         let mut state = lock(&self.state);
         let bytes = Bytes::from(match form {
-            Form::Text => exposition::text(&families),
-            Form::OpenMetrics => exposition::openmetrics(&families, state.exemplar.as_ref()),
+            MetricsForm::Text => exposition::text(&families),
+            MetricsForm::OpenMetrics => exposition::openmetrics(&families, state.exemplar.as_ref()),
         });
-        state.texts[form as usize] = Some(Text { made: now, generation, bytes: bytes.clone() });
+        state.texts[form as usize] =
+            Some(RenderedText { made: now, generation, bytes: bytes.clone() });
         bytes
     }
 
@@ -189,12 +190,12 @@ mod tests {
     #[test]
     fn a_text_is_made_anew_when_something_happened() {
         let (site, stats) = site();
-        let first = site.text(Form::Text);
-        assert_eq!(first, site.text(Form::Text));
+        let first = site.text(MetricsForm::Text);
+        assert_eq!(first, site.text(MetricsForm::Text));
         let mut changed = stats.lock().unwrap();
         changed.restarts += 1;
         changed.generation += 1;
         drop(changed);
-        assert_ne!(first, site.text(Form::Text));
+        assert_ne!(first, site.text(MetricsForm::Text));
     }
 }

@@ -11,9 +11,9 @@ use crate::model::redact::Redactor;
 use crate::model::shared::lock;
 use crate::model::text::printable_json;
 use crate::model::verdict::{Verdict, VerdictKind};
-use crate::sink::past::{self, Past, Point};
+use crate::sink::past::{self, ChartPoint, Past};
 use crate::sink::stats::{Outcome, Stats};
-use crate::telemetry::identity::Identity;
+use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::readings::SelfReading;
 
 /// What a page shows besides the numbers of the metrics.
@@ -52,7 +52,7 @@ impl Page {
 
     /// Returns the last lines of the log. Command lines of strangers in them have lost the bounds of
     /// their words.
-    fn lines(&self, past: &Past) -> Vec<Text> {
+    fn lines(&self, past: &Past) -> Vec<TimedText> {
         let mut hidden = lock(&self.hidden);
         let first = past.lines.front().map_or(u64::MAX, |line| line.number);
         while hidden.front().is_some_and(|line| line.number < first) {
@@ -68,13 +68,13 @@ impl Page {
     }
 }
 
-fn texts(lines: &VecDeque<past::Line>) -> Vec<Text> {
-    lines.iter().map(|line| Text(seconds(line.at.0), line.text.to_string())).collect()
+fn texts(lines: &VecDeque<past::Line>) -> Vec<TimedText> {
+    lines.iter().map(|line| TimedText(seconds(line.at.0), line.text.to_string())).collect()
 }
 
 /// Who is asked, and when.
 pub(super) struct Asked<'a> {
-    pub(super) identity: &'a Identity,
+    pub(super) identity: &'a TelemetryIdentity,
     pub(super) stats: &'a Stats,
     pub(super) page: &'a Page,
     pub(super) ourselves: Pid,
@@ -170,12 +170,12 @@ fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3
 }
 
-fn point(point: &Point) -> (f64, f64, u64, u64) {
+fn point(point: &ChartPoint) -> (f64, f64, u64, u64) {
     (seconds(point.elapsed), seconds(point.cpu), point.rss_bytes, point.calls)
 }
 
 /// The series of each function, to a microsecond.
-fn durations(points: &VecDeque<Point>) -> Vec<(&'static str, Vec<(f64, f64)>)> {
+fn durations(points: &VecDeque<ChartPoint>) -> Vec<(&'static str, Vec<(f64, f64)>)> {
     let mut all: Vec<(&'static str, Vec<(f64, f64)>)> = Vec::new();
     for point in points {
         for (function, mean) in &point.means {
@@ -192,7 +192,7 @@ fn durations(points: &VecDeque<Point>) -> Vec<(&'static str, Vec<(f64, f64)>)> {
 
 /// Unix time and a text.
 #[derive(Serialize)]
-struct Text(f64, String);
+struct TimedText(f64, String);
 
 /// What the page shows. Times are Unix times in seconds.
 #[derive(Serialize)]
@@ -227,7 +227,7 @@ struct Status<'a> {
     attempts: Vec<AttemptStatus<'a>>,
     /// How many of each were received.
     signals: Vec<(String, u64)>,
-    last_signals: Vec<Text>,
+    last_signals: Vec<TimedText>,
     calls: Vec<(&'static str, u64)>,
     failed_calls: u64,
     processes: Option<u64>,
@@ -238,7 +238,7 @@ struct Status<'a> {
     /// For each built-in function: since the run began, mean seconds of a call since the point before.
     durations: Vec<(&'static str, Vec<(f64, f64)>)>,
     /// The last 60 lines, oldest first.
-    log_lines: Vec<Text>,
+    log_lines: Vec<TimedText>,
 }
 
 #[derive(Serialize)]
@@ -280,7 +280,7 @@ struct AttemptStatus<'a> {
 }
 
 impl AttemptStatus<'_> {
-    fn of(attempt: &past::Attempt) -> AttemptStatus<'_> {
+    fn of(attempt: &past::AttemptSeries) -> AttemptStatus<'_> {
         AttemptStatus {
             number: attempt.number,
             began: seconds(attempt.began.0),

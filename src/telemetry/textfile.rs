@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::files::{self, Directory, Links, Owner};
 use crate::telemetry::catalogue::FAMILIES;
 use crate::telemetry::exposition::{self, is_of_the_job};
-use crate::telemetry::metrics::{Family, Kind};
+use crate::telemetry::metrics::{Family, MetricKind};
 use crate::telemetry::site::Site;
 
 /// Another run holds the lock for as long as it takes to write a file.
@@ -114,7 +114,7 @@ fn family_of(series: &str) -> Option<&'static Family> {
     let name = series.split('{').next().unwrap_or(series);
     let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
     FAMILIES.iter().find(|family| {
-        family.name == name || (family.kind == Kind::Histogram && Some(family.name) == stem)
+        family.name == name || (family.kind == MetricKind::Histogram && Some(family.name) == stem)
     })
 }
 
@@ -130,7 +130,7 @@ fn merged(
     let mut out = String::with_capacity(ours.len() + before.len());
     for family in FAMILIES.iter().filter(|family| is_of_the_job(family.name)) {
         let is_here = |series: &&str| family_of(series).is_some_and(|of| of.name == family.name);
-        let adds_up = family.kind != Kind::Gauge;
+        let adds_up = family.kind != MetricKind::Gauge;
         let mut lines: Vec<(&str, f64)> = Vec::new();
         for (series, value) in samples(ours).filter(|(series, _)| is_here(series)) {
             let new = value - written.get(series).copied().unwrap_or(0.0);

@@ -26,12 +26,12 @@ use crate::model::outcome::Termination;
 use crate::model::shared::lock;
 use crate::model::trace_context;
 use crate::model::verdict::VerdictKind;
-use crate::plan::{Choice, OtlpPlan, Sampler as SamplerPlan, TelemetryPlan};
+use crate::plan::{Choice, OtlpPlan, TelemetryPlan, TraceSampler as SamplerPlan};
 use crate::sink::Stamp;
 use crate::sink::stats::{Ended, Outcome};
-use crate::telemetry::attempt_span::{Attempt, usage_attributes};
+use crate::telemetry::attempt_span::{AttemptSpan, usage_attributes};
 use crate::telemetry::exposition::Exemplar;
-use crate::telemetry::identity::Identity;
+use crate::telemetry::identity::TelemetryIdentity;
 
 /// So many events go onto a span where log records are not sent.
 const SPAN_EVENTS_MAX: usize = 64;
@@ -72,12 +72,12 @@ impl SpanQueue {
 
 /// Puts ended spans into the queue, with attributes of at most that length in characters.
 #[derive(Debug)]
-struct Collector {
+struct SpanCollector {
     queue: Arc<SpanQueue>,
     length: Option<usize>,
 }
 
-impl SpanProcessor for Collector {
+impl SpanProcessor for SpanCollector {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, mut span: SpanData) {
@@ -140,7 +140,7 @@ pub struct Traces {
     _provider: SdkTracerProvider,
     queue: Arc<SpanQueue>,
     run: Span,
-    attempt: Option<Attempt>,
+    attempt: Option<AttemptSpan>,
     last_attempt: Option<SpanContext>,
     attempts: u32,
     propagates: bool,
@@ -183,14 +183,15 @@ impl Traces {
     #[must_use]
     pub fn begin(
         plan: &TelemetryPlan,
-        identity: &Identity,
+        identity: &TelemetryIdentity,
         resource: Resource,
         stamp: Stamp,
     ) -> Option<Traces> {
         let otlp = plan.otlp.as_ref().filter(|otlp| otlp.pipelines[0].is_some())?;
         let queue = Arc::new(SpanQueue::new(otlp.span_queue));
         let limits = otlp.span_limits;
-        let collector = Collector { queue: Arc::clone(&queue), length: limits.attributes.length };
+        let collector =
+            SpanCollector { queue: Arc::clone(&queue), length: limits.attributes.length };
         // Each is set, or the SDK would read the variables by rules of its own.
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
@@ -280,7 +281,7 @@ impl Traces {
         }
         let context = span.span_context().clone();
         self.last_attempt = Some(context.clone());
-        self.attempt = Some(Attempt { span, events: 0, end: None });
+        self.attempt = Some(AttemptSpan { span, events: 0, end: None });
         if !self.propagates {
             return Vec::new();
         }

@@ -43,7 +43,7 @@ pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
         let body = format!("run of {} began", site.identity.name);
         logs.record(name, (stamp, context.as_ref()), body, Vec::new());
     }
-    let mut worker = Worker {
+    let mut worker = TelemetryWorker {
         textfile: plan
             .textfile_directory
             .as_ref()
@@ -60,7 +60,7 @@ pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
 }
 
 /// What the thread does between the first event and the last.
-pub(super) struct Worker {
+pub(super) struct TelemetryWorker {
     pub(super) plan: TelemetryPlan,
     pub(super) site: Arc<Site>,
     exports: Arc<Exports>,
@@ -69,7 +69,7 @@ pub(super) struct Worker {
     attempt_began: Duration,
 }
 
-impl Worker {
+impl TelemetryWorker {
     /// Works until the run is over; returns how long it is waited for then.
     async fn work(&mut self, inbox: &mut Inbox) -> Until {
         let every = |span: Option<Duration>| {

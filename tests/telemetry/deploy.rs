@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use childminder::internals::FAMILIES;
-use childminder::internals::Kind;
+use childminder::internals::MetricKind;
 use serde_json::Value;
 
 use crate::peers::tool;
@@ -55,7 +55,7 @@ fn every_metric_that_rules_speak_of_exists() {
     let mut all: BTreeSet<String> = BTreeSet::new();
     for family in FAMILIES {
         all.insert(family.name.to_owned());
-        if family.kind == Kind::Histogram {
+        if family.kind == MetricKind::Histogram {
             all.extend(["bucket", "sum", "count"].map(|end| format!("{}_{end}", family.name)));
         }
         // Prometheus makes labels of the attributes of OTLP.

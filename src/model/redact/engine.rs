@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::names::{Weight, is_harmless, is_in_name, is_odd, weight};
 use super::pairs::{self, Reading};
-use super::programs::{PROGRAMS, Part, Program};
+use super::programs::{PROGRAMS, Part, SecretOptions};
 use super::rules::{MESSAGES, SCHEMES, SCRIPT_TAKERS};
 use super::{Word, matches, shell, tokens};
 
@@ -26,7 +26,7 @@ pub(super) enum Manner {
 
 /// What the next word is.
 #[derive(Clone, Copy)]
-enum Next {
+enum NextWord {
     /// The value of a name.
     Value(Weight),
     /// What an option of a program holds.
@@ -37,12 +37,12 @@ enum Next {
 
 /// What is known from the words before.
 #[derive(Clone, Copy, Default)]
-struct Before<'a> {
-    program: Option<&'static Program>,
+struct WordContext<'a> {
+    program: Option<&'static SecretOptions>,
     /// The name of the program, for those with subcommands.
     name: &'static str,
     takes_scripts: bool,
-    next: Option<Next>,
+    next: Option<NextWord>,
     /// The value before may go on.
     goes_on: bool,
     word: &'a [u8],
@@ -61,12 +61,12 @@ pub(super) struct Finder<'a> {
 impl Finder<'_> {
     /// Looks through words that follow each other.
     pub(super) fn words(&mut self, words: &[Word], manner: Manner, depth: usize) {
-        let mut before = Before::default();
+        let mut before = WordContext::default();
         for word in words {
             if manner != Manner::Words && shell::ends_command(word.text) {
                 let last = word.part(0..word.text.len() - usize::from(word.text.ends_with(b";")));
                 self.one(last, &mut before, (manner, depth));
-                before = Before::default();
+                before = WordContext::default();
                 continue;
             }
             self.one(*word, &mut before, (manner, depth));
@@ -77,7 +77,7 @@ impl Finder<'_> {
     fn one<'a>(
         &mut self,
         word: Word<'a>,
-        before: &mut Before<'a>,
+        before: &mut WordContext<'a>,
         (manner, depth): (Manner, usize),
     ) {
         if before.goes_on && is_plain(word.text) {
@@ -112,16 +112,16 @@ impl Finder<'_> {
         self.found.push(word.at..word.at + word.text.len());
     }
 
-    fn is_value(&mut self, word: Word, next: Next, manner: Manner) -> bool {
+    fn is_value(&mut self, word: Word, next: NextWord, manner: Manner) -> bool {
         let is_flag = word.text.starts_with(b"--")
             || matches!(word.text, [b'-', letter] if letter.is_ascii_alphabetic());
         match next {
             _ if is_flag => false,
-            Next::Value(weight) => {
+            NextWord::Value(weight) => {
                 !is_harmless(weight, word.text) && (manner != Manner::Prose || is_odd(word.text))
             }
-            Next::Credentials => is_odd(word.text) && !is_harmless(Weight::Token, word.text),
-            Next::Option(part) => {
+            NextWord::Credentials => is_odd(word.text) && !is_harmless(Weight::Token, word.text),
+            NextWord::Option(part) => {
                 self.secret_part(word, part);
                 false
             }
@@ -163,7 +163,7 @@ impl Finder<'_> {
     }
 
     /// Looks at a word as an option of a program. Returns what the next word is.
-    fn option(&mut self, word: Word, program: Option<&'static Program>) -> Option<Next> {
+    fn option(&mut self, word: Word, program: Option<&'static SecretOptions>) -> Option<NextWord> {
         let program = program?;
         let dashes = word.text.iter().take_while(|byte| **byte == b'-').count();
         if dashes == 0 || dashes > 2 {
@@ -174,7 +174,7 @@ impl Finder<'_> {
         let name = &word.text[dashes..end];
         if let Some((_, part)) = program.words.iter().find(|(known, _)| known.as_bytes() == name) {
             if end == word.text.len() {
-                return Some(Next::Option(*part));
+                return Some(NextWord::Option(*part));
             }
             self.secret_part(word.part(end + 1..word.text.len()), *part);
             return None;
@@ -186,7 +186,7 @@ impl Finder<'_> {
     }
 
     /// Looks through letters that stand together: `-su USER:PASSWORD`, `-suUSER:PASSWORD`.
-    fn letters(&mut self, word: Word, program: &'static Program) -> Option<Next> {
+    fn letters(&mut self, word: Word, program: &'static SecretOptions) -> Option<NextWord> {
         for (at, letter) in word.text.iter().enumerate().skip(1) {
             let letter = char::from(*letter);
             if let Some((_, part)) = program.letters.iter().find(|(known, _)| *known == letter) {
@@ -195,7 +195,7 @@ impl Finder<'_> {
                     self.secret_part(value, *part);
                     return None;
                 }
-                return (!program.attached_only).then_some(Next::Option(*part));
+                return (!program.attached_only).then_some(NextWord::Option(*part));
             }
             if program.with_value.contains(letter) || !letter.is_ascii_alphanumeric() {
                 return None;
@@ -271,7 +271,7 @@ impl Finder<'_> {
     }
 }
 
-impl<'a> Before<'a> {
+impl<'a> WordContext<'a> {
     fn note_program(&mut self, word: &[u8]) {
         let word = match memchr::memchr(b'=', word) {
             // --wrap=PROGRAM
@@ -326,23 +326,23 @@ impl<'a> Before<'a> {
     }
 
     /// Returns what follows a word, as far as that says so itself.
-    fn next_of(&self, word: Word, manner: Manner) -> Option<Next> {
+    fn next_of(&self, word: Word, manner: Manner) -> Option<NextWord> {
         let text = word.text;
         if text == b"=" {
-            return weight(self.word).map(Next::Value);
+            return weight(self.word).map(NextWord::Value);
         }
         if text.eq_ignore_ascii_case(b"bearer") {
-            return Some(Next::Credentials);
+            return Some(NextWord::Credentials);
         }
         let is_option = text.starts_with(b"-") && text.iter().all(|byte| is_in_name(*byte));
         if is_option {
-            return weight(text).map(Next::Value);
+            return weight(text).map(NextWord::Value);
         }
         let header = text.strip_suffix(b":").filter(|_| manner == Manner::Blurred)?;
         header
             .iter()
             .all(|byte| is_in_name(*byte))
-            .then(|| weight(header).map(Next::Value))
+            .then(|| weight(header).map(NextWord::Value))
             .flatten()
     }
 }

@@ -27,7 +27,7 @@ const USER_BYTES_MAX: usize = 512;
 const KEY_LENGTH_MIN: usize = 16;
 
 /// What a pair is read from.
-struct Text<'a> {
+struct PairText<'a> {
     text: &'a [u8],
     reading: Reading,
     is_url: bool,
@@ -46,7 +46,7 @@ pub(super) fn find(text: &[u8], reading: Reading, mut found: impl FnMut(Range<us
     let brackets = *b"{[(";
     let brackets = brackets.map(|open| memchr::memchr(open, text).unwrap_or(usize::MAX));
     let is_url = position(text, "://").is_some() || text.starts_with(b"?");
-    let text = Text { text, reading, is_url, brackets };
+    let text = PairText { text, reading, is_url, brackets };
     let mut at = 0;
     while let Some(step) = memchr::memchr2(b'=', b':', &text.text[at..]) {
         let separator = at + step;
@@ -61,7 +61,7 @@ pub(super) fn find(text: &[u8], reading: Reading, mut found: impl FnMut(Range<us
     }
 }
 
-impl Text<'_> {
+impl PairText<'_> {
     /// Finds the name before a separator.
     fn name(&self, floor: usize, separator: usize) -> Option<Name> {
         let before = self.text[floor..separator].trim_ascii_end();

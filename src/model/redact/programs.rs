@@ -21,7 +21,7 @@ pub(super) enum Part {
 }
 
 /// Options of a program that hold secrets without saying so.
-pub(super) struct Program {
+pub(super) struct SecretOptions {
     /// Base names, or base name and subcommand.
     pub(super) names: &'static [&'static str],
     /// Single letters that take a value, besides those of `letters`.
@@ -38,7 +38,7 @@ pub(super) struct Program {
     pub(super) harmless: &'static [&'static str],
 }
 
-const NOTHING: Program = Program {
+const NOTHING: SecretOptions = SecretOptions {
     names: &[],
     with_value: "",
     letters: &[],
@@ -48,9 +48,9 @@ const NOTHING: Program = Program {
     harmless: &[],
 };
 
-/// See [`Program`].
-pub(super) const PROGRAMS: &[Program] = &[
-    Program {
+/// See [`SecretOptions`].
+pub(super) const PROGRAMS: &[SecretOptions] = &[
+    SecretOptions {
         names: &["curl"],
         with_value: "AcCdDeEFhHKmoPQrtTwxXyYz",
         letters: &[('u', Part::Colon), ('U', Part::Colon), ('b', Part::Cookie)],
@@ -63,7 +63,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         ],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &[
             "mysql",
             "mysqldump",
@@ -83,78 +83,83 @@ pub(super) const PROGRAMS: &[Program] = &[
         attached_only: true,
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["7z", "7za", "7zr", "7zz"],
         with_value: "omtxvws",
         letters: &[('p', Part::Whole)],
         attached_only: true,
         ..NOTHING
     },
-    Program { names: &["sshpass"], with_value: "fdP", letters: &[('p', Part::Whole)], ..NOTHING },
-    Program {
+    SecretOptions {
+        names: &["sshpass"],
+        with_value: "fdP",
+        letters: &[('p', Part::Whole)],
+        ..NOTHING
+    },
+    SecretOptions {
         names: &["redis-cli"],
         with_value: "hpnsrdi",
         letters: &[('a', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["mongo", "mongosh", "mongodump", "mongorestore", "mongoexport", "mongoimport"],
         with_value: "udchoqf",
         letters: &[('p', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["sqlcmd", "bcp", "isql", "tsql", "osql", "ipmitool", "ldapdelete", "tdbc", "db2"],
         with_value: "SUdQioHIDu",
         letters: &[('P', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["ldapsearch", "ldapmodify", "ldapadd", "ldapwhoami", "ldappasswd"],
         with_value: "DHbsfhpPo",
         letters: &[('w', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["smbclient", "rpcclient", "smbget"],
         with_value: "cDWIpN",
         letters: &[('U', Part::Percent)],
         words: &[("user", Part::Percent)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["zip", "unzip", "zipcloak", "fcrackzip"],
         with_value: "dxibnt",
         letters: &[('P', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["lftp"],
         with_value: "pef",
         letters: &[('u', Part::Comma)],
         words: &[("user", Part::Comma)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["ncftpput", "ncftpget"],
         with_value: "uPdm",
         letters: &[('p', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["ab", "siege"],
         with_value: "ncCHpTt",
         letters: &[('A', Part::Colon), ('P', Part::Colon)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["http", "https", "xh", "xhs"],
         with_value: "osp",
         letters: &[('a', Part::Colon)],
         words: &[("auth", Part::Colon)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &[
             "docker login",
             "podman login",
@@ -172,7 +177,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         letters: &[('p', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["openssl"],
         words: &[
             ("passin", Part::Labelled),
@@ -183,24 +188,24 @@ pub(super) const PROGRAMS: &[Program] = &[
         ],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["snmpget", "snmpwalk", "snmpset", "snmpbulkwalk"],
         with_value: "vlunr",
         letters: &[('A', Part::Whole), ('X', Part::Whole)],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["ffmpeg", "ffprobe", "x264", "x265", "HandBrakeCLI"],
         harmless: &["pass"],
         ..NOTHING
     },
-    Program {
+    SecretOptions {
         names: &["gcloud", "docker", "buildctl", "podman", "nerdctl", "buildah"],
         harmless: &["secret", "secrets", "set-secrets", "update-secrets"],
         ..NOTHING
     },
-    Program { names: &["skopeo", "helm", "oc", "az", "twine", "crane", "oras"], ..NOTHING },
-    Program {
+    SecretOptions { names: &["skopeo", "helm", "oc", "az", "twine", "crane", "oras"], ..NOTHING },
+    SecretOptions {
         names: &[
             "psql",
             "pg_dump",
@@ -213,8 +218,8 @@ pub(super) const PROGRAMS: &[Program] = &[
         harmless: &["password"],
         ..NOTHING
     },
-    Program { names: &["apptainer", "singularity"], harmless: &["pwd"], ..NOTHING },
-    Program {
+    SecretOptions { names: &["apptainer", "singularity"], harmless: &["pwd"], ..NOTHING },
+    SecretOptions {
         names: &["sqlplus", "impdp", "expdp", "sqlldr", "rman", "exp", "imp"],
         operand: Some(Part::Slash),
         ..NOTHING

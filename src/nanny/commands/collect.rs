@@ -11,12 +11,12 @@ use crate::model::text::plural;
 use crate::nanny::failure::{Failure, NOTHING};
 use crate::nanny::notes::note;
 use crate::nanny::source::damage;
-use crate::nanny::source::index::{self, Entry, LOST, Matcher, Rank};
-use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::source::index::{self, IndexEntry, LOST, Matcher, Rank};
+use crate::nanny::source::presence::{RunState, ThisHost};
 use crate::nanny::source::proof::Proof;
 use crate::nanny::view::headings::{BEGAN, COMMAND};
 use crate::nanny::view::screen::Screen;
-use crate::nanny::view::table::{ALWAYS, Column as Heading, Table};
+use crate::nanny::view::table::{ALWAYS, TableColumn as Heading, TextTable};
 use crate::nanny::view::words;
 use crate::question::{Collect, Filter};
 use crate::record::key;
@@ -42,7 +42,7 @@ const BATCH: usize = 256;
 const NOT_OF_THE_END: [Column; 4] = [Column::Event, Column::Time, Column::Apart, Column::Seal];
 
 pub fn answer(collect: &Collect, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
-    let mut table = Table::new(&HEADINGS, screen);
+    let mut table = TextTable::new(&HEADINGS, screen);
     let mut status = 0;
     for file in &collect.files {
         let merged = merge(file)?;
@@ -72,7 +72,7 @@ pub fn answer(collect: &Collect, out: &mut dyn Write, screen: &Screen) -> Result
         }
         if !unfinished.is_empty() {
             table.write(out, |_| None)?;
-            table = Table::new(&HEADINGS, screen);
+            table = TextTable::new(&HEADINGS, screen);
         }
     }
     Ok(status)
@@ -158,7 +158,7 @@ fn keep(file: &Path, rows: &[Row], is_sealed: bool) -> Result<(), Failure> {
 type Unfinished = ([String; 6], Option<(Row, bool)>);
 
 /// The start of a run, what became of it, and whether the row is proven to be ours.
-type Begun = (Row, Fate, bool);
+type StartedRun = (Row, RunState, bool);
 
 fn is_gone(row: &Row, gone_hosts: &[String]) -> bool {
     gone_hosts.iter().any(|host| row.text(Column::Host) == *host)
@@ -168,10 +168,10 @@ fn is_gone(row: &Row, gone_hosts: &[String]) -> bool {
 /// his own rows only.
 fn marked_by_others(
     record: &Record,
-    entries: &[Entry],
+    entries: &[IndexEntry],
     gone_hosts: &[String],
     proof: &Proof,
-) -> Result<Vec<Begun>, Failure> {
+) -> Result<Vec<StartedRun>, Failure> {
     let mut runs = HashSet::new();
     for entry in entries.iter().filter(|entry| entry.rank == Rank::Lost) {
         let is_open = |row: &RawRow<'_>| {
@@ -190,7 +190,7 @@ fn marked_by_others(
         }
     };
     let (starts, _) = record.scan(Vec::new, see)?;
-    let fate = || Fate::Lost("its host is gone, as nanny was told".into(), true);
+    let fate = || RunState::Lost("its host is gone, as nanny was told".into(), true);
     Ok(starts.concat().into_iter().map(|start| (start, fate(), true)).collect())
 }
 
@@ -202,7 +202,7 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bo
     let matcher = Matcher::new(&filter, clock::wall());
     let (entries, skipped) = index::runs(&record, &matcher)?;
     let is_damaged = damage::is_incomplete(&record, &skipped, &matcher)?;
-    let started = |entry: &&Entry| entry.rank == Rank::Started;
+    let started = |entry: &&IndexEntry| entry.rank == Rank::Started;
     // Looked at after the record was read: what ended meanwhile is seen again below.
     let here = ThisHost::look();
     let proof = Proof::new(false);
@@ -210,8 +210,8 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bo
     for entry in entries.iter().filter(started) {
         let Some(start) = index::row_of(&record, entry)? else { continue };
         let fate = match here.fate(&start) {
-            Fate::Elsewhere if is_gone(&start, gone_hosts) => {
-                Fate::Lost("its host is gone, as nanny was told".into(), true)
+            RunState::Elsewhere if is_gone(&start, gone_hosts) => {
+                RunState::Lost("its host is gone, as nanny was told".into(), true)
             }
             other => other,
         };
@@ -222,13 +222,13 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bo
         found.extend(marked_by_others(&record, &entries, gone_hosts, &proof)?);
     }
     let ended = ended_meanwhile(file, &found)?;
-    let shown = |(start, fate, is_proven): Begun| {
+    let shown = |(start, fate, is_proven): StartedRun| {
         let (state, lost) = match &fate {
-            Fate::Running => ("running".to_owned(), None),
-            Fate::Orphaned => ("childminder is gone, the job still runs".to_owned(), None),
-            Fate::Unknown(why) => (format!("unknown: {why}"), None),
-            Fate::Elsewhere => ("only its host can say".to_owned(), None),
-            Fate::Lost(why, is_certain) => (
+            RunState::Running => ("running".to_owned(), None),
+            RunState::Orphaned => ("childminder is gone, the job still runs".to_owned(), None),
+            RunState::Unknown(why) => (format!("unknown: {why}"), None),
+            RunState::Elsewhere => ("only its host can say".to_owned(), None),
+            RunState::Lost(why, is_certain) => (
                 format!("lost: {why}"),
                 Some((lost_row(&start, why, *is_certain && !is_damaged), is_proven)),
             ),
@@ -237,13 +237,14 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bo
         let [host, name, command] = [Column::Host, Column::Name, Column::Command].map(text);
         ([words::began(&start), words::short_id(&start), host, name, state, command], lost)
     };
-    let is_open = |(start, ..): &Begun| !ended.contains(&start.text(Column::RunId).into_owned());
+    let is_open =
+        |(start, ..): &StartedRun| !ended.contains(&start.text(Column::RunId).into_owned());
     Ok((found.into_iter().filter(is_open).map(shown).collect(), is_damaged))
 }
 
 /// A run may write its end between our look at the record and our look at its process.
-fn ended_meanwhile(file: &Path, found: &[Begun]) -> Result<HashSet<String>, Failure> {
-    if !found.iter().any(|(_, fate, _)| matches!(fate, Fate::Lost(..))) {
+fn ended_meanwhile(file: &Path, found: &[StartedRun]) -> Result<HashSet<String>, Failure> {
+    if !found.iter().any(|(_, fate, _)| matches!(fate, RunState::Lost(..))) {
         return Ok(HashSet::new());
     }
     let record: Record = index::open(&[file.to_owned()])?;

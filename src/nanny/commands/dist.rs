@@ -18,7 +18,7 @@ use crate::nanny::notes::note;
 use crate::nanny::statistics::quantile::{mean, quantile};
 use crate::nanny::view::plot::{self, Group};
 use crate::nanny::view::screen::Screen;
-use crate::nanny::view::table::{ALWAYS, Column, Table};
+use crate::nanny::view::table::{ALWAYS, TableColumn, TextTable};
 use crate::question::Dist;
 
 /// What a log of a built-in function is named after (those with answers).
@@ -28,14 +28,14 @@ const FUNCTIONS: [&str; 6] = ["math-int", "math-fp", "string", "memory", "file",
 const LINE_BYTES_MAX: u64 = 1 << 16;
 
 /// One call of a function.
-struct Call<'a> {
+struct LoggedCall<'a> {
     function: &'a str,
-    source: &'a Source,
+    source: &'a CanaryLog,
     micros: f64,
 }
 
 /// A log, and what its name says.
-struct Source {
+struct CanaryLog {
     path: PathBuf,
     machine: String,
     pid: String,
@@ -52,7 +52,7 @@ pub fn answer(dist: &Dist, out: &mut dyn Write, screen: &Screen) -> Result<u8, F
     if !(dist.percentiles || dist.plot || dist.svg.is_some()) {
         writeln!(out, "function,machine,pid,usec")?;
         each_call(&sources, |call| {
-            let Call { function, source, micros } = call;
+            let LoggedCall { function, source, micros } = call;
             let (machine, pid) = (&source.machine, &source.pid);
             writeln!(out, "{function},{machine},{pid},{}", perl_number(micros))
         })?;
@@ -83,19 +83,19 @@ fn names(paths: &[PathBuf]) -> String {
 
 /// Finds the logs: in a directory those that are named after a function, in the order of their
 /// names; a file that was named itself is read whatever it is called.
-fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+fn sources(paths: &[PathBuf]) -> Result<Vec<CanaryLog>, Failure> {
     let failure =
         |path: &Path, source| Failure::File { action: "read", path: path.to_owned(), source };
     let mut sources = Vec::new();
     for path in paths {
         if !fs::metadata(path).map_err(|error| failure(path, error))?.is_dir() {
-            sources.push(Source::new(path.clone()).unwrap_or_else(|| Source::unnamed(path)));
+            sources.push(CanaryLog::new(path.clone()).unwrap_or_else(|| CanaryLog::unnamed(path)));
             continue;
         }
         let mut inside = Vec::new();
         for entry in fs::read_dir(path).map_err(|error| failure(path, error))? {
             let entry = entry.map_err(|error| failure(path, error))?;
-            inside.extend(Source::new(entry.path()));
+            inside.extend(CanaryLog::new(entry.path()));
         }
         inside.iter_mut().for_each(|source| source.is_found = true);
         inside.sort_by(|one, other| one.path.cmp(&other.path));
@@ -104,13 +104,13 @@ fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     Ok(sources)
 }
 
-impl Source {
+impl CanaryLog {
     /// Reads `FUNCTION-MACHINE-PID.txt`; `None` if it is named after anything else.
     ///
     /// A machine's name may have hyphens: so it begins behind a function's name, not behind the
     /// last word without digits, where the original looked for it. `-2` before the end is a later
     /// run of the same pid, not a pid: those have six digits.
-    fn new(path: PathBuf) -> Option<Source> {
+    fn new(path: PathBuf) -> Option<CanaryLog> {
         let name = path.file_name()?.to_str()?.strip_suffix(".txt")?;
         let behind = |function: &&str| name.strip_prefix(*function)?.strip_prefix('-');
         let rest = FUNCTIONS.iter().find_map(behind)?;
@@ -123,12 +123,12 @@ impl Source {
             (machine, pid) = (before, first);
         }
         let (machine, pid) = (machine.to_owned(), pid.to_owned());
-        is_number(&pid).then_some(Source { path, machine, pid, is_found: false })
+        is_number(&pid).then_some(CanaryLog { path, machine, pid, is_found: false })
     }
 
-    fn unnamed(path: &Path) -> Source {
+    fn unnamed(path: &Path) -> CanaryLog {
         let (machine, pid) = (String::new(), String::new());
-        Source { path: path.to_owned(), machine, pid, is_found: false }
+        CanaryLog { path: path.to_owned(), machine, pid, is_found: false }
     }
 }
 
@@ -139,8 +139,8 @@ fn is_number(text: &str) -> bool {
 /// Calls `take` for each call in the logs. A log that cannot be read to its end costs the rest of
 /// it, and is reported.
 fn each_call(
-    sources: &[Source],
-    mut take: impl FnMut(Call<'_>) -> io::Result<()>,
+    sources: &[CanaryLog],
+    mut take: impl FnMut(LoggedCall<'_>) -> io::Result<()>,
 ) -> Result<(), Failure> {
     for source in sources {
         // What was named may be a pipe; what was found in a directory must be a file.
@@ -158,10 +158,10 @@ fn each_call(
         let mut previous: Option<f64> = None;
         let mut line = Vec::new();
         while read_line(&mut log, &mut line) {
-            let answer = std::str::from_utf8(&line).ok().and_then(Answer::read);
+            let answer = std::str::from_utf8(&line).ok().and_then(AnswerLine::read);
             let this = answer.as_ref().map(|answer| answer.seconds * 1_000_000.0);
             if let (Some(answer), Some(this), Some(previous)) = (answer, this, previous) {
-                take(Call { function: &answer.function, source, micros: this - previous })?;
+                take(LoggedCall { function: &answer.function, source, micros: this - previous })?;
             }
             previous = this;
         }
@@ -176,16 +176,16 @@ fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
 }
 
 /// A line about an answer.
-struct Answer {
+struct AnswerLine {
     seconds: f64,
     function: String,
 }
 
-impl Answer {
+impl AnswerLine {
     /// Reads `TIME [+SECONDS](HOST): (FUNCTION) answer is ...`, or the same as JSON.
-    fn read(line: &str) -> Option<Answer> {
+    fn read(line: &str) -> Option<AnswerLine> {
         if line.starts_with('{') {
-            return Answer::read_json(line);
+            return AnswerLine::read_json(line);
         }
         let (time, rest) = line.split_once(" [+")?;
         let (seconds, rest) = rest.split_once("](")?;
@@ -195,21 +195,21 @@ impl Answer {
         let is_answer =
             !time.contains(' ') && !function.is_empty() && function.chars().all(is_function);
         let seconds = seconds.parse().ok()?;
-        is_answer.then(|| Answer { seconds, function: function.to_owned() })
+        is_answer.then(|| AnswerLine { seconds, function: function.to_owned() })
     }
 
-    fn read_json(line: &str) -> Option<Answer> {
+    fn read_json(line: &str) -> Option<AnswerLine> {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         (line.get("event")? == "answer").then_some(())?;
         let function = line.get("function")?.as_str()?.to_owned();
-        Some(Answer { seconds: line.get("elapsed_seconds")?.as_f64()?, function })
+        Some(AnswerLine { seconds: line.get("elapsed_seconds")?.as_f64()?, function })
     }
 }
 
 /// Gathers the calls of each function on each machine.
-fn groups(sources: &[Source]) -> Result<Vec<Group>, Failure> {
+fn groups(sources: &[CanaryLog]) -> Result<Vec<Group>, Failure> {
     let mut calls: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
-    each_call(sources, |Call { function, source, micros }| {
+    each_call(sources, |LoggedCall { function, source, micros }| {
         calls.entry((function.to_owned(), source.machine.clone())).or_default().push(micros);
         Ok(())
     })?;
@@ -225,9 +225,10 @@ const COLUMNS: [&str; 8] = ["N", "MIN ms", "P5", "P50", "P95", "P99", "MAX", "ME
 
 /// Writes a table, or a block for each group where the screen is too narrow: no column is left out.
 fn percentiles(groups: &[Group], out: &mut dyn Write, screen: &Screen) -> io::Result<()> {
-    let mut columns = vec![Column::words("FUNCTION", ALWAYS), Column::words("MACHINE", ALWAYS)];
-    columns.extend(COLUMNS.map(|title| Column::numbers(title, ALWAYS)));
-    let mut table = Table::new(&columns, screen);
+    let mut columns =
+        vec![TableColumn::words("FUNCTION", ALWAYS), TableColumn::words("MACHINE", ALWAYS)];
+    columns.extend(COLUMNS.map(|title| TableColumn::numbers(title, ALWAYS)));
+    let mut table = TextTable::new(&columns, screen);
     for group in groups {
         let names = [group.function.clone(), group.machine.clone()];
         table.push(names.into_iter().chain(numbers(group)));
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn names_of_machines_may_have_hyphens_and_digits() {
         let read = |name: &str| {
-            Source::new(PathBuf::from(name)).map(|source| (source.machine, source.pid))
+            CanaryLog::new(PathBuf::from(name)).map(|source| (source.machine, source.pid))
         };
         let some = |machine: &str, pid: &str| Some((machine.to_owned(), pid.to_owned()));
         assert_eq!(read("math-int-node7-004121.txt"), some("node7", "004121"));
@@ -316,7 +317,8 @@ mod tests {
 
     #[test]
     fn only_answers_are_answers() {
-        let of = |line: &str| Answer::read(line).map(|answer| (answer.seconds, answer.function));
+        let of =
+            |line: &str| AnswerLine::read(line).map(|answer| (answer.seconds, answer.function));
         let line = "20261122T165222.650415 [+1.500000](node7): (math-int) answer is -25";
         assert_eq!(of(line), Some((1.5, "math-int".to_owned())));
         assert_eq!(of("20261122T165222.650415 [+1.5](a): trapped SIGHUP"), None);

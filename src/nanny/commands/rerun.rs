@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::text::plural;
-use crate::nanny::commands::rerun::lock::Lock;
+use crate::nanny::commands::rerun::lock::RerunLock;
 use crate::nanny::commands::rerun::task::{Task, refusal};
 use crate::nanny::commands::rerun::workers::Workers;
 use crate::nanny::failure::{Failure, NOTHING};
 use crate::nanny::notes::note;
 use crate::nanny::source::index::{self, Matcher};
-use crate::nanny::source::jobs::{self, Identifier, Identity, Job, Jobs, Start};
-use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::source::jobs::{self, Identifier, JobIdentity, Jobs, RecordedJob, Start};
+use crate::nanny::source::presence::{RunState, ThisHost};
 use crate::nanny::source::proof::Proof;
 use crate::nanny::view::words;
 use crate::question::{Filter, Rerun};
 use crate::record::key;
-use crate::record::read::{Place, RawRow, ReadError, Record};
+use crate::record::read::{RawRow, ReadError, Record, RowPlace};
 use crate::record::row::{Column, Row};
 use crate::record::write::LOCK_PATIENCE;
 use crate::sys::entry::Given;
@@ -57,7 +57,7 @@ pub fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Result<u8, F
     let mut locks = Vec::new();
     if !rerun.is_dry {
         let state = key::directory(&account::state_directories(), uid).ok();
-        locks.push(Lock::take(&file, uid, state.as_deref())?);
+        locks.push(RerunLock::take(&file, uid, state.as_deref())?);
     }
     let mut backlog = Backlog::read(rerun, &file)?;
     backlog.report();
@@ -78,7 +78,7 @@ pub fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Result<u8, F
         tasks.iter().filter_map(|(_, task)| Some(task.user.as_ref()?.uid)).collect();
     for user in users {
         // So that their own reruns are kept away.
-        locks.push(Lock::take(&file, user, None)?);
+        locks.push(RerunLock::take(&file, user, None)?);
     }
     let is_clean = run(&mut backlog, tasks, Workers::new(given, rerun.jobs)?, out)?;
     Ok(if is_incomplete || !is_clean { NOTHING } else { 0 })
@@ -87,7 +87,7 @@ pub fn answer(rerun: &Rerun, given: &Given, out: &mut dyn Write) -> Result<u8, F
 /// Runs the jobs, and returns whether all of them were run and succeeded.
 fn run(
     backlog: &mut Backlog,
-    tasks: Vec<(Identity, Task)>,
+    tasks: Vec<(JobIdentity, Task)>,
     mut workers: Workers<'_>,
     out: &mut dyn Write,
 ) -> Result<bool, Failure> {
@@ -125,16 +125,16 @@ struct Backlog {
     record: Record,
     identifier: Identifier,
     proof: Proof,
-    tasks: Vec<(Identity, Task)>,
+    tasks: Vec<(JobIdentity, Task)>,
     /// Why others are not run again.
     refused: Vec<String>,
     /// What else is to be said.
     notes: Vec<String>,
     is_damaged: bool,
     /// Of the tasks: those that somebody else ran meanwhile, and what he started.
-    pending: HashSet<Identity>,
-    succeeded: HashSet<Identity>,
-    started: HashMap<Identity, Vec<Row>>,
+    pending: HashSet<JobIdentity>,
+    succeeded: HashSet<JobIdentity>,
+    started: HashMap<JobIdentity, Vec<Row>>,
     /// Runs that are in the record, and the one that we are part of ourselves.
     known: HashSet<Vec<u8>>,
     /// Other users with a run that is not in the record.
@@ -177,7 +177,7 @@ impl Backlog {
         let mut jobs = jobs::jobs(&backlog.record, &matcher, with, &HashSet::new())?;
         backlog.is_damaged = jobs.is_damaged;
         let here = ThisHost::look();
-        let mut places: Vec<(Place, Identity)> = Vec::new();
+        let mut places: Vec<(RowPlace, JobIdentity)> = Vec::new();
         for (identity, job) in &mut jobs.by_identity {
             let going_on = settle(&backlog.record, &here, job)?;
             match (job.to_run_again(), going_on) {
@@ -228,7 +228,7 @@ impl Backlog {
             let why = one.doubt.words();
             self.notes.push(format!("{run} ({command}) is said to have succeeded: {why}"));
         }
-        let disagreements = jobs.by_identity.values().filter_map(Job::disagreement);
+        let disagreements = jobs.by_identity.values().filter_map(RecordedJob::disagreement);
         for rows in disagreements.take(LISTED_MAX) {
             let [latest, later] = rows.map(|place| self.record.row_at(place));
             let [latest, later] = [latest?.unwrap_or_default(), later?.unwrap_or_default()];
@@ -308,7 +308,7 @@ impl Backlog {
     /// Returns why a job is left alone after all, by what was written to the record since.
     fn news(
         &mut self,
-        identity: &Identity,
+        identity: &JobIdentity,
         user: Option<u32>,
         ours: &[i32],
     ) -> Result<Option<&'static str>, Failure> {
@@ -344,7 +344,7 @@ impl Backlog {
             return Ok(Some("it has succeeded meanwhile"));
         }
         let Some(started) = self.started.get(identity) else { return Ok(None) };
-        let is_going_on = |row: &Row| !matches!(here.fate(row), Fate::Lost(..));
+        let is_going_on = |row: &Row| !matches!(here.fate(row), RunState::Lost(..));
         Ok(started.iter().any(is_going_on).then_some("somebody else started it"))
     }
 }
@@ -356,7 +356,11 @@ fn may_go_on(here: &ThisHost, start: Start, row: &Row) -> bool {
 
 /// Finds out about the runs of a job that have no end: the lost ones have failed. Returns why the job
 /// must not be started if one goes on, or may.
-fn settle(record: &Record, here: &ThisHost, job: &mut Job) -> Result<Option<String>, Failure> {
+fn settle(
+    record: &Record,
+    here: &ThisHost,
+    job: &mut RecordedJob,
+) -> Result<Option<String>, Failure> {
     let mut going_on = None;
     for start in job.started().to_vec() {
         let Some(row) = record.row_at(start.place)? else { continue };
@@ -364,16 +368,16 @@ fn settle(record: &Record, here: &ThisHost, job: &mut Job) -> Result<Option<Stri
             continue;
         }
         let why = match here.fate(&row) {
-            Fate::Lost(..) => {
+            RunState::Lost(..) => {
                 job.give_up(start);
                 continue;
             }
-            Fate::Running => "it still runs".to_owned(),
-            Fate::Orphaned => {
+            RunState::Running => "it still runs".to_owned(),
+            RunState::Orphaned => {
                 "its processes are still there, though childminder is gone".to_owned()
             }
-            Fate::Unknown(why) => format!("it may still run: {why}"),
-            Fate::Elsewhere => {
+            RunState::Unknown(why) => format!("it may still run: {why}"),
+            RunState::Elsewhere => {
                 let host = row.text(Column::Host);
                 format!(
                     "it began on {host} and has no end: if that host is gone, \

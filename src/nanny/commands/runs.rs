@@ -9,15 +9,15 @@ use crate::model::time::WallTime;
 use crate::nanny::failure::{Failure, NOTHING};
 use crate::nanny::notes::note;
 use crate::nanny::source::damage;
-use crate::nanny::source::index::{self, Entry, LOST, Matcher, Rank};
-use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::source::index::{self, IndexEntry, LOST, Matcher, Rank};
+use crate::nanny::source::presence::{RunState, ThisHost};
 use crate::nanny::view::headings::{BEGAN, COMMAND, colour};
 use crate::nanny::view::screen::Screen;
-use crate::nanny::view::table::{ALWAYS, Column as Heading, Table};
+use crate::nanny::view::table::{ALWAYS, TableColumn as Heading, TextTable};
 use crate::nanny::view::words;
-use crate::question::{Filter, Form as Shown, Runs};
+use crate::question::{Filter, ListForm as Shown, Runs};
 use crate::record::read::Record;
-use crate::record::row::{Column, Form, Header, Row};
+use crate::record::row::{CellForm, Column, Header, Row};
 use crate::sys::clock;
 
 /// Rows from which the widths of the columns follow; a list may have millions.
@@ -81,7 +81,7 @@ struct List<'a> {
 
 impl List<'_> {
     /// Returns the last ones, up to this number; of those without an end only the ones that were asked for.
-    fn newest(&mut self, entries: &[Entry], count: usize) -> Result<Vec<Entry>, Failure> {
+    fn newest(&mut self, entries: &[IndexEntry], count: usize) -> Result<Vec<IndexEntry>, Failure> {
         let mut chosen = Vec::new();
         for entry in entries.iter().rev() {
             if chosen.len() == count {
@@ -110,17 +110,17 @@ impl List<'_> {
             return if verdict.is_empty() { "success".into() } else { verdict };
         }
         match self.here.as_ref().map(|here| here.fate(row)) {
-            Some(Fate::Running | Fate::Orphaned) => RUNNING,
-            Some(Fate::Lost(..)) => LOST,
-            Some(Fate::Unknown(_)) => "unknown",
-            Some(Fate::Elsewhere) | None => "unfinished",
+            Some(RunState::Running | RunState::Orphaned) => RUNNING,
+            Some(RunState::Lost(..)) => LOST,
+            Some(RunState::Unknown(_)) => "unknown",
+            Some(RunState::Elsewhere) | None => "unfinished",
         }
         .to_owned()
     }
 
     fn each(
         &self,
-        entries: &[Entry],
+        entries: &[IndexEntry],
         mut show: impl FnMut(&Row, &str) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         for entry in entries {
@@ -133,19 +133,19 @@ impl List<'_> {
 
     fn table(
         &self,
-        entries: &[Entry],
+        entries: &[IndexEntry],
         out: &mut dyn Write,
         screen: &Screen,
     ) -> Result<(), Failure> {
         let mut headings = HEADINGS;
         // The oldest run stands first. Where years differ they must be seen.
-        let year = |entry: Option<&Entry>| {
+        let year = |entry: Option<&IndexEntry>| {
             entry.and_then(|one| Some(words::began_by_id(one.run).get(..4)?.to_owned()))
         };
         if year(entries.first()) != year(entries.last()) {
             headings[0] = BEGAN.or_shorter(words::day);
         }
-        let mut table = Table::new(&headings, screen);
+        let mut table = TextTable::new(&headings, screen);
         let mut ranks = Vec::new();
         let (measured, rest) = entries.split_at(entries.len().min(MEASURED_ROWS));
         for entry in measured {
@@ -206,11 +206,11 @@ fn json_value(row: &Row, column: Column) -> Value {
             | Column::Seal
     );
     match column.form() {
-        Form::Plain if !is_name => match serde_json::from_str(&text) {
+        CellForm::Plain if !is_name => match serde_json::from_str(&text) {
             Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
             _ => text.into(),
         },
-        Form::Words if column != Column::Command => match row.words(column) {
+        CellForm::Words if column != Column::Command => match row.words(column) {
             Some(words) => words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             None => text.into(),
         },

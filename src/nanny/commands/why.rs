@@ -12,7 +12,7 @@ use crate::nanny::source::index;
 use crate::nanny::view::screen::Screen;
 use crate::nanny::view::words;
 use crate::question::Why;
-use crate::record::read::{Place, RawRow, Record};
+use crate::record::read::{RawRow, Record, RowPlace};
 use crate::record::row::{Column, Row};
 use crate::record::skipped::Skipped;
 
@@ -72,7 +72,7 @@ fn rows_of(record: &Record, wanted: &str) -> Result<(Vec<Row>, Skipped), Failure
     if wanted.len() < ID_BYTES_MIN {
         return Err(Failure::Refused(format!("'{wanted}' is too short for the id of a run")));
     }
-    let visit = |found: &mut Vec<(Vec<u8>, Place)>, row: &RawRow<'_>| {
+    let visit = |found: &mut Vec<(Vec<u8>, RowPlace)>, row: &RawRow<'_>| {
         let id = row.raw(Column::RunId);
         if is_meant(id, wanted.as_bytes()) && row.is_whole() {
             found.push((id.to_vec(), row.place));

@@ -7,7 +7,7 @@ use crate::model::text::plural;
 use crate::nanny::failure::Failure;
 use crate::nanny::notes::note;
 use crate::nanny::source::index::Matcher;
-use crate::record::read::{Place, RawRow, Record};
+use crate::record::read::{RawRow, Record, RowPlace};
 use crate::record::row::Column;
 use crate::record::skipped::Skipped;
 
@@ -48,7 +48,7 @@ pub fn report(skipped: &Skipped, meaning: &str) {
 /// Returns whether a row that is older than `since` stands behind the last such line of each file: rows
 /// are appended, so all before it are older as well. Rows that were kept apart first do not count.
 fn is_older(record: &Record, skipped: &Skipped, since: &str) -> Result<bool, Failure> {
-    let visit = |last: &mut Option<Place>, row: &RawRow<'_>| {
+    let visit = |last: &mut Option<RowPlace>, row: &RawRow<'_>| {
         let time = row.raw(Column::Time);
         let is_old = !time.is_empty() && time < since.as_bytes();
         if is_old && row.raw(Column::Apart) != b"true" && row.is_whole() {
@@ -57,8 +57,8 @@ fn is_older(record: &Record, skipped: &Skipped, since: &str) -> Result<bool, Fai
     };
     let (found, _) = record.scan(Default::default, visit)?;
     // In the order of the record: the last one of each file stays.
-    let old: HashMap<usize, Place> =
+    let old: HashMap<usize, RowPlace> =
         found.into_iter().flatten().map(|place| (place.file(), place)).collect();
-    let is_behind = |last: &Place| old.get(&last.file()).is_some_and(|old| old > last);
+    let is_behind = |last: &RowPlace| old.get(&last.file()).is_some_and(|old| old > last);
     Ok(skipped.last.iter().all(is_behind))
 }

@@ -14,7 +14,7 @@ use crate::model::verdict::VerdictKind;
 use crate::nanny::failure::Failure;
 use crate::nanny::notes::note;
 use crate::question::{Filter, Since};
-use crate::record::read::{Place, RawRow, ReadError, Record};
+use crate::record::read::{RawRow, ReadError, Record, RowPlace};
 use crate::record::row::{Column, Row};
 use crate::record::skipped::Skipped;
 
@@ -42,11 +42,11 @@ pub enum Rank {
 
 /// A row that says something about a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     /// The run: a UUIDv7, so that the order of ids is that of the starts.
     pub run: [u8; 16],
     /// Where the row is.
-    pub place: Place,
+    pub place: RowPlace,
     /// What it says.
     pub rank: Rank,
     /// Whether it is one of those that were asked for.
@@ -175,16 +175,16 @@ fn begin(since: &Since, now: WallTime) -> String {
 /// # Errors
 ///
 /// The record cannot be read.
-pub fn runs(record: &Record, matcher: &Matcher) -> Result<(Vec<Entry>, Skipped), Failure> {
+pub fn runs(record: &Record, matcher: &Matcher) -> Result<(Vec<IndexEntry>, Skipped), Failure> {
     let is_about_ends = matcher.is_about_ends();
-    let visit = |found: &mut Vec<Entry>, row: &RawRow<'_>| {
+    let visit = |found: &mut Vec<IndexEntry>, row: &RawRow<'_>| {
         let Some(rank) = rank(row) else { return };
         if is_about_ends && rank == Rank::Started {
             return;
         }
         let is_match = matcher.is_outcome(row, rank) && matcher.is_in_time(row);
         if (is_match || !is_about_ends) && matcher.is_job(row) && row.is_whole() {
-            let entry = |run| Entry { run, place: row.place, rank, is_match };
+            let entry = |run| IndexEntry { run, place: row.place, rank, is_match };
             found.extend(run_of(row).map(entry));
         }
     };
@@ -203,8 +203,8 @@ pub fn runs(record: &Record, matcher: &Matcher) -> Result<(Vec<Entry>, Skipped),
 /// # Errors
 ///
 /// The record cannot be read.
-pub fn last_failed(record: &Record) -> Result<(Option<Entry>, Skipped), Failure> {
-    type Timed = (Vec<u8>, Entry);
+pub fn last_failed(record: &Record) -> Result<(Option<IndexEntry>, Skipped), Failure> {
+    type Timed = (Vec<u8>, IndexEntry);
     let visit = |(failed, lost): &mut (Option<Timed>, Vec<Timed>), row: &RawRow<'_>| {
         let Some(rank @ (Rank::Failed | Rank::Lost)) = rank(row) else { return };
         let time = row.raw(Column::Time);
@@ -213,7 +213,7 @@ pub fn last_failed(record: &Record) -> Result<(Option<Entry>, Skipped), Failure>
             return;
         }
         let Some(run) = run_of(row) else { return };
-        let timed = (time.to_vec(), Entry { run, place: row.place, rank, is_match: true });
+        let timed = (time.to_vec(), IndexEntry { run, place: row.place, rank, is_match: true });
         if rank == Rank::Failed {
             *failed = Some(timed);
         } else {
@@ -223,9 +223,9 @@ pub fn last_failed(record: &Record) -> Result<(Option<Entry>, Skipped), Failure>
     let (found, skipped) = record.scan(Default::default, visit)?;
     let (failed, lost): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let mut candidates: Vec<Timed> = failed.into_iter().flatten().collect();
-    let mut truly_lost: Vec<Entry> = lost.iter().flatten().map(|(_, entry)| *entry).collect();
+    let mut truly_lost: Vec<IndexEntry> = lost.iter().flatten().map(|(_, entry)| *entry).collect();
     drop_ended_after_all(record, &mut truly_lost)?;
-    let truly_lost: HashSet<Place> = truly_lost.iter().map(|entry| entry.place).collect();
+    let truly_lost: HashSet<RowPlace> = truly_lost.iter().map(|entry| entry.place).collect();
     let is_lost = |(_, entry): &Timed| truly_lost.contains(&entry.place);
     candidates.extend(lost.into_iter().flatten().filter(is_lost));
     let last = candidates.into_iter().max_by(|one, other| one.0.cmp(&other.0));
@@ -242,7 +242,7 @@ pub fn joined<T>(lists: Vec<Vec<T>>) -> Vec<T> {
 
 /// Keeps for each run the row of the highest rank; of several the last.
 #[must_use]
-pub fn best_of_each(mut entries: Vec<Entry>) -> Vec<Entry> {
+pub fn best_of_each(mut entries: Vec<IndexEntry>) -> Vec<IndexEntry> {
     // Of rows of one run the better one stands in front, and those behind it go.
     // Nearly sorted already, which the stable sort makes use of.
     entries.sort_by_key(|entry| (entry.run, Reverse((entry.rank, entry.place))));
@@ -252,7 +252,7 @@ pub fn best_of_each(mut entries: Vec<Entry>) -> Vec<Entry> {
 
 /// Where only some ends were looked at, the real end of a run that was given up for lost may be among
 /// the others.
-fn drop_ended_after_all(record: &Record, best: &mut Vec<Entry>) -> Result<(), Failure> {
+fn drop_ended_after_all(record: &Record, best: &mut Vec<IndexEntry>) -> Result<(), Failure> {
     let lost = best.iter().filter(|entry| entry.rank == Rank::Lost).map(|entry| entry.run);
     let lost: HashSet<[u8; 16]> = lost.collect();
     if lost.is_empty() {
@@ -274,7 +274,7 @@ fn drop_ended_after_all(record: &Record, best: &mut Vec<Entry>) -> Result<(), Fa
 /// # Errors
 ///
 /// The record cannot be read.
-pub fn row_of(record: &Record, entry: &Entry) -> Result<Option<Row>, Failure> {
+pub fn row_of(record: &Record, entry: &IndexEntry) -> Result<Option<Row>, Failure> {
     Ok(record.row_at(entry.place)?)
 }
 
@@ -284,9 +284,9 @@ mod tests {
 
     #[test]
     fn the_real_end_counts_more_than_the_lost_one_whatever_came_first() {
-        let entry = |run: u8, place: u64, rank| Entry {
+        let entry = |run: u8, place: u64, rank| IndexEntry {
             run: [run; 16],
-            place: Place::at(place),
+            place: RowPlace::at(place),
             rank,
             is_match: true,
         };

@@ -9,7 +9,7 @@ use crate::nanny::failure::Failure;
 use crate::nanny::source::damage;
 use crate::nanny::source::index::{self, Matcher, Rank};
 use crate::nanny::source::proof::{Doubt, Proof};
-use crate::record::read::{Place, RawRow, Record};
+use crate::record::read::{RawRow, Record, RowPlace};
 use crate::record::row::Column;
 
 /// What makes two runs the same job.
@@ -25,20 +25,20 @@ const IDENTITY: [Column; 7] = [
 
 /// A job, by a hash of what it is: 64 bits, so that among a million jobs two are alike by chance in one
 /// record of forty million.
-pub type Identity = u64;
+pub type JobIdentity = u64;
 
 /// What happened last to a job.
 #[derive(Clone, Debug, Default)]
-pub struct Job {
+pub struct RecordedJob {
     /// Its last end in each series of rows.
-    ends: Vec<End>,
+    ends: Vec<DecidingEnd>,
     /// Its runs that have no end.
     started: Vec<Start>,
 }
 
 /// An end that decides.
 #[derive(Clone, Copy, Debug)]
-struct End {
+struct DecidingEnd {
     at: At,
     is_success: bool,
     is_match: bool,
@@ -48,7 +48,7 @@ struct End {
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// Where its row is.
-    pub place: Place,
+    pub place: RowPlace,
     /// Whether it is proven to be the user's.
     pub is_proven: bool,
     at: At,
@@ -65,7 +65,7 @@ struct At {
     /// A hash of file and host; [`APART`] for rows that came into the file later.
     series: u32,
     order: Order,
-    place: Place,
+    place: RowPlace,
 }
 
 /// The series of rows that were kept in files of their own first: these only have their times.
@@ -82,11 +82,11 @@ impl At {
 
 /// A row on its way to its run.
 #[derive(Clone, Copy)]
-struct Entry {
+struct PendingRow {
     run: [u8; 16],
     at: At,
     /// 0 for a start: few are needed in the end.
-    job: Identity,
+    job: JobIdentity,
     rank: Rank,
     is_match: bool,
 }
@@ -95,9 +95,9 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub struct Doubted {
     /// Whose it claims to be.
-    pub job: Identity,
+    pub job: JobIdentity,
     /// Where its row is.
-    pub place: Place,
+    pub place: RowPlace,
     /// Why it is not believed.
     pub doubt: Doubt,
     order: Order,
@@ -107,7 +107,7 @@ pub struct Doubted {
 /// What a record says about jobs.
 pub struct Jobs {
     /// Those that failed or have no end, and those that were wanted.
-    pub by_identity: HashMap<Identity, Job>,
+    pub by_identity: HashMap<JobIdentity, RecordedJob>,
     /// Ends that are not believed.
     pub doubted: Vec<Doubted>,
     /// How many runs of other users failed.
@@ -126,7 +126,7 @@ impl Identifier {
         Identifier(RandomState::new())
     }
 
-    fn of(&self, row: &RawRow<'_>) -> Identity {
+    fn of(&self, row: &RawRow<'_>) -> JobIdentity {
         self.0.hash_one(IDENTITY.map(|column| row.raw(column)))
     }
 
@@ -139,26 +139,26 @@ impl Identifier {
     }
 }
 
-impl Job {
+impl RecordedJob {
     /// Returns the row of its last failure if it has not succeeded since and was asked for; whether it
     /// is going on again is another matter.
     #[must_use]
-    pub fn to_run_again(&self) -> Option<Place> {
+    pub fn to_run_again(&self) -> Option<RowPlace> {
         let last = self.last().filter(|last| !last.is_success && last.is_match)?;
         Some(last.at.place)
     }
 
     /// Returns the last end: the latest of those that end a series.
-    fn last(&self) -> Option<&End> {
+    fn last(&self) -> Option<&DecidingEnd> {
         self.ends.iter().max_by_key(|end| (end.at.order, end.at.place))
     }
 
     /// Returns two rows of different hosts in one file of which the later one has the earlier time,
     /// if that decides whether the job is run again.
     #[must_use]
-    pub fn disagreement(&self) -> Option<[Place; 2]> {
+    pub fn disagreement(&self) -> Option<[RowPlace; 2]> {
         let last = self.last()?;
-        let contradicts = |end: &&End| {
+        let contradicts = |end: &&DecidingEnd| {
             let is_later = end.at.place > last.at.place && end.at.order < last.at.order;
             let is_ordered = end.at.series != APART && last.at.series != APART;
             let is_one_file = end.at.place.file() == last.at.place.file();
@@ -168,17 +168,17 @@ impl Job {
         Some([last.at.place, other.at.place])
     }
 
-    fn add(&mut self, entry: &Entry) {
-        let Entry { at, rank, is_match, .. } = *entry;
+    fn add(&mut self, entry: &PendingRow) {
+        let PendingRow { at, rank, is_match, .. } = *entry;
         match rank {
             Rank::Started => {
                 self.started.push(Start { place: at.place, is_proven: true, at, is_match });
             }
-            _ => self.ended(End { at, is_success: rank == Rank::Succeeded, is_match }),
+            _ => self.ended(DecidingEnd { at, is_success: rank == Rank::Succeeded, is_match }),
         }
     }
 
-    fn ended(&mut self, end: End) {
+    fn ended(&mut self, end: DecidingEnd) {
         match self.ends.iter_mut().find(|one| one.at.series == end.at.series) {
             Some(one) if one.at.is_before(&end.at) => *one = end,
             Some(_) => {}
@@ -201,7 +201,7 @@ impl Job {
     /// A run without an end that is known to be lost has failed like any other.
     pub fn give_up(&mut self, start: Start) {
         self.started.retain(|one| one.place != start.place);
-        self.ended(End { at: start.at, is_success: false, is_match: start.is_match });
+        self.ended(DecidingEnd { at: start.at, is_success: false, is_match: start.is_match });
     }
 }
 
@@ -209,7 +209,7 @@ impl Jobs {
     /// Returns ends that say that a job succeeded, later than what is believed of it.
     pub fn claims(&self) -> impl Iterator<Item = &Doubted> {
         let is_news = |one: &&Doubted| {
-            let job = self.by_identity.get(&one.job).and_then(Job::last);
+            let job = self.by_identity.get(&one.job).and_then(RecordedJob::last);
             one.is_success && job.is_some_and(|last| !last.is_success && last.at.order < one.order)
         };
         self.doubted.iter().filter(is_news)
@@ -219,7 +219,7 @@ impl Jobs {
     /// last one.
     #[must_use]
     pub fn unproven(&self) -> Vec<&Doubted> {
-        let mut last: HashMap<Identity, &Doubted> = HashMap::new();
+        let mut last: HashMap<JobIdentity, &Doubted> = HashMap::new();
         for one in &self.doubted {
             let known = last.entry(one.job).or_insert(one);
             if known.order <= one.order {
@@ -227,7 +227,7 @@ impl Jobs {
             }
         }
         let is_open = |one: &&Doubted| {
-            let known = self.by_identity.get(&one.job).and_then(Job::last);
+            let known = self.by_identity.get(&one.job).and_then(RecordedJob::last);
             !one.is_success && known.is_none_or(|last| last.is_success && last.at.order < one.order)
         };
         let mut found: Vec<&Doubted> = last.into_values().filter(is_open).collect();
@@ -246,9 +246,9 @@ pub fn jobs(
     record: &Record,
     matcher: &Matcher,
     (identifier, proof): (&Identifier, &Proof),
-    wanted: &HashSet<Identity>,
+    wanted: &HashSet<JobIdentity>,
 ) -> Result<Jobs, Failure> {
-    let visit = |found: &mut Found, row: &RawRow<'_>| {
+    let visit = |found: &mut RunRows, row: &RawRow<'_>| {
         let Some(rank) = index::rank(row) else { return };
         let Some(run) = index::run_of(row).filter(|_| row.is_whole()) else { return };
         let is_match = matcher.is_job(row) && matcher.is_in_time(row);
@@ -259,12 +259,12 @@ pub fn jobs(
         let at = identifier.at(row);
         // Starts are looked at below: of the runs that have ended nobody needs them.
         if rank == Rank::Started {
-            return found.push(Entry { run, at, job: 0, rank, is_match });
+            return found.push(PendingRow { run, at, job: 0, rank, is_match });
         }
         let job = identifier.of(row);
         let (place, order, is_success) = (at.place, at.order, rank == Rank::Succeeded);
         match proof.check(row, uid) {
-            Ok(()) => found.push(Entry { run, at, job, rank, is_match }),
+            Ok(()) => found.push(PendingRow { run, at, job, rank, is_match }),
             // That a run is lost is seen by its start as well.
             Err(doubt) if rank != Rank::Lost && (is_match || is_success) => {
                 found.doubted.push(Doubted { job, place, doubt, order, is_success });
@@ -272,7 +272,7 @@ pub fn jobs(
             Err(_) => {}
         }
     };
-    let (found, skipped) = record.scan(Found::default, visit)?;
+    let (found, skipped) = record.scan(RunRows::default, visit)?;
     let is_damaged = damage::is_incomplete(record, &skipped, matcher)?;
     let of_others = found.iter().map(|found| found.of_others).sum();
     let (lists, doubted): (Vec<_>, Vec<_>) =
@@ -280,7 +280,7 @@ pub fn jobs(
     let doubted = index::joined(doubted);
     let mut found = index::joined(lists);
     keep_best(&mut found);
-    let mut by_identity: HashMap<Identity, Job> = HashMap::new();
+    let mut by_identity: HashMap<JobIdentity, RecordedJob> = HashMap::new();
     for entry in found.iter().filter(|entry| entry.rank == Rank::Started) {
         let look = |row: &RawRow<'_>| (identifier.of(row), proof.proves(row));
         let Some((job, is_proven)) = record.look_at(entry.at.place, look)? else { continue };
@@ -288,11 +288,11 @@ pub fn jobs(
         let start = Start { place: at.place, is_proven, at, is_match };
         by_identity.entry(job).or_default().started.push(start);
     }
-    let has_trouble = |entry: &&Entry| matches!(entry.rank, Rank::Failed | Rank::Lost);
+    let has_trouble = |entry: &&PendingRow| matches!(entry.rank, Rank::Failed | Rank::Lost);
     for entry in found.iter().filter(has_trouble) {
         by_identity.entry(entry.job).or_default().add(entry);
     }
-    let doubts: HashSet<Identity> = doubted.iter().map(|one| one.job).collect();
+    let doubts: HashSet<JobIdentity> = doubted.iter().map(|one| one.job).collect();
     // Of most jobs nothing else is known than that they succeeded: that needs no memory.
     for entry in found.iter().filter(|entry| entry.rank == Rank::Succeeded) {
         match by_identity.get_mut(&entry.job) {
@@ -308,16 +308,16 @@ pub fn jobs(
 
 /// Rows of runs, of which those are dropped now and then that are known to be superseded.
 #[derive(Default)]
-struct Found {
-    list: Vec<Entry>,
+struct RunRows {
+    list: Vec<PendingRow>,
     /// How long it may become until then.
     limit: usize,
     doubted: Vec<Doubted>,
     of_others: u64,
 }
 
-impl Found {
-    fn push(&mut self, entry: Entry) {
+impl RunRows {
+    fn push(&mut self, entry: PendingRow) {
         if self.list.len() >= self.limit.max(SOME) {
             keep_best(&mut self.list);
             self.limit = self.list.len() * 2;
@@ -332,7 +332,7 @@ const SOME: usize = 10_000;
 /// Keeps of each run the row that says most or, if it has no end, all its starts: which of them is
 /// proven is not known yet. Of two alike the first one stays, so that a row that somebody wrote again
 /// moves nothing to the end.
-fn keep_best(entries: &mut Vec<Entry>) {
+fn keep_best(entries: &mut Vec<PendingRow>) {
     // Nearly sorted already, which the stable sort makes use of.
     entries.sort_by_key(|entry| (entry.run, Reverse(entry.rank), entry.at.place));
     entries.dedup_by(|later, first| {
@@ -352,36 +352,36 @@ mod tests {
     use super::*;
 
     /// An end at that place of a file, of that series and with that time.
-    fn entry((place, series, order): (u64, u32, u64), rank: Rank) -> Entry {
-        let at = At { series, order, place: Place::at(place) };
-        Entry { run: [0; 16], at, job: 0, rank, is_match: true }
+    fn entry((place, series, order): (u64, u32, u64), rank: Rank) -> PendingRow {
+        let at = At { series, order, place: RowPlace::at(place) };
+        PendingRow { run: [0; 16], at, job: 0, rank, is_match: true }
     }
 
-    fn job(entries: &[((u64, u32, u64), Rank)]) -> Job {
-        let mut job = Job::default();
+    fn job(entries: &[((u64, u32, u64), Rank)]) -> RecordedJob {
+        let mut job = RecordedJob::default();
         entries.iter().for_each(|(at, rank)| job.add(&entry(*at, *rank)));
         job
     }
 
-    fn again(entries: &[((u64, u32, u64), Rank)]) -> Option<Place> {
+    fn again(entries: &[((u64, u32, u64), Rank)]) -> Option<RowPlace> {
         job(entries).to_run_again()
     }
 
     #[test]
     fn of_one_host_in_one_file_the_order_of_the_rows_decides() {
         use Rank::{Failed, Lost, Succeeded};
-        assert_eq!(again(&[((1, 1, 1), Failed)]), Some(Place::at(1)));
+        assert_eq!(again(&[((1, 1, 1), Failed)]), Some(RowPlace::at(1)));
         assert_eq!(again(&[((1, 1, 1), Failed), ((2, 1, 2), Succeeded)]), None);
         // The clock was set back between the two.
         assert_eq!(again(&[((1, 1, 9), Failed), ((2, 1, 2), Succeeded)]), None);
-        assert_eq!(again(&[((1, 1, 9), Succeeded), ((2, 1, 2), Failed)]), Some(Place::at(2)));
+        assert_eq!(again(&[((1, 1, 9), Succeeded), ((2, 1, 2), Failed)]), Some(RowPlace::at(2)));
         assert_eq!(
             again(&[((2, 1, 2), Succeeded), ((1, 1, 1), Failed)]),
             None,
             "read out of order"
         );
         let lost = [((1, 1, 1), Failed), ((3, 1, 3), Lost), ((2, 1, 2), Succeeded)];
-        assert_eq!(again(&lost), Some(Place::at(3)));
+        assert_eq!(again(&lost), Some(RowPlace::at(3)));
     }
 
     #[test]
@@ -401,27 +401,28 @@ mod tests {
         assert_eq!((again(&agreed), job(&agreed).disagreement()), (None, None));
         let fast = job(&[((1, 1, 9), Succeeded), ((2, 2, 2), Failed)]);
         assert_eq!(fast.to_run_again(), None);
-        assert_eq!(fast.disagreement(), Some([Place::at(1), Place::at(2)]));
+        assert_eq!(fast.disagreement(), Some([RowPlace::at(1), RowPlace::at(2)]));
         // Two that say the same decide nothing.
         assert_eq!(job(&[((1, 1, 9), Failed), ((2, 2, 2), Failed)]).disagreement(), None);
         // The end of each host is what its own order says.
         let both = [((1, 1, 9), Succeeded), ((2, 1, 3), Failed), ((3, 2, 2), Succeeded)];
-        assert_eq!(again(&both), Some(Place::at(2)));
+        assert_eq!(again(&both), Some(RowPlace::at(2)));
     }
 
     #[test]
     fn a_start_counts_once_it_is_given_up() {
-        let mut job = Job::default();
+        let mut job = RecordedJob::default();
         job.add(&entry((1, 1, 1), Rank::Succeeded));
         job.add(&entry((2, 1, 2), Rank::Started));
         assert_eq!(job.to_run_again(), None);
         job.give_up(job.started()[0]);
-        assert_eq!(job.to_run_again(), Some(Place::at(2)));
+        assert_eq!(job.to_run_again(), Some(RowPlace::at(2)));
     }
 
     #[test]
     fn a_row_that_is_there_twice_counts_where_it_stood_first() {
-        let of_run = |run: u8, place, rank| Entry { run: [run; 16], ..entry((place, 1, 5), rank) };
+        let of_run =
+            |run: u8, place, rank| PendingRow { run: [run; 16], ..entry((place, 1, 5), rank) };
         let mut entries = vec![
             of_run(1, 1, Rank::Failed),
             of_run(2, 2, Rank::Succeeded),
@@ -432,7 +433,7 @@ mod tests {
         ];
         keep_best(&mut entries);
         let kept: Vec<_> = entries.iter().map(|one| (one.run[0], one.at.place)).collect();
-        let at = |run, place| (run, Place::at(place));
+        let at = |run, place| (run, RowPlace::at(place));
         assert_eq!(kept, [at(1, 1), at(2, 2), at(3, 4), at(3, 5)]);
     }
 

@@ -18,7 +18,7 @@ use crate::sys::proc::read_environ;
 
 /// What became of a run without an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum RunState {
     /// childminder minds it.
     Running,
     /// childminder is gone, but the job, or a process of it, is there.
@@ -59,7 +59,7 @@ pub struct ThisHost {
 
 /// What is seen of a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum ProcessSeen {
     There,
     Gone,
     /// /proc hides it (`hidepid` in proc(5)), and the pid is in use.
@@ -179,48 +179,50 @@ impl ThisHost {
 
     /// Returns what became of the run whose start this row is.
     #[must_use]
-    pub fn fate(&self, start: &Row) -> Fate {
+    pub fn fate(&self, start: &Row) -> RunState {
         if self.is_minded(start) {
             // Read from the processes themselves: right whatever the clock and the boot id say.
-            let is_there = self.seen(start, Column::Pid) == Seen::There;
-            return if is_there { Fate::Running } else { Fate::Orphaned };
+            let is_there = self.seen(start, Column::Pid) == ProcessSeen::There;
+            return if is_there { RunState::Running } else { RunState::Orphaned };
         }
         let boot_id = start.text(Column::BootId);
         if start.text(Column::Host) != self.host {
-            return Fate::Elsewhere;
+            return RunState::Elsewhere;
         }
         if boot_id.is_empty() || self.boot_id.is_empty() {
-            return Fate::Elsewhere;
+            return RunState::Elsewhere;
         }
         if boot_id != self.boot_id {
-            return Fate::Lost("the host was booted since".into(), true);
+            return RunState::Lost("the host was booted since".into(), true);
         }
         let namespace = start.number(Column::PidNamespace);
         if namespace.is_some() && self.namespace.is_some() && namespace != self.namespace {
-            return Fate::Unknown("it began in another pid namespace".into());
+            return RunState::Unknown("it began in another pid namespace".into());
         }
         match [Column::Pid, Column::ChildPid].map(|column| self.seen(start, column)) {
-            [Seen::There, _] => return Fate::Running,
-            [_, Seen::There] => return Fate::Orphaned,
-            [Seen::Gone, Seen::Gone] => {}
-            _ => return Fate::Unknown("/proc hides the process that may be it (hidepid)".into()),
+            [ProcessSeen::There, _] => return RunState::Running,
+            [_, ProcessSeen::There] => return RunState::Orphaned,
+            [ProcessSeen::Gone, ProcessSeen::Gone] => {}
+            _ => {
+                return RunState::Unknown("/proc hides the process that may be it (hidepid)".into());
+            }
         }
         let pid = start.text(Column::Pid);
-        Fate::Lost(format!("childminder (pid {pid}) is gone and wrote no end"), false)
+        RunState::Lost(format!("childminder (pid {pid}) is gone and wrote no end"), false)
     }
 
     /// Looks for the process of that column: one that began before the row was written, for the pid
     /// may have gone to another since.
-    fn seen(&self, start: &Row, column: Column) -> Seen {
+    fn seen(&self, start: &Row, column: Column) -> ProcessSeen {
         let Some(pid) = start.number::<i32>(column).filter(|pid| *pid > 0) else {
-            return Seen::Gone;
+            return ProcessSeen::Gone;
         };
         let Ok(stat) = fs::read(self.proc.join(format!("{pid}/stat"))) else {
-            return if (self.is_in_use)(pid) { Seen::Hidden } else { Seen::Gone };
+            return if (self.is_in_use)(pid) { ProcessSeen::Hidden } else { ProcessSeen::Gone };
         };
         match proc_stat::parse(&stat).filter(proc_stat::ProcStat::is_alive) {
-            Some(stat) if self.is_it(&stat, start, column) => Seen::There,
-            _ => Seen::Gone,
+            Some(stat) if self.is_it(&stat, start, column) => ProcessSeen::There,
+            _ => ProcessSeen::Gone,
         }
     }
 
@@ -305,28 +307,28 @@ mod tests {
     fn each_run_without_an_end_has_its_fate() {
         let (_proc, here) = host(5000);
         let fate = |row: Row| here.fate(&row);
-        assert_eq!(fate(start("x", "node7", BOOT, ["40", "41"])), Fate::Running);
-        assert_eq!(fate(start("x", "node7", BOOT, ["39", "41"])), Fate::Orphaned);
-        assert_eq!(fate(start("x", "node8", BOOT, ["39", "38"])), Fate::Elsewhere);
-        assert!(matches!(fate(start("x", "node7", "bbbb", ["40", "41"])), Fate::Lost(_, true)));
-        assert!(matches!(fate(start("x", "node7", BOOT, ["39", ""])), Fate::Lost(_, false)));
+        assert_eq!(fate(start("x", "node7", BOOT, ["40", "41"])), RunState::Running);
+        assert_eq!(fate(start("x", "node7", BOOT, ["39", "41"])), RunState::Orphaned);
+        assert_eq!(fate(start("x", "node8", BOOT, ["39", "38"])), RunState::Elsewhere);
+        assert!(matches!(fate(start("x", "node7", "bbbb", ["40", "41"])), RunState::Lost(_, true)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["39", ""])), RunState::Lost(_, false)));
         // Pid 50 began later than the row was written: it is another process.
-        assert!(matches!(fate(start("x", "node7", BOOT, ["50", "50"])), Fate::Lost(_, false)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["50", "50"])), RunState::Lost(_, false)));
         // Another pid namespace or a job that was orphaned: its environment knows the run.
-        assert_eq!(fate(start("minded", "node7", "bbbb", ["1", "2"])), Fate::Orphaned);
+        assert_eq!(fate(start("minded", "node7", "bbbb", ["1", "2"])), RunState::Orphaned);
     }
 
     #[test]
     fn the_environment_of_another_users_process_says_nothing() {
         let (_proc, here) = host(5000);
         let mut row = start("minded", "node7", BOOT, ["39", "38"]);
-        assert_eq!(here.fate(&row), Fate::Orphaned, "a row without a user");
+        assert_eq!(here.fate(&row), RunState::Orphaned, "a row without a user");
         row.set(Column::Uid, "1000");
-        assert_eq!(here.fate(&row), Fate::Orphaned);
+        assert_eq!(here.fate(&row), RunState::Orphaned);
         row.set(Column::Uid, "0");
-        assert!(matches!(here.fate(&row), Fate::Lost(..)));
+        assert!(matches!(here.fate(&row), RunState::Lost(..)));
         row.set(Column::Uid, "1001");
-        assert!(matches!(here.fate(&row), Fate::Lost(..)));
+        assert!(matches!(here.fate(&row), RunState::Lost(..)));
     }
 
     /// A process may declare terabytes of its memory to be its environment.
@@ -345,11 +347,11 @@ mod tests {
         let (_proc, mut here) = host(5000);
         here.is_in_use = |pid| pid == 39;
         let fate = |row: Row| here.fate(&row);
-        assert!(matches!(fate(start("x", "node7", BOOT, ["39", "38"])), Fate::Unknown(_)));
-        assert!(matches!(fate(start("x", "node7", BOOT, ["38", "39"])), Fate::Unknown(_)));
-        assert!(matches!(fate(start("x", "node7", BOOT, ["38", "37"])), Fate::Lost(_, false)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["39", "38"])), RunState::Unknown(_)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["38", "39"])), RunState::Unknown(_)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["38", "37"])), RunState::Lost(_, false)));
         // Another one is visible under that pid.
-        assert!(matches!(fate(start("x", "node7", BOOT, ["50", ""])), Fate::Lost(_, false)));
+        assert!(matches!(fate(start("x", "node7", BOOT, ["50", ""])), RunState::Lost(_, false)));
     }
 
     #[test]
@@ -358,9 +360,9 @@ mod tests {
         here.namespace = Some(7);
         let mut row = start("x", "node7", BOOT, ["39", "38"]);
         row.set(Column::PidNamespace, "7");
-        assert!(matches!(here.fate(&row), Fate::Lost(..)));
+        assert!(matches!(here.fate(&row), RunState::Lost(..)));
         row.set(Column::PidNamespace, "8");
-        assert!(matches!(here.fate(&row), Fate::Unknown(_)));
+        assert!(matches!(here.fate(&row), RunState::Unknown(_)));
     }
 
     #[test]
@@ -395,6 +397,6 @@ mod tests {
         assert_eq!(here.booted, Some(Duration::from_secs(1000)));
         let (_proc, mut here) = host(5000);
         here.booted = Some(Duration::from_secs(4000));
-        assert_eq!(here.fate(&start("x", "node7", BOOT, ["40", ""])), Fate::Running);
+        assert_eq!(here.fate(&start("x", "node7", BOOT, ["40", ""])), RunState::Running);
     }
 }

@@ -1,7 +1,7 @@
 //! What tables of runs have in common.
 
 use crate::nanny::source::index::Rank;
-use crate::nanny::view::table::Column as Heading;
+use crate::nanny::view::table::TableColumn as Heading;
 use crate::nanny::view::words;
 
 /// When a run began; on a narrow terminal without the year and the seconds.

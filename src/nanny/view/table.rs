@@ -25,7 +25,7 @@ const NARROWEST: usize = 6;
 
 /// One column.
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
+pub struct TableColumn {
     title: &'static str,
     /// Numbers stand right.
     is_number: bool,
@@ -37,29 +37,29 @@ pub struct Column {
     shorter: Option<fn(&str) -> String>,
 }
 
-impl Column {
+impl TableColumn {
     /// A column of words. The lower its rank, the sooner it is left out; [`ALWAYS`] stays.
     #[must_use]
-    pub const fn words(title: &'static str, rank: u8) -> Column {
-        Column { title, is_number: false, rank, least: None, shorter: None }
+    pub const fn words(title: &'static str, rank: u8) -> TableColumn {
+        TableColumn { title, is_number: false, rank, least: None, shorter: None }
     }
 
     /// A column of numbers.
     #[must_use]
-    pub const fn numbers(title: &'static str, rank: u8) -> Column {
-        Column { is_number: true, ..Column::words(title, rank) }
+    pub const fn numbers(title: &'static str, rank: u8) -> TableColumn {
+        TableColumn { is_number: true, ..TableColumn::words(title, rank) }
     }
 
     /// May be cut to that many columns of the terminal.
     #[must_use]
-    pub const fn cut_to(self, least: usize) -> Column {
-        Column { least: Some(least), ..self }
+    pub const fn cut_to(self, least: usize) -> TableColumn {
+        TableColumn { least: Some(least), ..self }
     }
 
     /// Has a shorter form for where there is little room.
     #[must_use]
-    pub const fn or_shorter(self, shorter: fn(&str) -> String) -> Column {
-        Column { shorter: Some(shorter), ..self }
+    pub const fn or_shorter(self, shorter: fn(&str) -> String) -> TableColumn {
+        TableColumn { shorter: Some(shorter), ..self }
     }
 
     fn cell(&self, text: &str, is_short: bool) -> String {
@@ -80,17 +80,17 @@ pub struct Layout {
 }
 
 /// Rows of text under columns.
-pub struct Table {
-    columns: Vec<Column>,
+pub struct TextTable {
+    columns: Vec<TableColumn>,
     rows: Vec<Vec<String>>,
     screen: Screen,
 }
 
-impl Table {
+impl TextTable {
     /// An empty one, for that screen.
     #[must_use]
-    pub fn new(columns: &[Column], screen: &Screen) -> Table {
-        Table { columns: columns.to_vec(), rows: Vec::new(), screen: *screen }
+    pub fn new(columns: &[TableColumn], screen: &Screen) -> TextTable {
+        TextTable { columns: columns.to_vec(), rows: Vec::new(), screen: *screen }
     }
 
     /// Adds a row; what is in it came from strangers.
@@ -181,7 +181,7 @@ impl Table {
 
     /// Returns the width that each column needs; 0 for one that says nothing in any row.
     fn whole(&self, is_short: bool) -> Vec<usize> {
-        let widest = |(index, column): (usize, &Column)| {
+        let widest = |(index, column): (usize, &TableColumn)| {
             let cells = self.rows.iter().filter_map(|row| row.get(index));
             match cells.map(|cell| column.cell(cell, is_short).width()).max() {
                 None | Some(0) => 0,
@@ -197,7 +197,7 @@ impl Table {
         let Some(room) = self.screen.width else {
             return Layout { widths: whole, is_short: false };
         };
-        let comfortable = |column: &Column| column.least.map(|_| COMFORTABLE);
+        let comfortable = |column: &TableColumn| column.least.map(|_| COMFORTABLE);
         let mut fitting = Fitting { widths: whole.clone(), whole, room, columns: &self.columns };
         fitting.cut(comfortable);
         let is_short = fitting.over() > 0;
@@ -217,7 +217,7 @@ impl Table {
 
 /// Columns on their way to fit a screen.
 struct Fitting<'a> {
-    columns: &'a [Column],
+    columns: &'a [TableColumn],
     /// What they need.
     whole: Vec<usize>,
     /// What they get.
@@ -232,7 +232,7 @@ impl Fitting<'_> {
     }
 
     /// Cuts columns as far as `least` allows and as is needed, the last one first.
-    fn cut(&mut self, least: impl Fn(&Column) -> Option<usize>) {
+    fn cut(&mut self, least: impl Fn(&TableColumn) -> Option<usize>) {
         for index in (0..self.columns.len()).rev() {
             if let Some(least) = least(&self.columns[index]) {
                 let width = self.widths[index];
@@ -292,12 +292,12 @@ mod tests {
 
     fn shown(width: Option<usize>) -> Vec<String> {
         let columns = [
-            Column::words("RUN", 9),
-            Column::words("HOST", 1),
-            Column::numbers("WALL", 2),
-            Column::words("COMMAND", ALWAYS).cut_to(8),
+            TableColumn::words("RUN", 9),
+            TableColumn::words("HOST", 1),
+            TableColumn::numbers("WALL", 2),
+            TableColumn::words("COMMAND", ALWAYS).cut_to(8),
         ];
-        let mut table = Table::new(&columns, &Screen { width, is_coloured: false });
+        let mut table = TextTable::new(&columns, &Screen { width, is_coloured: false });
         table.push(["0191aa", "node7", "1.5", "python3 train.py --epochs 10\n"]);
         table.push(["0191ab", "a-host-with-a-long-name", "1200.0", "日本語"]);
         let mut out = Vec::new();
@@ -327,16 +327,17 @@ mod tests {
     /// Headings as those of `nanny runs`, with cells of a usual length.
     fn headings(width: usize) -> String {
         let columns = [
-            Column::words("BEGAN", 4).or_shorter(|cell| cell[5..16].to_owned()),
-            Column::words("RUN", 6),
-            Column::words("HOST", 3),
-            Column::words("NAME", ALWAYS).cut_to(8),
-            Column::words("VERDICT", ALWAYS).cut_to(12),
-            Column::words("END", ALWAYS),
-            Column::numbers("PEAK", 1),
-            Column::words("COMMAND", 5).cut_to(8),
+            TableColumn::words("BEGAN", 4).or_shorter(|cell| cell[5..16].to_owned()),
+            TableColumn::words("RUN", 6),
+            TableColumn::words("HOST", 3),
+            TableColumn::words("NAME", ALWAYS).cut_to(8),
+            TableColumn::words("VERDICT", ALWAYS).cut_to(12),
+            TableColumn::words("END", ALWAYS),
+            TableColumn::numbers("PEAK", 1),
+            TableColumn::words("COMMAND", 5).cut_to(8),
         ];
-        let mut table = Table::new(&columns, &Screen { width: Some(width), is_coloured: false });
+        let mut table =
+            TextTable::new(&columns, &Screen { width: Some(width), is_coloured: false });
         let command = "./simulate --steps 1000 --seed 4711 --output /scratch/run.h5";
         let [began, run] = ["2026-11-22 20:08:48", "9fa94d990baf"];
         table.push([began, run, "node7", "sim", "killed_by_process", "SIGTERM", "2 MiB", command]);
@@ -372,7 +373,7 @@ mod tests {
             [(true, "\x1b[1mA\x1b[0m\n\x1b[31mx\x1b[0m\n"), (false, "A\nx\n")]
         {
             let screen = Screen { width: Some(80), is_coloured };
-            let mut table = Table::new(&[Column::words("A", ALWAYS)], &screen);
+            let mut table = TextTable::new(&[TableColumn::words("A", ALWAYS)], &screen);
             table.push(["x"]);
             let mut out = Vec::new();
             table.write(&mut out, |_| Some("31")).expect("a vector");

@@ -25,9 +25,9 @@ fn row() -> impl Strategy<Value = Row> {
         let mut row = Row::default();
         for (column, text) in Column::ALL.iter().zip(texts) {
             match column.form() {
-                Form::Plain => row.show(*column, number),
-                Form::Text => row.set(*column, text),
-                Form::Words => row.set(*column, shell::command(&argv)),
+                CellForm::Plain => row.show(*column, number),
+                CellForm::Text => row.set(*column, text),
+                CellForm::Words => row.set(*column, shell::command(&argv)),
             }
         }
         row

@@ -10,7 +10,7 @@ use crate::model::process::Descendant;
 use crate::model::signal::Signal;
 use crate::run::contained;
 use crate::run::live::Live;
-use crate::run::quarantine::{self, Before, Rules};
+use crate::run::quarantine::{self, PathsBefore, Rules};
 use crate::supervisor::{Input, Remaining, Target};
 use crate::sys::cgroup::AttemptCgroup;
 use crate::sys::{SysError, children, proc, reaper, signals, terminal};
@@ -84,7 +84,7 @@ impl Live {
             }
             let directories = self.observation.clean_within.iter().chain([&self.directory_of_job]);
             let within = directories.filter_map(|one| one.canonicalize().ok()).collect();
-            self.before = Some(Before::note(within));
+            self.before = Some(PathsBefore::note(within));
         }
     }
 

@@ -28,7 +28,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What the wait remembers.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitState {
     /// More children may have changed than one round takes in.
     has_more_changes: bool,
     /// A system call failed: until then nothing is looked at.
@@ -42,7 +42,7 @@ pub(super) struct Waiting {
     logged: Vec<String>,
 }
 
-impl Waiting {
+impl WaitState {
     pub(super) fn begin_attempt(&mut self) {
         self.look_again_at = None;
         self.failures = 0;

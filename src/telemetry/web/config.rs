@@ -63,8 +63,8 @@ pub(super) struct Protection {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Typed {
-    tls_server_config: Option<tls::Typed>,
+struct WebConfigFile {
+    tls_server_config: Option<tls::TlsConfigFile>,
     http_server_config: Option<TypedHttp>,
     basic_auth_users: Option<BTreeMap<String, String>>,
     rate_limit: Option<TypedRate>,
@@ -90,7 +90,7 @@ struct TypedRate {
 pub(super) struct Read {
     /// Certificates and keys that it names.
     pub(super) others: Vec<PathBuf>,
-    typed: Typed,
+    typed: WebConfigFile,
 }
 
 impl Read {
@@ -102,7 +102,7 @@ impl Read {
     /// Reads the text of a file of that directory.
     pub(super) fn of(text: &str, directory: &Path) -> Result<Read, ConfigError> {
         // A file of nothing but comments is one that protects nothing, as in the toolkit.
-        let typed: Option<Typed> = serde_saphyr::from_str_with_options(text, options())
+        let typed: Option<WebConfigFile> = serde_saphyr::from_str_with_options(text, options())
             .map_err(|error| ConfigError(error.to_string()))?;
         let mut typed = typed.unwrap_or_default();
         let others = typed.tls_server_config.as_mut().map(|tls| tls.resolve(directory));
@@ -113,7 +113,7 @@ impl Read {
     pub(super) fn check(self) -> Result<Protection, ConfigError> {
         let tls = match self.typed.tls_server_config {
             // Named without anything in it, it asks for nothing.
-            Some(typed) if typed != tls::Typed::default() => Some(typed),
+            Some(typed) if typed != tls::TlsConfigFile::default() => Some(typed),
             _ => None,
         };
         let users = self.typed.basic_auth_users.unwrap_or_default();
@@ -124,7 +124,7 @@ impl Read {
         let headers = self.typed.http_server_config.and_then(|http| http.headers);
         let rate = self.typed.rate_limit.map(rate).transpose()?.flatten();
         Ok(Protection {
-            demands_certificate: tls.as_ref().is_some_and(tls::Typed::demands_certificate),
+            demands_certificate: tls.as_ref().is_some_and(tls::TlsConfigFile::demands_certificate),
             tls: tls.map(|typed| tls::server_config(&typed)).transpose()?,
             users,
             headers: headers.unwrap_or_default().iter().map(header).collect::<Result<_, _>>()?,

@@ -25,10 +25,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::model::shared::lock;
-use crate::telemetry::web::Limits;
+use crate::telemetry::web::ClientLimits;
 use crate::telemetry::web::guard::Guard;
 use crate::telemetry::web::hosts::Hosts;
-use crate::telemetry::web::routes::{Answer, Routes, plain};
+use crate::telemetry::web::routes::{HttpAnswer, Routes, plain};
 
 /// Headers of a request, in bytes and in number: Prometheus sends about 400 bytes in 8 of them, a
 /// browser not 4 KiB.
@@ -48,7 +48,7 @@ pub(super) struct Desk {
     routes: Routes,
     guard: Guard,
     hosts: Hosts,
-    limits: Limits,
+    limits: ClientLimits,
     places: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Arc<Pulse>>>,
     next: AtomicU64,
@@ -56,12 +56,12 @@ pub(super) struct Desk {
 
 /// When a connection was heard of last, and the bell that asks it to go.
 struct Pulse {
-    heard: Mutex<Heard>,
+    heard: Mutex<ReadHalf>,
     leave: Notify,
 }
 
 #[derive(Clone, Copy)]
-struct Heard {
+struct ReadHalf {
     at: Instant,
     has_asked: bool,
     is_answering: bool,
@@ -71,7 +71,7 @@ struct Heard {
 
 impl Pulse {
     fn new() -> Pulse {
-        let heard = Heard {
+        let heard = ReadHalf {
             at: Instant::now(),
             has_asked: false,
             is_answering: false,
@@ -80,17 +80,17 @@ impl Pulse {
         Pulse { heard: Mutex::new(heard), leave: Notify::new() }
     }
 
-    fn heard(&self) -> Heard {
+    fn heard(&self) -> ReadHalf {
         *lock(&self.heard)
     }
 
     fn begin(&self) {
         let heard =
-            Heard { at: Instant::now(), has_asked: true, is_answering: true, ..self.heard() };
+            ReadHalf { at: Instant::now(), has_asked: true, is_answering: true, ..self.heard() };
         *lock(&self.heard) = heard;
     }
 
-    fn end(&self, answer: &Answer) {
+    fn end(&self, answer: &HttpAnswer) {
         let mut heard = lock(&self.heard);
         heard.is_answering = false;
         heard.is_of_the_end = Routes::is_of_the_end(answer);
@@ -108,7 +108,11 @@ impl Pulse {
 }
 
 impl Desk {
-    pub(super) fn new(routes: Routes, (guard, hosts): (Guard, Hosts), limits: Limits) -> Desk {
+    pub(super) fn new(
+        routes: Routes,
+        (guard, hosts): (Guard, Hosts),
+        limits: ClientLimits,
+    ) -> Desk {
         Desk {
             routes,
             guard,
@@ -178,7 +182,7 @@ impl Desk {
         let pulse = Arc::new(Pulse::new());
         lock(&self.open).insert(number, Arc::clone(&pulse));
         // It leaves the list however it ends, also if it never begins.
-        let entry = Entry { desk: Arc::clone(self), number, _place: place };
+        let entry = ConnectionEntry { desk: Arc::clone(self), number, _place: place };
         let desk = Arc::clone(self);
         inside.spawn(async move {
             let _entry = entry;
@@ -256,7 +260,7 @@ impl Desk {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>, door: Door) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>, door: Door) -> HttpAnswer {
         match self.guard.admit(request.headers(), door.is_tls).await {
             Err(refusal) => refusal,
             // A page of another site has neither our certificate nor a password.
@@ -288,7 +292,7 @@ struct Door {
     is_local: bool,
 }
 
-fn deadline(heard: Heard, limits: &Limits) -> Instant {
+fn deadline(heard: ReadHalf, limits: &ClientLimits) -> Instant {
     heard.at + if heard.has_asked { limits.next_request } else { limits.first_request }
 }
 
@@ -299,13 +303,13 @@ fn is_of_one(error: &io::Error) -> bool {
 }
 
 /// A connection's place, and its line in the list.
-struct Entry {
+struct ConnectionEntry {
     desk: Arc<Desk>,
     number: u64,
     _place: OwnedSemaphorePermit,
 }
 
-impl Drop for Entry {
+impl Drop for ConnectionEntry {
     fn drop(&mut self) {
         lock(&self.desk.open).remove(&self.number);
     }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::model::shared::lock;
 use crate::telemetry::web::config::{ConfigError, Protection, Read};
 use crate::telemetry::web::passwords::Passwords;
-use crate::telemetry::web::routes::{Answer, plain};
+use crate::telemetry::web::routes::{HttpAnswer, plain};
 
 /// What is said when something is wrong while we serve.
 pub(super) type Complain = Box<dyn Fn(&str) + Send + Sync>;
@@ -26,15 +26,15 @@ pub(super) type Complain = Box<dyn Fn(&str) + Send + Sync>;
 /// See the module's documentation.
 pub(super) struct Guard {
     config: Option<PathBuf>,
-    state: Mutex<State>,
+    state: Mutex<GuardState>,
     bucket: Mutex<Bucket>,
     passwords: Passwords,
     pub(super) complain: Complain,
 }
 
-struct State {
+struct GuardState {
     /// Each file that it depends on, and what it was like before it was read.
-    files: Vec<(PathBuf, Option<Look>)>,
+    files: Vec<(PathBuf, Option<FileStamp>)>,
     /// Nothing if the file is bad.
     protection: Option<Arc<Protection>>,
     /// What must not be lost: TLS, demand for certificates, passwords.
@@ -43,7 +43,7 @@ struct State {
 
 /// What changes when a file does (stat(2)): device, inode, size, and both times.
 #[derive(PartialEq)]
-struct Look([u64; 3], [(i64, i64); 2]);
+struct FileStamp([u64; 3], [(i64, i64); 2]);
 
 /// The token bucket of `rate_limit`.
 #[derive(Default)]
@@ -52,13 +52,13 @@ struct Bucket {
     filled: Option<Instant>,
 }
 
-fn look(path: &Path) -> Option<Look> {
+fn look(path: &Path) -> Option<FileStamp> {
     let meta = fs::metadata(path).ok()?;
     let times = [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
-    Some(Look([meta.dev(), meta.ino(), meta.size()], times))
+    Some(FileStamp([meta.dev(), meta.ino(), meta.size()], times))
 }
 
-fn looked_at(path: PathBuf) -> (PathBuf, Option<Look>) {
+fn looked_at(path: PathBuf) -> (PathBuf, Option<FileStamp>) {
     let look = look(&path);
     (path, look)
 }
@@ -67,7 +67,7 @@ impl Guard {
     /// Lets everybody in.
     pub(super) fn unprotected() -> Guard {
         let protection = Some(Arc::new(Protection::default()));
-        Guard::with(None, State { files: Vec::new(), protection, floor: [false; 3] })
+        Guard::with(None, GuardState { files: Vec::new(), protection, floor: [false; 3] })
     }
 
     /// Reads the file.
@@ -76,10 +76,10 @@ impl Guard {
         let protection = protection?;
         let floor = strength(&protection);
         let protection = Some(Arc::new(protection));
-        Ok(Guard::with(Some(config), State { files, protection, floor }))
+        Ok(Guard::with(Some(config), GuardState { files, protection, floor }))
     }
 
-    fn with(config: Option<PathBuf>, state: State) -> Guard {
+    fn with(config: Option<PathBuf>, state: GuardState) -> Guard {
         Guard {
             config,
             state: Mutex::new(state),
@@ -120,7 +120,7 @@ impl Guard {
         &self,
         headers: &HeaderMap,
         is_tls: bool,
-    ) -> Result<Arc<Protection>, Answer> {
+    ) -> Result<Arc<Protection>, HttpAnswer> {
         let Some(protection) = self.protection() else {
             return Err(plain(StatusCode::INTERNAL_SERVER_ERROR, "500: the web configuration\n"));
         };
@@ -147,10 +147,10 @@ impl Guard {
     }
 }
 
-type Files = Vec<(PathBuf, Option<Look>)>;
+type WatchedFiles = Vec<(PathBuf, Option<FileStamp>)>;
 
 /// Each file is looked at before it is read: what changes meanwhile is seen the next time.
-fn load(config: &Path) -> (Files, Result<Protection, ConfigError>) {
+fn load(config: &Path) -> (WatchedFiles, Result<Protection, ConfigError>) {
     let mut files = vec![looked_at(config.to_owned())];
     let protection = Read::new(config).and_then(|read| {
         files.extend(read.others.iter().cloned().map(looked_at));

@@ -40,7 +40,7 @@ const BACKLOG: u32 = 128;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct ClientLimits {
     /// Connections at once.
     connections: usize,
     /// From the connection to the end of the first request's headers; as long for the handshake of
@@ -55,9 +55,9 @@ struct Limits {
     idle: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for ClientLimits {
+    fn default() -> ClientLimits {
+        ClientLimits {
             connections: 64,
             first_request: Duration::from_secs(5),
             next_request: Duration::from_secs(75),
@@ -74,7 +74,7 @@ pub struct Web {
     metrics_path: String,
     /// What `--web.listen-address` said.
     listen: Vec<String>,
-    limits: Limits,
+    limits: ClientLimits,
 }
 
 /// Opens the ports. What cannot be had is told in a line each; the job runs in any case.
@@ -86,7 +86,7 @@ pub async fn bind(plan: &WebPlan) -> (Web, Vec<String>) {
         guard: Guard::unprotected(),
         metrics_path: plan.metrics_path.clone(),
         listen: plan.listen.clone(),
-        limits: Limits::default(),
+        limits: ClientLimits::default(),
     };
     let mut warnings = Vec::new();
     let inherited = if plan.systemd_socket { activation::listeners() } else { Vec::new() };
@@ -207,7 +207,7 @@ pub(crate) mod given {
         let desk = Desk::new(
             Routes::new(site, "/metrics"),
             (Guard::unprotected(), hosts),
-            Limits::default(),
+            ClientLimits::default(),
         );
         let (mut client, server) = UnixStream::pair()?;
         client.write_all(bytes)?;

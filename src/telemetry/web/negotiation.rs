@@ -3,7 +3,7 @@
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
-use crate::telemetry::site::Form;
+use crate::telemetry::site::MetricsForm;
 
 /// More wishes than these are not read: Prometheus has five.
 const WISHES_MAX: usize = 32;
@@ -18,7 +18,7 @@ struct Wish<'a> {
 /// Returns the form that is wanted most. Whoever accepts nothing that we have gets text: it is what
 /// Prometheus falls back to.
 #[must_use]
-pub(super) fn form(headers: &HeaderMap) -> Form {
+pub(super) fn form(headers: &HeaderMap) -> MetricsForm {
     let (mut open, mut text) = (0, 0);
     for wish in wishes(headers, &ACCEPT) {
         match wish.what {
@@ -31,7 +31,7 @@ pub(super) fn form(headers: &HeaderMap) -> Form {
         }
     }
     // A browser says neither, and `*/*` is no wish for OpenMetrics.
-    if open > 0 && open >= text { Form::OpenMetrics } else { Form::Text }
+    if open > 0 && open >= text { MetricsForm::OpenMetrics } else { MetricsForm::Text }
 }
 
 /// Whether gzip is accepted.
@@ -96,20 +96,20 @@ mod tests {
         let quoted = "application/openmetrics-text; version=\"1.0.0\"; charset=utf-8";
         let never = "application/openmetrics-text;q=0";
         for (accept, wanted) in [
-            (two, Form::OpenMetrics),
-            (three, Form::OpenMetrics),
-            (quoted, Form::OpenMetrics),
-            (only_text, Form::Text),
-            (rather_text, Form::Text),
-            (browser, Form::Text),
-            (old, Form::Text),
-            (never, Form::Text),
-            ("application/openmetrics-text;q=much", Form::Text),
-            (";;,=,q=;", Form::Text),
+            (two, MetricsForm::OpenMetrics),
+            (three, MetricsForm::OpenMetrics),
+            (quoted, MetricsForm::OpenMetrics),
+            (only_text, MetricsForm::Text),
+            (rather_text, MetricsForm::Text),
+            (browser, MetricsForm::Text),
+            (old, MetricsForm::Text),
+            (never, MetricsForm::Text),
+            ("application/openmetrics-text;q=much", MetricsForm::Text),
+            (";;,=,q=;", MetricsForm::Text),
         ] {
             assert_eq!(form(&headers(ACCEPT, accept)), wanted, "{accept}");
         }
-        assert_eq!(form(&HeaderMap::new()), Form::Text);
+        assert_eq!(form(&HeaderMap::new()), MetricsForm::Text);
     }
 
     #[test]

@@ -34,13 +34,13 @@ const NOBODY: &str = "$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG";
 pub(super) struct Passwords {
     /// Makes what is remembered useless to others: passwords themselves are not kept.
     secret: Uuid,
-    found: Arc<Found>,
+    found: Arc<CheckedPasswords>,
     turn: Arc<Semaphore>,
 }
 
 /// What was found out, apart, so that guesses do not push out what is right.
 #[derive(Default)]
-struct Found {
+struct CheckedPasswords {
     right: Mutex<VecDeque<Uuid>>,
     wrong: Mutex<VecDeque<Uuid>>,
 }
@@ -108,7 +108,7 @@ impl Passwords {
     }
 }
 
-impl Found {
+impl CheckedPasswords {
     fn recall(&self, key: &Uuid) -> Option<bool> {
         has(&self.right, key).then_some(true).or_else(|| has(&self.wrong, key).then_some(false))
     }

@@ -15,11 +15,11 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::model::shared::lock;
 use crate::plan::WebPlan;
-use crate::telemetry::site::{Form, Site};
+use crate::telemetry::site::{MetricsForm, Site};
 use crate::telemetry::web::negotiation;
 
 /// An answer, whole: none of ours is so long that it would have to be streamed.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type HttpAnswer = Response<Full<Bytes>>;
 
 /// Below this, packing saves no packet.
 const PACKED_BYTES_MIN: usize = 1_024;
@@ -50,7 +50,7 @@ impl Routes {
     }
 
     /// Answers a request that was let in.
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Answer {
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> HttpAnswer {
         let path = request.uri().path();
         let is_known =
             path == self.metrics_path || WebPlan::PAGE.iter().any(|(known, _)| *known == path);
@@ -65,14 +65,16 @@ impl Routes {
         if path == self.metrics_path { self.metrics(request) } else { self.other(request) }
     }
 
-    fn metrics<B>(&self, request: &Request<B>) -> Answer {
+    fn metrics<B>(&self, request: &Request<B>) -> HttpAnswer {
         let form = negotiation::form(request.headers());
         // Read before the numbers: these are then the last ones.
         let is_of_the_end = request.method() == Method::GET && self.site.has_ended();
         let text = self.site.text(form);
         let kind = match form {
-            Form::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Form::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            MetricsForm::Text => "text/plain; version=0.0.4; charset=utf-8",
+            MetricsForm::OpenMetrics => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            }
         };
         let mut answer = if negotiation::gzip(request.headers()) {
             packed_answer(kind, self.packed(form, &text))
@@ -88,7 +90,7 @@ impl Routes {
     }
 
     /// Whether an answer has the metrics of the run's end.
-    pub(super) fn is_of_the_end(answer: &Answer) -> bool {
+    pub(super) fn is_of_the_end(answer: &HttpAnswer) -> bool {
         answer.headers().contains_key(CONNECTION)
     }
 
@@ -99,7 +101,7 @@ impl Routes {
 
     /// The same text is packed once, however many ask. It is the same if it is in the same place:
     /// the one that we hold keeps its place taken.
-    fn packed(&self, form: Form, text: &Bytes) -> Bytes {
+    fn packed(&self, form: MetricsForm, text: &Bytes) -> Bytes {
         let mut packed = lock(&self.packed[form as usize]);
         match &*packed {
             Some((from, bytes)) if from.as_ptr() == text.as_ptr() => bytes.clone(),
@@ -111,7 +113,7 @@ impl Routes {
         }
     }
 
-    fn other<B>(&self, request: &Request<B>) -> Answer {
+    fn other<B>(&self, request: &Request<B>) -> HttpAnswer {
         let script = include_str!("../page/page.js");
         let style = include_str!("../page/page.css");
         let (kind, body) = match request.uri().path() {
@@ -135,13 +137,13 @@ impl Routes {
 }
 
 /// A short answer.
-pub(super) fn plain(status: StatusCode, text: &'static str) -> Answer {
+pub(super) fn plain(status: StatusCode, text: &'static str) -> HttpAnswer {
     let mut answer = whole(PLAIN, Bytes::from_static(text.as_bytes()));
     *answer.status_mut() = status;
     answer
 }
 
-fn whole(kind: &'static str, body: Bytes) -> Answer {
+fn whole(kind: &'static str, body: Bytes) -> HttpAnswer {
     let mut answer = Response::new(Full::new(body));
     let pairs: [(HeaderName, &'static str); 3] = [
         (CONTENT_TYPE, kind),
@@ -155,7 +157,7 @@ fn whole(kind: &'static str, body: Bytes) -> Answer {
     answer
 }
 
-fn packed_answer(kind: &'static str, body: Bytes) -> Answer {
+fn packed_answer(kind: &'static str, body: Bytes) -> HttpAnswer {
     let mut answer = whole(kind, body);
     answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     answer

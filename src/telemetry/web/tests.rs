@@ -152,11 +152,11 @@ struct Server {
 }
 
 /// Serves on a thread of its own until the answer is dropped.
-fn serve_site(site: Arc<Site>, config: Option<&Path>, limits: Limits) -> Server {
+fn serve_site(site: Arc<Site>, config: Option<&Path>, limits: ClientLimits) -> Server {
     serve_at("127.0.0.1:0", site, config, limits)
 }
 
-fn serve_at(address: &str, site: Arc<Site>, config: Option<&Path>, limits: Limits) -> Server {
+fn serve_at(address: &str, site: Arc<Site>, config: Option<&Path>, limits: ClientLimits) -> Server {
     let config = config.map(Path::to_owned);
     let plan = WebPlan { listen: vec![address.into()], config, ..WebPlan::default() };
     let (end, ended) = oneshot::channel::<()>();
@@ -180,7 +180,7 @@ fn serve_at(address: &str, site: Arc<Site>, config: Option<&Path>, limits: Limit
     Server { address: receive.recv_timeout(PATIENCE).unwrap(), troubles, _end: end }
 }
 
-fn serve(limits: Limits) -> Server {
+fn serve(limits: ClientLimits) -> Server {
     serve_site(site(), None, limits)
 }
 
@@ -239,14 +239,14 @@ fn answers(stream: &mut TcpStream) -> bool {
     asked.is_ok()
 }
 
-fn quick() -> Limits {
+fn quick() -> ClientLimits {
     let soon = Duration::from_millis(150);
-    Limits { first_request: soon, next_request: soon, ..Limits::default() }
+    ClientLimits { first_request: soon, next_request: soon, ..ClientLimits::default() }
 }
 
 #[test]
 fn a_connection_serves_request_after_request() {
-    let server = serve(Limits::default());
+    let server = serve(ClientLimits::default());
     let mut stream = server.connect();
     assert!(answers(&mut stream) && answers(&mut stream));
     let two = server.ask(
@@ -258,7 +258,7 @@ fn a_connection_serves_request_after_request() {
 
 #[test]
 fn head_tells_the_length_and_nothing_more() {
-    let server = serve(Limits::default());
+    let server = serve(ClientLimits::default());
     let answer = server.ask(b"HEAD /metrics HTTP/1.1\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     let length = answer.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
@@ -267,7 +267,7 @@ fn head_tells_the_length_and_nothing_more() {
 
 #[test]
 fn headers_are_bounded() {
-    let server = serve(Limits::default());
+    let server = serve(ClientLimits::default());
     let long = server.get("/healthz", &format!("X: {}\r\n", "x".repeat(20 * 1024)));
     let many = server.get("/healthz", &"X: y\r\n".repeat(100));
     for answer in [long, many] {
@@ -294,7 +294,8 @@ fn who_sends_too_slowly_is_left() {
         }
         assert!(clock::now() - begun < PATIENCE, "who sends byte by byte");
     }
-    let server = serve(Limits { next_request: quick().next_request, ..Limits::default() });
+    let server =
+        serve(ClientLimits { next_request: quick().next_request, ..ClientLimits::default() });
     let mut stream = server.connect();
     assert!(answers(&mut stream));
     assert_eq!(rest(&mut stream), "", "who keeps a connection for nothing");
@@ -302,7 +303,8 @@ fn who_sends_too_slowly_is_left() {
 
 #[test]
 fn who_does_not_take_the_answers_is_left() {
-    let server = serve(Limits { next_request: Duration::from_millis(300), ..Limits::default() });
+    let server =
+        serve(ClientLimits { next_request: Duration::from_millis(300), ..ClientLimits::default() });
     let mut stream = server.connect();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let error = loop {
@@ -317,7 +319,7 @@ fn who_does_not_take_the_answers_is_left() {
 #[test]
 fn who_comes_when_all_places_are_taken_waits() {
     let hour = Duration::from_secs(3_600);
-    let server = serve(Limits { connections: 2, idle: hour, ..Limits::default() });
+    let server = serve(ClientLimits { connections: 2, idle: hour, ..ClientLimits::default() });
     let (mut first, mut second) = (server.connect(), server.connect());
     assert!(answers(&mut first) && answers(&mut second));
     let mut third = server.connect();
@@ -332,7 +334,8 @@ fn who_comes_when_all_places_are_taken_waits() {
 
 #[test]
 fn who_has_been_silent_longest_makes_room() {
-    let server = serve(Limits { connections: 2, idle: Duration::ZERO, ..Limits::default() });
+    let server =
+        serve(ClientLimits { connections: 2, idle: Duration::ZERO, ..ClientLimits::default() });
     let (mut first, mut second) = (server.connect(), server.connect());
     assert!(answers(&mut first) && answers(&mut second));
     let mut third = server.connect();
@@ -343,7 +346,7 @@ fn who_has_been_silent_longest_makes_room() {
 
 #[test]
 fn a_flood_of_connections_passes() {
-    let server = serve(Limits { connections: 4, ..quick() });
+    let server = serve(ClientLimits { connections: 4, ..quick() });
     let flood: Vec<_> = (0..100).filter_map(|_| TcpStream::connect(server.address).ok()).collect();
     assert!(flood.len() > 50);
     assert!(server.is_alive());
@@ -373,7 +376,7 @@ fn passwords_are_asked_for_and_a_changed_file_counts_at_once() {
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
     let users = |name: &str| format!("{headers}basic_auth_users:\n  {name}: {}\n", hash());
     fs::write(&path, users("alice")).unwrap();
-    let server = serve_site(site(), Some(&path), Limits::default());
+    let server = serve_site(site(), Some(&path), ClientLimits::default());
     let ask = |name: &str, password: &str| {
         let line = format!("Authorization: {}\r\n", basic(name, password));
         let answer = server.get("/metrics", &line);
@@ -399,7 +402,7 @@ fn too_many_requests_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
     fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 2\n").unwrap();
-    let server = serve_site(site(), Some(&path), Limits::default());
+    let server = serve_site(site(), Some(&path), ClientLimits::default());
     let codes: Vec<String> = (0..3).map(|_| server.get("/", "")[9..12].to_owned()).collect();
     assert_eq!(codes, ["200", "200", "429"]);
 }
@@ -470,7 +473,7 @@ impl Certificates {
 #[test]
 fn tls_is_spoken_and_nothing_else() {
     let certificates = Certificates::new();
-    let server = serve_site(site(), Some(&certificates.config("")), Limits::default());
+    let server = serve_site(site(), Some(&certificates.config("")), ClientLimits::default());
     assert!(certificates.ask(&server, false).ends_with("ok\n"));
     assert!(!server.get("/healthz", "").contains("HTTP"));
     // A new certificate counts at once; one that does not fit its key closes the door.
@@ -491,7 +494,7 @@ fn tls_is_spoken_and_nothing_else() {
 fn certificates_of_clients_are_verified() {
     let certificates = Certificates::new();
     let verify = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
-    let server = serve_site(site(), Some(&certificates.config(verify)), Limits::default());
+    let server = serve_site(site(), Some(&certificates.config(verify)), ClientLimits::default());
     let asked = || (certificates.ask(&server, true), certificates.ask(&server, false));
     let (with, without) = asked();
     assert!(with.ends_with("ok\n") && without.is_empty(), "{with} {without}");
@@ -512,7 +515,7 @@ fn certificates_may_be_asked_for_without_being_verified() {
     let certificates = Certificates::new();
     let server = |kind: &str| {
         let config = certificates.config(&format!("  client_auth_type: {kind}\n"));
-        serve_site(site(), Some(&config), Limits::default())
+        serve_site(site(), Some(&config), ClientLimits::default())
     };
     let any = server("RequireAnyClientCert");
     assert!(certificates.ask(&any, true).ends_with("ok\n"));
@@ -594,7 +597,7 @@ fn browse(address: SocketAddr, path: &str) -> Option<(String, String)> {
 #[test]
 #[expect(clippy::disallowed_macros, reason = "who runs the tests must see it")]
 fn the_page_shows_the_job_in_a_browser() {
-    let server = serve_site(busy_site(), None, Limits::default());
+    let server = serve_site(busy_site(), None, ClientLimits::default());
     let Some((page, log)) = browse(server.address, "/") else {
         eprintln!("\nSKIPPED: chromium is not installed, so the page was not looked at\n");
         return;
@@ -627,7 +630,7 @@ fn complaints(log: &str) -> Vec<&str> {
 
 #[test]
 fn the_page_shows_a_line_for_each_function() {
-    let server = serve_site(probe_site(), None, Limits::default());
+    let server = serve_site(probe_site(), None, ClientLimits::default());
     let Some((page, log)) = browse(server.address, "/") else { return };
     let own = format!(">{}<", Pid(1));
     for text in [
@@ -654,7 +657,7 @@ fn the_page_says_how_the_run_ended() {
         (0, "data-level=\"warn\">succeeded after 8 restarts<"),
         (3, "data-level=\"bad\">failed with status 3 after 8 restarts<"),
     ] {
-        let server = serve_site(ended_site(exit_status), None, Limits::default());
+        let server = serve_site(ended_site(exit_status), None, ClientLimits::default());
         let Some((page, log)) = browse(server.address, "/") else { return };
         for text in [
             state,
@@ -709,7 +712,7 @@ fn pass_on(client: &mut TcpStream, address: SocketAddr) -> std::io::Result<()> {
 
 #[test]
 fn the_page_works_below_the_prefix_of_a_proxy() {
-    let server = serve_site(busy_site(), None, Limits::default());
+    let server = serve_site(busy_site(), None, ClientLimits::default());
     let Some((page, log)) = browse(proxy(server.address), "/a/b/") else { return };
     for text in [">running after 1 restart<", ">48213<", ">live<", "href=\"./metrics\""] {
         assert!(page.contains(text), "{text} is missing in {page}\n{log}");
@@ -723,7 +726,7 @@ fn the_page_says_when_nobody_answers() {
     let path = place.path().join("web.yml");
     // Page, script, style and one look.
     fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 4\n").unwrap();
-    let server = serve_site(busy_site(), Some(&path), Limits::default());
+    let server = serve_site(busy_site(), Some(&path), ClientLimits::default());
     // That it is skipped without a browser is told by the test above.
     let Some((page, _)) = browse(server.address, "/") else { return };
     assert!(page.contains(">no answer since "), "{page}");
@@ -740,9 +743,9 @@ fn serve_by_hand() {
     let Some(port) = std::env::var_os("CHILDMINDER_TEST_SERVE") else { return };
     let port: u16 = port.to_string_lossy().parse().unwrap();
     let address = |port: u16| format!("127.0.0.1:{port}");
-    let _job = serve_at(&address(port), busy_site(), None, Limits::default());
-    let _probe = serve_at(&address(port + 1), probe_site(), None, Limits::default());
-    let _ended = serve_at(&address(port + 2), ended_site(3), None, Limits::default());
+    let _job = serve_at(&address(port), busy_site(), None, ClientLimits::default());
+    let _probe = serve_at(&address(port + 1), probe_site(), None, ClientLimits::default());
+    let _ended = serve_at(&address(port + 2), ended_site(3), None, ClientLimits::default());
     loop {
         std::thread::park();
     }

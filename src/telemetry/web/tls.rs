@@ -22,7 +22,7 @@ use crate::telemetry::web::names;
 /// What was typed.
 #[derive(Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Typed {
+pub(super) struct TlsConfigFile {
     cert: Option<String>,
     key: Option<String>,
     client_ca: Option<String>,
@@ -48,7 +48,7 @@ enum ClientAuth {
     RequireAndVerify,
 }
 
-impl Typed {
+impl TlsConfigFile {
     /// Makes paths relative to the directory of the file; returns all.
     pub(super) fn resolve(&mut self, directory: &Path) -> Vec<PathBuf> {
         let files = [&mut self.cert_file, &mut self.key_file, &mut self.client_ca_file];
@@ -78,7 +78,7 @@ impl Typed {
 }
 
 /// Builds what rustls takes.
-pub(super) fn server_config(typed: &Typed) -> Result<Arc<ServerConfig>, ConfigError> {
+pub(super) fn server_config(typed: &TlsConfigFile) -> Result<Arc<ServerConfig>, ConfigError> {
     let said = |error: Error| ConfigError::new(format!("tls_server_config: {error}"));
     let provider = Arc::new(provider(typed)?);
     let verifier = verifier(typed, &provider)?;
@@ -104,7 +104,7 @@ fn pem(file: Option<&PathBuf>, text: Option<&String>, name: &str) -> Result<Stri
 }
 
 fn identity(
-    typed: &Typed,
+    typed: &TlsConfigFile,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
     let chain = certificates(
         &pem(typed.cert_file.as_ref(), typed.cert.as_ref(), "cert_file")?,
@@ -125,7 +125,7 @@ fn certificates(text: &str, name: &str) -> Result<Vec<CertificateDer<'static>>, 
     Ok(all)
 }
 
-fn versions(typed: &Typed) -> Result<Vec<&'static SupportedProtocolVersion>, ConfigError> {
+fn versions(typed: &TlsConfigFile) -> Result<Vec<&'static SupportedProtocolVersion>, ConfigError> {
     let number = |name: &str, typed: &Option<String>, default| match typed.as_deref() {
         None => Ok(default),
         Some("TLS12") => Ok(12),
@@ -143,7 +143,7 @@ fn versions(typed: &Typed) -> Result<Vec<&'static SupportedProtocolVersion>, Con
 }
 
 /// What ring can do, less what was not asked for.
-fn provider(typed: &Typed) -> Result<CryptoProvider, ConfigError> {
+fn provider(typed: &TlsConfigFile) -> Result<CryptoProvider, ConfigError> {
     let mut provider = ring::default_provider();
     if let Some(names) = typed.cipher_suites.as_ref().filter(|names| !names.is_empty()) {
         let all = &ring::default_provider().cipher_suites;
@@ -176,7 +176,7 @@ fn go_name(suite: &SupportedCipherSuite) -> String {
 }
 
 fn verifier(
-    typed: &Typed,
+    typed: &TlsConfigFile,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, ConfigError> {
     let auth = typed.client_auth()?;
@@ -206,7 +206,7 @@ fn verifier(
 /// Verifies chains up to the authorities that were given. The system's are not taken: a certificate
 /// of the public web says nothing about who may read here.
 fn trusted(
-    typed: &Typed,
+    typed: &TlsConfigFile,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, ConfigError> {
     let text = pem(typed.client_ca_file.as_ref(), typed.client_ca.as_ref(), "client_ca_file")?;
@@ -287,11 +287,11 @@ mod tests {
 
     use super::*;
 
-    fn typed(more: &str) -> Typed {
+    fn typed(more: &str) -> TlsConfigFile {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let mut typed: Typed = serde_saphyr::from_str(&format!("{{{more}}}")).unwrap();
+        let mut typed: TlsConfigFile = serde_saphyr::from_str(&format!("{{{more}}}")).unwrap();
         typed.cert = Some(certificate.pem());
         typed.key = Some(key.serialize_pem());
         typed
@@ -336,9 +336,9 @@ mod tests {
             let said = refused(more);
             assert!(said.contains(word), "{more}: {said}");
         }
-        let lone = Typed { key: None, ..typed("") };
+        let lone = TlsConfigFile { key: None, ..typed("") };
         assert!(server_config(&lone).map(drop).unwrap_err().to_string().contains("key_file"));
-        let foreign = Typed { key: typed("").key, ..typed("") };
+        let foreign = TlsConfigFile { key: typed("").key, ..typed("") };
         assert!(server_config(&foreign).is_err(), "a key that is not the certificate's");
     }
 }

@@ -21,11 +21,11 @@ use crate::record::write::make_folder;
 const REMOVED_MAX: u32 = 100;
 
 /// As long as this exists, no other rerun of that user works on the record.
-pub struct Lock {
-    held: Vec<Held>,
+pub struct RerunLock {
+    held: Vec<HeldFile>,
 }
 
-struct Held {
+struct HeldFile {
     // Locked, until it is closed.
     _file: File,
     directory: Directory,
@@ -34,14 +34,14 @@ struct Held {
     folder: Option<PathBuf>,
 }
 
-impl Lock {
+impl RerunLock {
     /// Takes the locks of a user for a record, which is named without links. `state` is his own
     /// directory, if he has one.
     ///
     /// # Errors
     ///
     /// Another rerun has one of them, or there can be none.
-    pub fn take(record: &Path, uid: u32, state: Option<&Path>) -> Result<Lock, Failure> {
+    pub fn take(record: &Path, uid: u32, state: Option<&Path>) -> Result<RerunLock, Failure> {
         let mut held = Vec::new();
         let meta = fs::metadata(record);
         if let (Some(state), Ok(meta)) = (state, &meta) {
@@ -59,7 +59,7 @@ impl Lock {
         }
         let folder = folder_beside(record);
         match hold(&|| make_folder(record), &format!("rerun-{uid}.lock"), uid)? {
-            Ok(one) => held.push(Held { folder: Some(folder), ..one }),
+            Ok(one) => held.push(HeldFile { folder: Some(folder), ..one }),
             // Where he may not write, or somebody else put something there, the first one has to do.
             Err(error) if !held.is_empty() => {
                 if !is_forbidden(&error) {
@@ -71,7 +71,7 @@ impl Lock {
             }
             Err(error) => return Err(failure(&folder, error)),
         }
-        Ok(Lock { held })
+        Ok(RerunLock { held })
     }
 }
 
@@ -85,7 +85,7 @@ fn is_forbidden(error: &io::Error) -> bool {
         && error.raw_os_error().is_some()
 }
 
-impl Drop for Lock {
+impl Drop for RerunLock {
     fn drop(&mut self) {
         for one in &self.held {
             // While it is locked: whoever has it open sees that it was removed.
@@ -101,7 +101,7 @@ fn hold(
     open: &dyn Fn() -> io::Result<Directory>,
     name: &str,
     uid: u32,
-) -> Result<io::Result<Held>, Failure> {
+) -> Result<io::Result<HeldFile>, Failure> {
     for _ in 0..REMOVED_MAX {
         match try_hold(open, OsStr::new(name), uid) {
             Ok(Tried::Held(held)) => return Ok(Ok(held)),
@@ -119,7 +119,7 @@ fn hold(
 }
 
 enum Tried {
-    Held(Held),
+    Held(HeldFile),
     /// Its holder, as far as it is written there.
     Taken(String),
     /// The file has not its name any more.
@@ -146,7 +146,7 @@ fn try_hold(open: &dyn Fn() -> io::Result<Directory>, name: &OsStr, uid: u32) ->
     }
     // Only for the message to whoever comes next; one that was left behind cannot be written.
     write!(file, "{}", std::process::id()).ok();
-    Ok(Tried::Held(Held { _file: file, directory, name: name.to_owned(), folder: None }))
+    Ok(Tried::Held(HeldFile { _file: file, directory, name: name.to_owned(), folder: None }))
 }
 
 /// The longest pid, and more.
@@ -178,8 +178,8 @@ mod tests {
 
     use super::*;
 
-    fn take(record: &Path, state: Option<&Path>) -> Result<Lock, Failure> {
-        Lock::take(record, nix::unistd::geteuid().as_raw(), state)
+    fn take(record: &Path, state: Option<&Path>) -> Result<RerunLock, Failure> {
+        RerunLock::take(record, nix::unistd::geteuid().as_raw(), state)
     }
 
     #[test]

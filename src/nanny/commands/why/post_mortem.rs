@@ -10,10 +10,10 @@ use crate::model::wrap::wrapped;
 use crate::nanny::failure::Failure;
 use crate::nanny::source::index::{LOST, Rank};
 use crate::nanny::source::log_summary::{self, LogSummary};
-use crate::nanny::source::presence::{Fate, ThisHost};
+use crate::nanny::source::presence::{RunState, ThisHost};
 use crate::nanny::view::headings::colour;
 use crate::nanny::view::screen::Screen;
-use crate::nanny::view::table::{ALWAYS, Column as Heading, Table};
+use crate::nanny::view::table::{ALWAYS, TableColumn as Heading, TextTable};
 use crate::nanny::view::{advice, words};
 use crate::record::row::{Column, Row, RowEvent};
 use crate::sys::clock;
@@ -72,18 +72,20 @@ impl Run {
         let Some(end) = &self.end else {
             let row = self.start.as_ref().unwrap_or_else(|| self.last());
             return match ThisHost::look().fate(row) {
-                Fate::Running => ("running".into(), String::new(), "it has not ended yet".into()),
-                Fate::Orphaned => (
+                RunState::Running => {
+                    ("running".into(), String::new(), "it has not ended yet".into())
+                }
+                RunState::Orphaned => (
                     "running".into(),
                     String::new(),
                     "childminder is gone, but processes of the job are there".into(),
                 ),
-                Fate::Lost(why, is_certain) => {
+                RunState::Lost(why, is_certain) => {
                     let sure = if is_certain { "certain" } else { "likely" };
                     (LOST.into(), sure.into(), format!("{}: {why}", advice::verdict(LOST)))
                 }
-                Fate::Unknown(why) => ("unknown".into(), String::new(), why),
-                Fate::Elsewhere => {
+                RunState::Unknown(why) => ("unknown".into(), String::new(), why),
+                RunState::Elsewhere => {
                     let words = "it has no end in the record; only its own host can say why";
                     ("unfinished".into(), String::new(), words.into())
                 }
@@ -257,7 +259,7 @@ impl PostMortem<'_> {
             Heading::words("VERDICT", ALWAYS).cut_to(12),
             Heading::words("EVIDENCE", 5).cut_to(12),
         ];
-        let mut table = Table::new(&columns, self.screen);
+        let mut table = TextTable::new(&columns, self.screen);
         for row in &self.run.attempts {
             let verdict =
                 format!("{} ({})", row.text(Column::Verdict), row.text(Column::Confidence));

@@ -64,7 +64,7 @@ fn send(server: &Server, bytes: &[u8]) -> String {
 
 #[test]
 fn two_thousand_strange_requests_are_answered_or_left() {
-    let server = serve(Limits::default());
+    let server = serve(ClientLimits::default());
     let round = |seed: u64| {
         let mut numbers = Numbers(seed);
         for number in 0..250 {
@@ -89,7 +89,7 @@ fn two_thousand_strange_requests_are_answered_or_left() {
 #[test]
 fn who_opens_many_and_says_little_does_not_keep_others_out() {
     let idle = Duration::from_millis(50);
-    let server = serve(Limits { connections: 8, idle, ..Limits::default() });
+    let server = serve(ClientLimits { connections: 8, idle, ..ClientLimits::default() });
     let slow: Vec<_> = (0..200)
         .filter_map(|_| {
             let mut stream = TcpStream::connect(server.address).ok()?;
@@ -112,7 +112,7 @@ fn who_opens_many_and_says_little_does_not_keep_others_out() {
 #[test]
 fn three_hundred_times_junk_in_place_of_tls_changes_nothing() {
     let certificates = Certificates::new();
-    let server = serve_site(site(), Some(&certificates.config("")), Limits::default());
+    let server = serve_site(site(), Some(&certificates.config("")), ClientLimits::default());
     let mut numbers = Numbers(7);
     // The beginning of a hello of TLS: record, version, length, handshake.
     let hello = [&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3][..], &[7; 194]].concat();
@@ -134,7 +134,7 @@ fn only_the_right_name_and_password_open() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
     fs::write(&path, format!("basic_auth_users:\n  alice: {}\n", hash())).unwrap();
-    let server = serve_site(site(), Some(&path), Limits::default());
+    let server = serve_site(site(), Some(&path), ClientLimits::default());
     let right = basic("alice", "secret");
     let code = right.strip_prefix("Basic ").unwrap();
     let line = |value: &str| format!("Authorization: {value}\r\n");
@@ -171,7 +171,7 @@ fn only_the_right_name_and_password_open() {
 /// DNS rebinding: the page of another site asks by the name of that site.
 #[test]
 fn a_page_of_another_site_reads_nothing() {
-    let server = serve(Limits::default());
+    let server = serve(ClientLimits::default());
     let code = |host: &str, path: &str| {
         let answer = server.get(path, &format!("Host: {host}\r\n"));
         assert!(answer.starts_with("HTTP/1.1 200") || !answer.contains("attempt"), "{answer}");
@@ -192,7 +192,7 @@ fn a_page_of_another_site_reads_nothing() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
     fs::write(&path, format!("basic_auth_users:\n  alice: {}\n", hash())).unwrap();
-    let server = serve_site(site(), Some(&path), Limits::default());
+    let server = serve_site(site(), Some(&path), ClientLimits::default());
     let headers = format!("Host: name.example\r\nAuthorization: {}\r\n", basic("alice", "secret"));
     assert!(server.get("/healthz", &headers).ends_with("ok\n"));
 }
