@@ -18,9 +18,10 @@ use crate::sink::Stamp;
 use crate::sink::stats::Stats;
 use crate::sys::clock;
 use crate::telemetry::identity::{JobFacts, TelemetryIdentity};
-use crate::telemetry::site::Site;
-use crate::telemetry::traces::Traces;
-use crate::telemetry::{otlp, web};
+use crate::telemetry::otlp::export;
+use crate::telemetry::otlp::spans::Traces;
+use crate::telemetry::published::Published;
+use crate::telemetry::web;
 
 /// A name, which is that of the target and of its corpus, and what takes the bytes.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
@@ -99,7 +100,7 @@ fn traceparent(bytes: &[u8]) {
     };
     let plan = TelemetryPlan { otlp: otlp_plan_of(set), ..TelemetryPlan::default() };
     let identity = identity(&plan);
-    let resource = otlp::resource(&identity, plan.otlp.as_ref());
+    let resource = export::resource(&identity, plan.otlp.as_ref());
     let stamp = Stamp { wall: WallTime(Duration::from_secs(1)), elapsed: Duration::ZERO };
     let mut traces =
         Traces::begin(&plan, &identity, resource, stamp).expect("traces were asked for");
@@ -120,7 +121,7 @@ fn otel_variables(bytes: &[u8]) {
     let Some(otlp) = otlp_plan_of(|name| set(name).map(str::to_owned)) else { return };
     let plan = TelemetryPlan { otlp: Some(otlp), ..TelemetryPlan::default() };
     let identity = identity(&plan);
-    let resource = otlp::resource(&identity, plan.otlp.as_ref());
+    let resource = export::resource(&identity, plan.otlp.as_ref());
     let stamp = Stamp { wall: WallTime(Duration::from_secs(1)), elapsed: Duration::ZERO };
     drop(Traces::begin(&plan, &identity, resource, stamp));
 }
@@ -145,10 +146,10 @@ fn shell_words(bytes: &[u8]) {
 fn http_requests(bytes: &[u8]) {
     let identity = identity(&TelemetryPlan::default());
     let stats = Arc::new(Mutex::new(Stats::default()));
-    let site = Site::new(identity, Pid(1), (clock::now, clock::now()), stats);
+    let published = Published::new(identity, Pid(1), (clock::now, clock::now()), stats);
     // A request that is longer than the buffer of a socket would wait for its reader.
     let bytes = &bytes[..bytes.len().min(32 * 1024)];
-    let answer = web::given::request(Arc::new(site), bytes).expect("a socket");
+    let answer = web::given::request(Arc::new(published), bytes).expect("a socket");
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
 }
 

@@ -44,6 +44,6 @@ pub mod internals {
     pub use crate::record::row::{Column, Header, Row, RowEvent};
     pub use crate::record::write::{Kept, Writer};
     pub use crate::sys::{clock, wait};
-    pub use crate::telemetry::catalogue::FAMILIES;
-    pub use crate::telemetry::metrics::MetricKind;
+    pub use crate::telemetry::metrics::catalogue::FAMILIES;
+    pub use crate::telemetry::metrics::metric::MetricKind;
 }

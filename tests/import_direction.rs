@@ -2,7 +2,7 @@
 
 #![allow(clippy::allow_attributes, reason = "tests read the sources")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ const MAY_OPEN_BY_PATH: [(&str, &str); 14] = [
     ("run/recording.rs", "files of the kernel in /proc"),
     ("run/senders.rs", "/etc/passwd"),
     ("telemetry/identity.rs", "/etc/machine-id"),
-    ("telemetry/file_sd.rs", "files of the kernel in /proc"),
+    ("telemetry/prometheus/file_sd.rs", "files of the kernel in /proc"),
     ("record/", "the shared record: its own rules, O_NOFOLLOW and is_trusted in record/table.rs"),
     ("nanny/commands/rerun/lock.rs", "the lock of the record, by the same rules"),
     ("nanny/source/presence.rs", "files of the kernel in /proc"),
@@ -96,6 +96,22 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A file without its module of tests, wherever that stands, or its declaration.
+fn without_tests(text: &str) -> String {
+    const MARK: &str = "\n#[cfg(test)]\n";
+    let Some((before, tests)) = text.split_once(MARK) else { return text.to_owned() };
+    let (head, rest) = tests.split_once('\n').unwrap_or((tests, ""));
+    let is_module = head.contains("mod ");
+    let end =
+        if head.ends_with(';') { Some(rest) } else { rest.split_once("\n}\n").map(|(_, end)| end) };
+    match end.filter(|_| is_module) {
+        Some("") => before.to_owned(),
+        Some(end) => format!("{before}\n{}", without_tests(end)),
+        // One item, which counts.
+        None => format!("{before}{MARK}{}", without_tests(tests)),
+    }
+}
+
 /// Each source file as (part, path, text without the tests below it).
 fn parts() -> Vec<(String, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -103,12 +119,16 @@ fn parts() -> Vec<(String, String, String)> {
     sources(&root, &mut files);
     let part = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("a source");
-        let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+        let text = without_tests(&text);
         let inside = path.strip_prefix(&root).expect("below src").to_owned();
         let first = inside.iter().next().expect("a name").to_string_lossy();
         (first.trim_end_matches(".rs").to_owned(), inside.display().to_string(), text)
     };
-    files.into_iter().map(part).filter(|(_, path, _)| !path.ends_with("tests.rs")).collect()
+    files
+        .into_iter()
+        .map(part)
+        .filter(|(_, path, _)| !path.ends_with("tests.rs") && !path.contains("/tests/"))
+        .collect()
 }
 
 #[test]
@@ -131,6 +151,115 @@ fn arrows_go_down_only() {
         }
     }
     assert!(seen > 100, "only {seen} imports were found: does this test still read the sources?");
+}
+
+/// The module of a file: `nanny/source/index.rs` and `telemetry/mod.rs` are `nanny::source::index` and `telemetry`.
+fn module(path: &str) -> String {
+    let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
+    path.replace('/', "::")
+}
+
+/// What a module uses of the crate, as paths of which a prefix is a module: `crate::` paths, and those that begin
+/// with a module declared here.
+fn imports(of: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    // A visibility is no import.
+    let text = text.replace("(in crate::", "(in ");
+    for path in text.split("crate::").skip(1) {
+        let end = path.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+        let (path, rest) = path.split_at(end.unwrap_or(path.len()));
+        // A group is taken apart: one path for each of its names.
+        match rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
+            Some((group, _)) => {
+                let names = group.split(',').filter_map(|name| name.trim().split(' ').next());
+                found.extend(names.map(|name| format!("{path}{name}")));
+            }
+            None => found.push(path.to_owned()),
+        }
+    }
+    let lines = text.lines().filter_map(|line| line.strip_suffix(';'));
+    let declared = lines
+        .filter_map(|line| line.rsplit_once("mod "))
+        .filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
+    for (_, child) in declared {
+        let path = format!("{child}::");
+        let uses = text.match_indices(path.as_str());
+        let mut before = uses.map(|(at, _)| text[..at].chars().next_back());
+        let is_used =
+            before.any(|c| c.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':'));
+        found.extend(is_used.then(|| format!("{of}::{child}")));
+    }
+    found
+}
+
+/// Inside of a part, too, arrows go one way: no module imports, through others, one that imports it. What
+/// several need is in a module of its own, not in that which declares them.
+#[test]
+fn modules_import_each_other_in_one_direction() {
+    let files = parts();
+    let modules: BTreeSet<String> = files.iter().map(|(_, path, _)| module(path)).collect();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (_, path, text) in &files {
+        let from = module(path);
+        let to = imports(&from, text).into_iter().filter_map(|path| {
+            let names: Vec<&str> = path.trim_end_matches("::").split("::").collect();
+            let prefixes = (1..=names.len()).rev().map(|count| names[..count].join("::"));
+            prefixes.into_iter().find(|prefix| modules.contains(prefix))
+        });
+        let to: BTreeSet<String> = to.filter(|to| *to != from).collect();
+        arrows.insert(from, to);
+    }
+    assert!(arrows.values().map(BTreeSet::len).sum::<usize>() > 300, "imports are not found");
+    let reached = |from: &String| {
+        let mut seen = BTreeSet::new();
+        let mut next: Vec<&String> = arrows[from].iter().collect();
+        while let Some(module) = next.pop() {
+            if seen.insert(module) {
+                next.extend(&arrows[module]);
+            }
+        }
+        seen
+    };
+    let on_circles: Vec<&String> =
+        arrows.keys().filter(|from| reached(from).contains(from)).collect();
+    assert!(
+        on_circles.is_empty(),
+        "these modules import themselves through others: {on_circles:#?}"
+    );
+}
+
+/// A path that begins at the crate can be searched for, and is seen by the tests here.
+#[test]
+fn paths_begin_at_the_crate() {
+    for (_, path, text) in parts() {
+        let mut lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let detour = lines.find(|line| line.contains("super::") && line.trim() != "use super::*;");
+        assert_eq!(detour, None, "{path}");
+    }
+}
+
+/// One concept, one word, one type: who searches for a name finds one definition.
+#[test]
+fn no_type_name_is_defined_twice() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (_, path, text) in parts() {
+        for line in text.lines() {
+            // What is indented is inside of a macro, or an associated type.
+            let mut words = line
+                .split([' ', '<', '(', ')', ';', '{', ':', '='])
+                .filter(|word| !word.is_empty());
+            let kind = words.find(|word| !["pub", "crate", "super", "in"].contains(word));
+            if matches!(kind, Some("struct" | "enum" | "trait" | "type" | "union"))
+                && !line.starts_with(' ')
+            {
+                let name = words.next().unwrap_or_default().to_owned();
+                places.entry(name).or_default().push(path.clone());
+            }
+        }
+    }
+    assert!(places.len() > 200, "only {} types were found", places.len());
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "defined more than once: {places:#?}");
 }
 
 /// The row of the record is vocabulary: below all that reads or writes files.

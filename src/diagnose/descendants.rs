@@ -1,6 +1,7 @@
 //! What the death of a descendant explains: a failure of the job just after it, or a loss.
 
-use crate::diagnose::{Judgement, PROMPT, ago, exact, memory, requests};
+use crate::diagnose::evidence::{Judgement, PROMPT, ago, exact};
+use crate::diagnose::{memory, requests};
 use crate::model::facts::Facts;
 use crate::model::findings::{Death, KernelLine};
 use crate::model::signal::Signal;

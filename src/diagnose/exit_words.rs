@@ -1,6 +1,6 @@
 //! What a status or a fault signal means by convention. It is a hint, never a proof.
 
-use crate::diagnose::inferred;
+use crate::diagnose::evidence::inferred;
 use crate::model::facts::Facts;
 use crate::model::findings::Findings;
 use crate::model::signal::Signal;

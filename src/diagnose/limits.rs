@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{exact, inferred};
+use crate::diagnose::evidence::{exact, inferred};
 use crate::model::findings::{Findings, Limits};
 use crate::model::signal::Signal;
 use crate::model::verdict::{Confidence, Evidence, VerdictKind};

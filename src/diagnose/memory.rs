@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{exact, inferred};
+use crate::diagnose::evidence::{exact, inferred};
 use crate::model::facts::Facts;
 use crate::model::findings::{Death, Findings, Memory, OomCounter};
 use crate::model::process::Pid;

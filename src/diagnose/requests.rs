@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::diagnose::{Judgement, PROMPT, ago, exact, request_words, requested_kind};
+use crate::diagnose::evidence::{Judgement, PROMPT, ago, exact, request_words, requested_kind};
 use crate::model::facts::{EndedByUs, Facts, Heard, Reach};
 use crate::model::outcome::{AttemptEnd, Termination};
 use crate::model::process::Sender;

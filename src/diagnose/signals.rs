@@ -1,6 +1,7 @@
 //! What a death by signal means when nobody asked the job to stop.
 
-use crate::diagnose::{Judgement, descendants, exact, exit_words, inferred, limits, memory};
+use crate::diagnose::evidence::{Judgement, exact, inferred};
+use crate::diagnose::{descendants, exit_words, limits, memory};
 use crate::model::facts::Facts;
 use crate::model::findings::KernelLine;
 use crate::model::process::Pid;

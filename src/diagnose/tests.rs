@@ -1,6 +1,8 @@
 //! One test for each rule, by the facts that lead to it.
 
 use super::*;
+use crate::model::facts::Heard;
+use std::time::Duration;
 
 use crate::model::findings::{
     CoreDump, Death, Deaths, Dispositions, Findings, KernelLine, Limits, Memory, OomCounter,

@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::geteuid;
 
-use crate::files::{DIRECTORY, GUARDED, Links, Refusal};
+use crate::files::trust::{DIRECTORY, GUARDED, Links, Refusal, refusal};
 
 /// As many links in a row are followed, at most; the kernel itself follows 40.
 const LINKS_MAX: u32 = 8;
@@ -54,7 +54,7 @@ pub(super) fn follow(path: &Path, wanted: WantedKind, links: Links) -> io::Resul
         };
         let is_link = |error: &io::Error| {
             let not_directory = error.raw_os_error() == Some(libc::ENOTDIR);
-            not_directory || super::refusal(error) == Some(Refusal::Link)
+            not_directory || refusal(error) == Some(Refusal::Link)
         };
         let target = match is_link(&error) {
             true => link_target(&above, &name)?.ok_or(error)?,

@@ -7,8 +7,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use nix::sys::stat::fstat;
 
-use crate::files::Directory;
-
 /// Gives the owner of a new file or directory those bits of `bits` (0700 at most) that the umask took:
 /// what its owner can neither read nor write is of no use to the next run.
 ///
@@ -29,11 +27,11 @@ pub fn let_owner(made: impl AsFd, bits: u32) -> io::Result<()> {
 /// # Errors
 ///
 /// Of fstat(2) and chmod(2).
-pub fn share_like(made: &Directory, above: &Metadata) -> io::Result<()> {
-    if made.metadata()?.gid() != above.gid() {
-        chown(link_to(made), None, Some(above.gid())).ok();
+pub fn share_like(made: impl AsFd, above: &Metadata) -> io::Result<()> {
+    if fstat(&made)?.st_gid != above.gid() {
+        chown(link_to(&made), None, Some(above.gid())).ok();
     }
-    let is_group = made.metadata()?.gid() == above.gid();
+    let is_group = fstat(&made)?.st_gid == above.gid();
     let unshared = if is_group { 0 } else { 0o2070 };
     set_mode(made, above.mode() & 0o3777 & !unshared | 0o700)
 }

@@ -3,22 +3,21 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 
 use nix::fcntl::{AtFlags, renameat};
-use nix::unistd::linkat;
-
-use crate::files::Directory;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 /// A file that has no name of its own yet. It is removed if it gets none.
 #[derive(Debug)]
 pub struct NewFile<'a> {
-    directory: &'a Directory,
+    directory: BorrowedFd<'a>,
     name: Option<OsString>,
     file: File,
 }
 
 impl<'a> NewFile<'a> {
-    pub(super) fn new(directory: &'a Directory, name: OsString, file: File) -> NewFile<'a> {
+    pub(super) fn new(directory: BorrowedFd<'a>, name: OsString, file: File) -> NewFile<'a> {
         NewFile { directory, name: Some(name), file }
     }
 
@@ -36,7 +35,7 @@ impl<'a> NewFile<'a> {
     /// Of rename(2); the file is removed.
     pub fn replace(mut self, name: &OsStr) -> io::Result<()> {
         let Some(temporary) = &self.name else { return Ok(()) };
-        renameat(&self.directory.0, temporary.as_os_str(), &self.directory.0, name)?;
+        renameat(self.directory, temporary.as_os_str(), self.directory, name)?;
         self.name = None;
         Ok(())
     }
@@ -48,7 +47,7 @@ impl<'a> NewFile<'a> {
     /// Of link(2): `AlreadyExists` if something has it. The file is removed.
     pub fn keep_as(self, name: &OsStr) -> io::Result<()> {
         let Some(temporary) = &self.name else { return Ok(()) };
-        let directory = &self.directory.0;
+        let directory = self.directory;
         linkat(directory, temporary.as_os_str(), directory, name, AtFlags::empty())?;
         // Dropped: the temporary name goes, the other stays.
         Ok(())
@@ -69,7 +68,7 @@ impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
             // Nobody was told of the name; what cannot be removed is an empty or half file.
-            self.directory.remove(name).ok();
+            unlinkat(self.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).ok();
         }
     }
 }

@@ -3,7 +3,12 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+
+use std::ffi::OsStr;
+use std::fmt;
 
 use super::*;
 

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::model::time::Moment;
-use crate::record::table::Unfit;
+use crate::record::unfit::Unfit;
 
 /// Between two tries for the lock at the most: who holds it has done in a fraction of this.
 const PAUSE_MAX: Duration = Duration::from_millis(5);

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,8 +17,9 @@ use memchr::{memchr, memchr_iter};
 use crate::model::shared::lock;
 use crate::record::cells;
 use crate::record::lines::{LINE_BYTES_MAX, Lines, Segment, Source, read_at};
-use crate::record::read::beside::SPOOLED_MAX;
+use crate::record::read::beside::{SPOOLED_MAX, spooled};
 use crate::record::row::{Column, Row};
+use crate::record::row_place::RowPlace;
 use crate::record::skipped::{Skipped, Stretch};
 
 pub use crate::record::read::beside::folder_beside;
@@ -46,35 +47,6 @@ pub struct ReadError {
     pub path: PathBuf,
     /// Why not.
     pub source: io::Error,
-}
-
-/// Where a row is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowPlace(u64);
-
-/// Bits of a place that are the offset: 128 TiB.
-const OFFSET_BITS: u32 = 47;
-
-impl RowPlace {
-    /// The place of that number, for tests of what keeps places.
-    #[cfg(test)]
-    pub(crate) fn at(number: u64) -> RowPlace {
-        RowPlace(number)
-    }
-
-    fn new(file: usize, offset: u64) -> RowPlace {
-        RowPlace(((file as u64) << OFFSET_BITS) | offset)
-    }
-
-    /// Returns the number of its file.
-    #[must_use]
-    pub fn file(self) -> usize {
-        (self.0 >> OFFSET_BITS) as usize
-    }
-
-    fn offset(self) -> u64 {
-        self.0 & ((1 << OFFSET_BITS) - 1)
-    }
 }
 
 /// One row as it stands in the file, with as many cells as its header; valid until the next one.
@@ -195,6 +167,42 @@ impl Record {
             }
         }
         Ok(record)
+    }
+
+    /// Adds a record and what waits beside it; returns whether that is all there was: rows that are merged
+    /// while we open the files are in none of those that we opened.
+    fn add(&mut self, file: &Path, spooled_max: usize) -> Result<bool, ReadError> {
+        let mut spooled = spooled(file).unwrap_or_else(|source| {
+            self.foreign.push(ReadError { path: folder_beside(file), source });
+            Vec::new()
+        });
+        if spooled.len() > SPOOLED_MAX {
+            spooled.truncate(SPOOLED_MAX);
+            let source = io::Error::from(ErrorKind::QuotaExceeded);
+            self.foreign.push(ReadError { path: folder_beside(file), source });
+        }
+        match Source::open(file, true) {
+            Ok(source) => self.sources.extend(source),
+            // Nobody could merge yet: all there is waits.
+            Err(error) if error.kind() == ErrorKind::NotFound && !spooled.is_empty() => {}
+            Err(source) => return Err(ReadError { path: file.to_owned(), source }),
+        }
+        let mut is_all = true;
+        // They are named after their runs, the newest last.
+        let passed_over = spooled.len().saturating_sub(spooled_max);
+        for path in spooled.into_iter().skip(passed_over) {
+            match Source::open(&path, false) {
+                Ok(source) => source.into_iter().for_each(|source| self.add_waiting(source)),
+                Err(error) if error.kind() == ErrorKind::NotFound => is_all = false,
+                Err(source) => self.foreign.push(ReadError { path, source }),
+            }
+        }
+        Ok(is_all)
+    }
+
+    fn add_waiting(&mut self, source: Source) {
+        let is_kept = self.sources.len() < KEPT_MAX;
+        self.sources.push(if is_kept { source } else { source.closed() });
     }
 
     /// Returns a file beside the record that could not be read and may have rows of that user (`None`: of

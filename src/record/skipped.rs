@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::record::lines::Source;
-use crate::record::read::RowPlace;
+use crate::record::row_place::RowPlace;
 
 /// What a scan of a record passed over.
 #[derive(Clone, Debug, Default)]

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::files;
 use crate::record::lock::{Lock, Patience};
 use crate::record::row::Header;
+use crate::record::unfit::Unfit;
 
 /// How often a file is opened again that was replaced just then.
 const REPLACED_MAX: u32 = 20;
@@ -23,17 +24,6 @@ const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A last line that is longer is none of ours.
 const TORN_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Why rows cannot be written there.
-#[derive(Debug)]
-pub(super) enum Unfit {
-    /// Something is in the way: the rows go into a file of their own.
-    Hindered(&'static str, io::Error),
-    /// It lacks columns of ours, which would be lost.
-    Narrow,
-    /// It is not ours to write to, nor is what is beside it.
-    Refused(&'static str),
-}
 
 /// The file between two times: open, and not locked.
 pub(super) struct Unlocked {

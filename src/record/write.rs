@@ -14,7 +14,8 @@ use crate::record::network::network_filesystem;
 use crate::record::row::{Column, Header, Row};
 use crate::record::seal::Key;
 use crate::record::spool::{MERGED_BYTES_MAX, Spool};
-use crate::record::table::{Table, Unfit, Unlocked, hold};
+use crate::record::table::{Table, Unlocked, hold};
+use crate::record::unfit::Unfit;
 
 /// How long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);

@@ -2,6 +2,7 @@
 
 mod incoming;
 mod tree;
+mod wait_state;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -19,14 +20,15 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::environment::{self, RUN_ID, Variable};
-use crate::run::live::waiting::WaitState;
+use crate::run::live::wait_state::WaitState;
 use crate::run::place::JobPlace;
 use crate::run::prepare::StandardFiles;
 use crate::run::quarantine::PathsBefore;
+use crate::run::run_id;
 use crate::run::senders::Senders;
 use crate::run::telemetry::SharedTelemetry;
 use crate::run::witness::{LATE, Witness};
-use crate::run::{World, contained, run_id};
+use crate::run::world::{World, contained};
 use crate::supervisor::{AttemptContext, EndReport, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
 use crate::sys::entry::Given;
@@ -97,7 +99,7 @@ impl Live {
         terminal::become_subreaper()?;
         let policy = &job.policy;
         let path = std::env::var_os("PATH");
-        let run_id = run_id();
+        let run_id = run_id::new();
         Ok(Live {
             run_id,
             program: Program::new(&job.command, path.as_deref()),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::plan::JobPlan;
-use crate::run::StartError;
+use crate::run::start_error::StartError;
 
 /// What takes the place of the job's standard descriptors.
 #[derive(Default)]

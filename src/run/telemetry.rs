@@ -31,10 +31,12 @@ use crate::sink::stats::Stats;
 use crate::sys::signals::SignalFd;
 use crate::sys::{activation, clock, environment, poll};
 use crate::telemetry::identity::{JobFacts, TelemetryIdentity};
-use crate::telemetry::site::Site;
-use crate::telemetry::status::{About, Page};
-use crate::telemetry::traces::Traces;
-use crate::telemetry::{Begin, Telemetry, Until, otlp};
+use crate::telemetry::messages::{Begin, Until};
+use crate::telemetry::otlp::export;
+use crate::telemetry::otlp::spans::Traces;
+use crate::telemetry::published::Published;
+use crate::telemetry::thread::Telemetry;
+use crate::telemetry::web::status::{About, Page};
 
 /// How much longer than the flush itself the thread is waited for: it must be scheduled to say that it
 /// is done.
@@ -57,7 +59,7 @@ struct Inside {
     stats: Arc<Mutex<Stats>>,
     /// Only where a page is served.
     past: Option<Arc<Mutex<Past>>>,
-    site: Arc<Site>,
+    published: Arc<Published>,
     begun: Moment,
     traces: Option<Traces>,
     thread: Option<Telemetry>,
@@ -103,7 +105,7 @@ fn prepare_inside(
     };
     let identity = TelemetryIdentity::new(facts, asked);
     let stamp = Stamp { wall: clock::wall(), elapsed: Duration::ZERO };
-    let resource = otlp::resource(&identity, asked.otlp.as_ref());
+    let resource = export::resource(&identity, asked.otlp.as_ref());
     let mut traces = Traces::begin(asked, &identity, resource, stamp);
     let redactor = Redactor::new(&plan.naming.redact);
     if let (true, Some(traces), Work::Job(job)) = (asked.record_arguments, &mut traces, &plan.work)
@@ -120,18 +122,19 @@ fn prepare_inside(
     let stats = Arc::new(Mutex::new(Stats::new(stamp.wall.0)));
     let begun = clock::now();
     let ourselves = Pid(getpid().as_raw());
-    let mut site = Site::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
+    let mut published =
+        Published::new(identity, ourselves, (clock::now, begun), Arc::clone(&stats));
     let past = asked.web.is_asked().then(Arc::<Mutex<Past>>::default);
     if let Some(past) = &past {
         let (past, redactor) = (Arc::clone(past), redactor.clone());
         let about = about(plan, &redactor, log);
-        site = site.with_page(Page { about, past, redactor, ..Page::default() });
+        published = published.with_page(Page { about, past, redactor, ..Page::default() });
     }
     Inside {
         plan: asked.clone(),
         stats,
         past,
-        site: Arc::new(site),
+        published: Arc::new(published),
         begun,
         traces,
         thread: None,
@@ -278,7 +281,7 @@ impl Inside {
             if matches!(event, Event::Started { .. })
                 && let Some(exemplar) = traces.exemplar()
             {
-                self.site.set_exemplar(exemplar);
+                self.published.set_exemplar(exemplar);
             }
         }
         let is_beginning = matches!(
@@ -300,7 +303,7 @@ impl Inside {
     fn start(&mut self, stamp: Stamp) {
         let begin = Begin {
             plan: self.plan.clone(),
-            site: Arc::clone(&self.site),
+            published: Arc::clone(&self.published),
             spans: self.traces.as_ref().map(Traces::queue),
             began: (stamp, self.traces.as_ref().map(Traces::run_context)),
             say,

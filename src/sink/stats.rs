@@ -18,7 +18,7 @@ use crate::sink::Stamp;
 
 /// How a run or an attempt ended, in the few words that a metric may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// Exit status 0.
     Success,
     /// Another exit status.
@@ -33,42 +33,42 @@ pub enum Outcome {
     Stopped,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// All, in the order of their numbers.
-    pub const ALL: [Outcome; 6] = [
-        Outcome::Success,
-        Outcome::Failure,
-        Outcome::Signal,
-        Outcome::Timeout,
-        Outcome::SpawnError,
-        Outcome::Stopped,
+    pub const ALL: [RunOutcome; 6] = [
+        RunOutcome::Success,
+        RunOutcome::Failure,
+        RunOutcome::Signal,
+        RunOutcome::Timeout,
+        RunOutcome::SpawnError,
+        RunOutcome::Stopped,
     ];
 
     /// Returns the label's value.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
-            Outcome::Signal => "signal",
-            Outcome::Timeout => "timeout",
-            Outcome::SpawnError => "spawn_error",
-            Outcome::Stopped => "stopped",
+            RunOutcome::Success => "success",
+            RunOutcome::Failure => "failure",
+            RunOutcome::Signal => "signal",
+            RunOutcome::Timeout => "timeout",
+            RunOutcome::SpawnError => "spawn_error",
+            RunOutcome::Stopped => "stopped",
         }
     }
 
     /// Returns the outcome that a verdict and the end mean.
     #[must_use]
-    pub fn of(kind: VerdictKind, end: Option<Termination>) -> Outcome {
+    pub fn of(kind: VerdictKind, end: Option<Termination>) -> RunOutcome {
         match kind {
-            kind if kind.is_success() => Outcome::Success,
-            VerdictKind::TimedOut => Outcome::Timeout,
-            VerdictKind::ExecFailed => Outcome::SpawnError,
+            kind if kind.is_success() => RunOutcome::Success,
+            VerdictKind::TimedOut => RunOutcome::Timeout,
+            VerdictKind::ExecFailed => RunOutcome::SpawnError,
             VerdictKind::Stopped | VerdictKind::StopRequested | VerdictKind::KilledByTerminal => {
-                Outcome::Stopped
+                RunOutcome::Stopped
             }
-            _ if matches!(end, Some(Termination::Signaled { .. })) => Outcome::Signal,
-            _ => Outcome::Failure,
+            _ if matches!(end, Some(Termination::Signaled { .. })) => RunOutcome::Signal,
+            _ => RunOutcome::Failure,
         }
     }
 }
@@ -133,7 +133,7 @@ pub struct Ended {
     /// What childminder returns.
     pub exit_status: u8,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
 }
 
 /// The numbers of one run.
@@ -153,7 +153,7 @@ pub struct Stats {
     pub end: Option<Termination>,
     /// Whether the job is stopped.
     pub is_stopped: bool,
-    /// Ended attempts by outcome, in the order of [`Outcome::ALL`].
+    /// Ended attempts by outcome, in the order of [`RunOutcome::ALL`].
     pub attempts: [u64; 6],
     /// Starts after the first.
     pub restarts: u64,
@@ -258,9 +258,9 @@ impl Stats {
         self.generation += 1;
         self.child = None;
         let outcome = match &self.verdict {
-            Some(verdict) => Outcome::of(verdict.kind, self.end),
-            None if exit_status == 0 => Outcome::Success,
-            None => Outcome::Failure,
+            Some(verdict) => RunOutcome::of(verdict.kind, self.end),
+            None if exit_status == 0 => RunOutcome::Success,
+            None => RunOutcome::Failure,
         };
         self.ended = Some(Ended { stamp, exit_status, outcome });
     }
@@ -309,7 +309,7 @@ impl Stats {
 
     fn judged(&mut self, verdict: &Verdict) {
         *self.verdicts.entry(verdict.kind).or_default() += 1;
-        let outcome = Outcome::of(verdict.kind, self.end);
+        let outcome = RunOutcome::of(verdict.kind, self.end);
         self.attempts[outcome as usize] += 1;
         self.verdict = Some(verdict.clone());
     }
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(stats.exits[&0], 1);
         assert_eq!(stats.verdicts[&VerdictKind::OomKilled], 1);
         assert_eq!(stats.durations.map(|one| one.count()), Some(2));
-        assert_eq!(stats.ended.map(|ended| ended.outcome), Some(Outcome::Success));
+        assert_eq!(stats.ended.map(|ended| ended.outcome), Some(RunOutcome::Success));
     }
 
     #[test]

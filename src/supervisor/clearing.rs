@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use crate::model::event::Event;
-use crate::model::findings::Death;
-use crate::model::outcome::{AttemptEnd, LOSSES, SpawnFailure, TIMED_OUT, Termination};
+use crate::model::outcome::{AttemptEnd, LOSSES, SpawnFailure, TIMED_OUT};
 use crate::model::policy::Stragglers;
-use crate::model::process::Pid;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
-use crate::model::verdict::{Evidence, Quality, VerdictKind};
+use crate::model::verdict::VerdictKind;
+use crate::supervisor::clearing_state::{Clearing, EndedAttempt, Phase};
 use crate::supervisor::restart::Next;
-use crate::supervisor::{Action, EndedAttempt, Outcome, Remaining, State, Supervisor, Target};
+use crate::supervisor::{Action, Outcome, Remaining, State, Supervisor, Target};
 
 /// The longest wait between two looks at a tree that is being ended. The first is a tenth of it.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
@@ -21,74 +20,6 @@ pub(super) const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often processes are looked at of whose end nobody tells us.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// An ended attempt whose processes may remain.
-#[derive(Clone, Debug)]
-pub(super) struct Clearing {
-    pub(super) last: EndedAttempt,
-    pub(super) next: Next,
-    pub(super) lasted: Duration,
-    /// The grace period that began while the job lived goes on.
-    pub(super) kill_at: Option<Moment>,
-    pub(super) phase: Phase,
-}
-
-/// How far the clearing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// We do not know yet whether anything remains.
-    Looking,
-    /// It is waited for (`--stragglers wait`); until then, if we are not told of its end.
-    AwaitingEnd { look_at: Option<Moment> },
-    /// SIGTERM was sent.
-    Terminating { kill_at: Moment, look_at: Moment, interval: Duration },
-    /// SIGKILL was sent.
-    Killing { give_up_at: Moment, look_at: Moment, interval: Duration },
-}
-
-impl Clearing {
-    pub(super) fn next_deadline(&self) -> Option<Moment> {
-        match self.phase {
-            Phase::Looking => None,
-            Phase::AwaitingEnd { look_at } => look_at,
-            Phase::Terminating { kill_at, look_at, .. } => Some(kill_at.min(look_at)),
-            Phase::Killing { give_up_at, look_at, .. } => Some(give_up_at.min(look_at)),
-        }
-    }
-
-    /// Takes in the end of a process that outlived the job: one that crashed while it was waited for is a
-    /// loss.
-    pub(super) fn straggler_ended(&mut self, now: Moment, pid: Pid, end: Termination) {
-        let death = Death { pid, name: None, end, source: "waitid(2)", at: now };
-        let is_loss = death.is_loss() && self.is_awaiting();
-        if is_loss && self.last.verdict.kind.is_success() {
-            self.last.verdict.kind = VerdictKind::SuccessWithLosses;
-            self.last.verdict.evidence.push(Evidence {
-                fact: format!("a process that outlived the job was waited for: {death}"),
-                source: death.source,
-                quality: Quality::Exact,
-            });
-        }
-    }
-
-    /// Returns whether what remains is waited for.
-    pub(super) fn is_awaiting(&self) -> bool {
-        matches!(self.phase, Phase::AwaitingEnd { .. })
-    }
-
-    /// Says why what remains must be ended, if it must.
-    fn must_end(&self, policy: Stragglers) -> Option<&'static str> {
-        if self.next == Next::Restart {
-            Some("before a restart nothing of the old attempt may live")
-        } else if self.last.verdict.kind == VerdictKind::TimedOut {
-            Some("the time limit holds for all of it")
-        } else if policy == Stragglers::Kill {
-            Some("--stragglers kill")
-        } else {
-            None
-        }
-    }
-}
 
 /// The end of a descendant is told; that of another process in the job's cgroup is not.
 fn await_end(now: Moment, tree: &Remaining) -> Phase {

@@ -8,7 +8,7 @@ use crate::model::findings::Deaths;
 use crate::model::process::Pid;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
-use crate::supervisor::reach::Unclear;
+use crate::supervisor::messages::Received;
 
 /// How long after a stop we wait before we act on it: the terminal's Ctrl-Z, which stops us as
 /// well, may reach us after the stop of the job.
@@ -53,7 +53,7 @@ pub(super) struct Job {
     /// The last of each signal.
     pub(super) heard: Vec<Heard>,
     /// Signals of which we do not know yet whether the job received them as well.
-    pub(super) unclear: VecDeque<Unclear>,
+    pub(super) unclear: VecDeque<UnclearSignal>,
     /// What a process beside the job received, and when, as long as nobody asked for it.
     pub(super) also_received: Vec<(Signal, Moment)>,
     /// Orphans that died of a signal.
@@ -138,6 +138,15 @@ impl Job {
         let unclear = self.unclear.front().map(|one| one.decide_at);
         [self.timeout_at, self.kill_at, stop, unclear].into_iter().flatten().min()
     }
+}
+
+/// A signal that is held back until it is known which processes it reached.
+#[derive(Clone, Debug)]
+pub(super) struct UnclearSignal {
+    pub(super) received: Received,
+    pub(super) sender: &'static str,
+    pub(super) received_at: Moment,
+    pub(super) decide_at: Moment,
 }
 
 /// Says whether an instant that may not be set has come.

@@ -6,21 +6,12 @@ use std::time::Duration;
 use crate::model::facts::Reach;
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
-use crate::supervisor::job::{Job, is_due};
+use crate::supervisor::job::{Job, UnclearSignal, is_due};
 use crate::supervisor::{Received, Supervisor};
 
 /// How far apart two processes may see a signal that was sent to both. A sender signals all of
 /// them in one loop; the rest is for a machine that is busy.
 pub(super) const DECIDE_WITHIN: Duration = Duration::from_millis(200);
-
-/// A signal that waits for that.
-#[derive(Clone, Debug)]
-pub(super) struct Unclear {
-    received: Received,
-    sender: &'static str,
-    received_at: Moment,
-    pub(super) decide_at: Moment,
-}
 
 impl Supervisor {
     /// Acts on a signal, at once or as soon as it is known whom it reached.
@@ -40,20 +31,20 @@ impl Supervisor {
             return self.act_on_signal(now, job, &Received { reach, ..received });
         }
         let decide_at = now + DECIDE_WITHIN;
-        job.unclear.push_back(Unclear { received, sender, received_at: now, decide_at });
+        job.unclear.push_back(UnclearSignal { received, sender, received_at: now, decide_at });
     }
 
     /// A process beside the job received a signal.
     pub(super) fn also_received(&mut self, now: Moment, job: &mut Job, signal: Signal) {
         job.also_received.retain(|(_, at)| now - *at < DECIDE_WITHIN);
-        let is_it = |one: &Unclear| one.received.info.signal == signal;
+        let is_it = |one: &UnclearSignal| one.received.info.signal == signal;
         match job.unclear.iter().position(is_it).and_then(|index| job.unclear.remove(index)) {
             Some(one) => self.reached_job(now, job, one),
             None => job.also_received.push((signal, now)),
         }
     }
 
-    fn reached_job(&mut self, now: Moment, job: &mut Job, one: Unclear) {
+    fn reached_job(&mut self, now: Moment, job: &mut Job, one: UnclearSignal) {
         let reach = Reach::WholeJob(one.sender);
         self.act_on_signal(now, job, &Received { reach, ..one.received });
     }

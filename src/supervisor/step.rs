@@ -11,11 +11,11 @@ use crate::model::sample::Peaks;
 use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
-use crate::supervisor::clearing::{Clearing, Phase};
+use crate::supervisor::clearing_state::{Clearing, EndedAttempt, Phase};
 use crate::supervisor::job::{Job, is_due};
 use crate::supervisor::restart::Next;
 use crate::supervisor::{
-    Action, AttemptContext, EndReport, EndedAttempt, Input, Received, State, Supervisor, Target,
+    Action, AttemptContext, EndReport, Input, Received, State, Supervisor, Target,
 };
 
 /// At most this number of orphans is logged one by one; the others are only counted.

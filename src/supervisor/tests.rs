@@ -1,6 +1,10 @@
 //! Each pair of state and input once, as a line; and what holds for any sequence of inputs.
 
 use super::*;
+use crate::model::facts::Reach;
+use crate::model::outcome::{SpawnFailure, Termination};
+use crate::model::process::{Descendant, Pid};
+use crate::model::signal::{Signal, SignalInfo};
 
 use crate::diagnose;
 use crate::model::policy::{Backoff, Forward, RestartCause, Stragglers};

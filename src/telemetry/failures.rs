@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use opentelemetry_sdk::error::OTelSdkError;
 
 use crate::model::shared::lock;
-use crate::telemetry::metrics::PIPELINES;
+use crate::telemetry::metrics::metric::PIPELINES;
 use crate::telemetry::warn::Warnings;
 
 /// Why an export failed.

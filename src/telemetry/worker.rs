@@ -11,14 +11,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use crate::model::event::Event;
 use crate::model::time::Moment;
 use crate::plan::TelemetryPlan;
-use crate::sink::stats::{Ended, Outcome};
+use crate::sink::stats::{Ended, RunOutcome};
 use crate::sys::clock;
-use crate::telemetry::otlp::{By, Exports};
+use crate::telemetry::messages::{Begin, Farewell, Finish, Inbox, News, Note, Until};
+use crate::telemetry::otlp::export::{By, Exports};
+use crate::telemetry::otlp::partial_success;
+use crate::telemetry::prometheus::pushgateway;
+use crate::telemetry::prometheus::textfile::TextFile;
+use crate::telemetry::published::Published;
 use crate::telemetry::served::Served;
-use crate::telemetry::site::Site;
-use crate::telemetry::textfile::TextFile;
 use crate::telemetry::warn::Warnings;
-use crate::telemetry::{Begin, Farewell, Finish, Inbox, News, Note, Until, partial, pushgateway};
 
 /// How often the text file is brought up to date; node_exporter is scraped about as often.
 const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
@@ -32,40 +34,40 @@ const LOGS: usize = 2;
 /// Works until the run is over, and sends what is left then.
 pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
     let warnings = Arc::new(Warnings::new(begin.say));
-    let Begin { plan, site, spans, began: (stamp, context), .. } = begin;
-    let _guard = plan.otlp.as_ref().map(|_| partial::report(&site, &warnings));
+    let Begin { plan, published, spans, began: (stamp, context), .. } = begin;
+    let _guard = plan.otlp.as_ref().map(|_| partial_success::report(&published, &warnings));
     if let Some(otlp) = &plan.otlp {
         otlp.warnings.iter().for_each(|text| warnings.always(text));
     }
-    let exports = Arc::new(Exports::new(plan.otlp.as_ref(), spans, &site, &warnings));
+    let exports = Arc::new(Exports::new(plan.otlp.as_ref(), spans, &published, &warnings));
     if let Some(logs) = &exports.logs {
         let name = ("childminder.run.start", Severity::Info);
-        let body = format!("run of {} began", site.identity.name);
+        let body = format!("run of {} began", published.identity.name);
         logs.record(name, (stamp, context.as_ref()), body, Vec::new());
     }
     let mut worker = TelemetryWorker {
         textfile: plan
             .textfile_directory
             .as_ref()
-            .map(|directory| TextFile::new(directory, &site.identity.name)),
+            .map(|directory| TextFile::new(directory, &published.identity.name)),
         attempt_began: Duration::ZERO,
         exports,
-        site,
+        published,
         warnings,
         plan,
     };
-    let served = Served::begin(&worker, news).await;
+    let served = Served::begin(&worker.plan.web, &worker.published, &worker.warnings, news).await;
     let until = worker.work(&mut inbox).await;
     worker.part(served, until, &inbox.farewell).await;
 }
 
 /// What the thread does between the first event and the last.
 pub(super) struct TelemetryWorker {
-    pub(super) plan: TelemetryPlan,
-    pub(super) site: Arc<Site>,
+    plan: TelemetryPlan,
+    published: Arc<Published>,
     exports: Arc<Exports>,
     textfile: Option<TextFile>,
-    pub(super) warnings: Arc<Warnings>,
+    warnings: Arc<Warnings>,
     attempt_began: Duration,
 }
 
@@ -104,11 +106,11 @@ impl TelemetryWorker {
                     drop(tokio::spawn(async move { exports.send_records(By::NextTick).await }));
                 }
                 _ = files.tick() => self.write_file().await,
-                _ = history.tick() => self.site.remember(),
+                _ = history.tick() => self.published.remember(),
             }
             let lost = inbox.dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                self.site.note_health(|health| health.dropped[LOGS] += lost);
+                self.published.note_health(|health| health.dropped[LOGS] += lost);
             }
         }
     }
@@ -145,13 +147,13 @@ impl TelemetryWorker {
     /// The last records.
     fn ended(&self, ended: &Ended, context: Option<&SpanContext>) {
         let Some(logs) = &self.exports.logs else { return };
-        let dropped = self.site.health().dropped[LOGS];
+        let dropped = self.published.health().dropped[LOGS];
         if dropped > 0 {
             let name = ("childminder.telemetry.dropped", Severity::Warn);
             let body = format!("{dropped} log records were dropped");
             logs.record(name, (ended.stamp, context), body, Vec::new());
         }
-        let is_success = ended.outcome == Outcome::Success;
+        let is_success = ended.outcome == RunOutcome::Success;
         let severity = if is_success { Severity::Info } else { Severity::Error };
         let body = format!("run ended with status {}: {}", ended.exit_status, ended.outcome.word());
         let attributes = vec![
@@ -163,7 +165,7 @@ impl TelemetryWorker {
 
     async fn write_file(&mut self) {
         let Some(file) = &mut self.textfile else { return };
-        if let Err(error) = file.write(&self.site).await {
+        if let Err(error) = file.write(&self.published).await {
             let directory = self.plan.textfile_directory.clone().unwrap_or_default();
             let text = format!("no metrics written to '{}': {error}", directory.display());
             self.warnings.once("textfile", &text);
@@ -177,11 +179,11 @@ impl TelemetryWorker {
             // An error would mean that nobody can ask any more.
             farewell.leave.subscribe().wait_for(|is_asked| *is_asked).await.map(drop).ok();
         };
-        let (site, warnings) = (Arc::clone(&self.site), Arc::clone(&self.warnings));
+        let (published, warnings) = (Arc::clone(&self.published), Arc::clone(&self.warnings));
         let linger = async {
             let until = until.linger.filter(|_| served.is_open());
             if let Some(until) = until {
-                let scraped = timeout_at(instant(until), site.end_scraped());
+                let scraped = timeout_at(instant(until), published.end_scraped());
                 tokio::select! {
                     scraped = scraped => {
                         farewell.is_unscraped.store(scraped.is_err(), Ordering::SeqCst);
@@ -205,12 +207,13 @@ impl TelemetryWorker {
     /// All that is left to do, at once and within one limit of time.
     async fn flush(&mut self, until: Moment) {
         let deadline = instant(until);
-        let (exports, site) = (Arc::clone(&self.exports), Arc::clone(&self.site));
+        let (exports, published) = (Arc::clone(&self.exports), Arc::clone(&self.published));
         let (url, warnings) = (self.plan.pushgateway.clone(), Arc::clone(&self.warnings));
         let push = async {
             let Some(url) = url else { return };
-            let result = timeout_at(deadline, pushgateway::push(&url, &site)).await;
-            if let Err(reason) = result.unwrap_or_else(|_| Err(pushgateway::late(&url, &site))) {
+            let result = timeout_at(deadline, pushgateway::push(&url, &published)).await;
+            if let Err(reason) = result.unwrap_or_else(|_| Err(pushgateway::late(&url, &published)))
+            {
                 warnings.once("pushgateway", &format!("no metrics pushed to {reason}"));
             }
         };

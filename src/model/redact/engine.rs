@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-use super::names::{Weight, is_harmless, is_in_name, is_odd, weight};
-use super::pairs::{self, Reading};
-use super::programs::{PROGRAMS, Part, SecretOptions};
-use super::rules::{MESSAGES, SCHEMES, SCRIPT_TAKERS};
-use super::{Word, matches, shell, tokens};
+use crate::model::redact::names::{is_harmless, is_in_name, is_odd, weight};
+use crate::model::redact::pairs::{self, Reading};
+use crate::model::redact::programs::{PROGRAMS, Part, SecretOptions};
+use crate::model::redact::rules::Weight;
+use crate::model::redact::rules::{MESSAGES, SCHEMES, SCRIPT_TAKERS};
+use crate::model::redact::word::{Word, matches};
+use crate::model::redact::{shell, tokens};
 
 /// Scripts within scripts are looked through to this depth.
 const DEPTH_MAX: usize = 6;

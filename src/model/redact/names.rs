@@ -1,27 +1,15 @@
 //! Weighs names and values: does a name announce a secret, and can the value be one?
 
-use super::HIDDEN;
-use super::rules::{
+use crate::model::redact::rules::{
     EXTENSIONS, HARMLESS_FIRST, HARMLESS_LAST, HARMLESS_LAST_TOO, HARMLESS_NAMES, HARMLESS_VALUES,
     HARMLESS_WORDS, MODEL_TOKENS, REFERENCES, SCHEMES, SECRET_ANYWHERE, SECRET_KEYS, SECRET_LAST,
+    Weight,
 };
-use super::tokens::{is_mixed, position};
+use crate::model::redact::tokens::{is_mixed, position};
+use crate::model::redact::word::HIDDEN;
 
 /// A longer value is never harmless, and a longer name never one of a secret: it bounds the work.
 pub(super) const LENGTH_MAX: usize = 256;
-
-/// How much a name says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weight {
-    /// A password: nearly any value is one.
-    Strong,
-    /// A token or key: a number of a few digits is none.
-    Token,
-    /// `auth` and the like: often the name of a method.
-    Auth,
-    /// A private key, or the name of one.
-    LongKey,
-}
 
 /// No private key is shorter.
 const KEY_LENGTH_MIN: usize = 24;

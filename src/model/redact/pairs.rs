@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::HIDDEN;
-use super::names::scheme_length;
-use super::names::{LENGTH_MAX, Weight, is_harmless, is_in_name, is_odd, weight};
-use super::rules::{URL_KEYS, URL_SECRETS};
-use super::tokens::position;
+use crate::model::redact::names::scheme_length;
+use crate::model::redact::names::{LENGTH_MAX, is_harmless, is_in_name, is_odd, weight};
+use crate::model::redact::rules::{URL_KEYS, URL_SECRETS, Weight};
+use crate::model::redact::tokens::position;
+use crate::model::redact::word::HIDDEN;
 
 /// How a word is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,17 @@
 //! Names that announce a secret, and values that are none, as data.
 
-use super::names::Weight;
+/// How much a name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// A password: nearly any value is one.
+    Strong,
+    /// A token or key: a number of a few digits is none.
+    Token,
+    /// `auth` and the like: often the name of a method.
+    Auth,
+    /// A private key, or the name of one.
+    LongKey,
+}
 
 /// Parts of names that announce a secret wherever they stand in a part.
 pub(super) const SECRET_ANYWHERE: [&str; 9] = [

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::redact::word::matches;
 
 fn shown(words: &[&str]) -> String {
     let argv: Vec<OsString> = words.iter().map(OsString::from).collect();

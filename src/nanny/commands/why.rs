@@ -12,8 +12,9 @@ use crate::nanny::source::index;
 use crate::nanny::view::screen::Screen;
 use crate::nanny::view::words;
 use crate::question::Why;
-use crate::record::read::{RawRow, Record, RowPlace};
+use crate::record::read::{RawRow, Record};
 use crate::record::row::{Column, Row};
+use crate::record::row_place::RowPlace;
 use crate::record::skipped::Skipped;
 
 mod post_mortem;

@@ -7,8 +7,9 @@ use crate::model::text::plural;
 use crate::nanny::failure::Failure;
 use crate::nanny::notes::note;
 use crate::nanny::source::index::Matcher;
-use crate::record::read::{RawRow, Record, RowPlace};
+use crate::record::read::{RawRow, Record};
 use crate::record::row::Column;
+use crate::record::row_place::RowPlace;
 use crate::record::skipped::Skipped;
 
 /// Reports lines that were skipped, and returns whether rows that the matcher lets pass may be among

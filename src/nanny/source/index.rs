@@ -14,8 +14,9 @@ use crate::model::verdict::VerdictKind;
 use crate::nanny::failure::Failure;
 use crate::nanny::notes::note;
 use crate::question::{Filter, Since};
-use crate::record::read::{RawRow, ReadError, Record, RowPlace};
+use crate::record::read::{RawRow, ReadError, Record};
 use crate::record::row::{Column, Row};
+use crate::record::row_place::RowPlace;
 use crate::record::skipped::Skipped;
 
 /// The verdict that only nanny gives: a start without an end.

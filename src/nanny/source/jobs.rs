@@ -9,8 +9,9 @@ use crate::nanny::failure::Failure;
 use crate::nanny::source::damage;
 use crate::nanny::source::index::{self, Matcher, Rank};
 use crate::nanny::source::proof::{Doubt, Proof};
-use crate::record::read::{RawRow, Record, RowPlace};
+use crate::record::read::{RawRow, Record};
 use crate::record::row::Column;
+use crate::record::row_place::RowPlace;
 
 /// What makes two runs the same job.
 const IDENTITY: [Column; 7] = [

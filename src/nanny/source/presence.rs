@@ -204,7 +204,9 @@ impl ThisHost {
             [_, ProcessSeen::There] => return RunState::Orphaned,
             [ProcessSeen::Gone, ProcessSeen::Gone] => {}
             _ => {
-                return RunState::Unknown("/proc hides the process that may be it (hidepid)".into());
+                return RunState::Unknown(
+                    "/proc hides the process that may be it (hidepid)".into(),
+                );
             }
         }
         let pid = start.text(Column::Pid);

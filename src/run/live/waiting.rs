@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::model::event::Event;
 use crate::model::outcome::WaitStatus;
 use crate::model::time::Moment;
-use crate::run::contained;
 use crate::run::live::Live;
 use crate::run::witness::Witness;
+use crate::run::world::contained;
 use crate::supervisor::{EndReport, Input};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, poll, wait};
@@ -17,42 +17,11 @@ use crate::sys::{SysError, clock, poll, wait};
 /// At most this many changes of children are taken in before signals are looked at again.
 const CHANGES_MAX: usize = 256;
 
-/// After a system call that failed, nothing is looked at for this long: it may fail again at once.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
-
 /// After this many failures of waitid(2), the status of a job that has ended counts as lost.
 const FAILURES_MAX: u32 = 50;
 
 /// How often a job whose end waitid(2) does not report is looked at again, besides after SIGCHLD.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// What the wait remembers.
-#[derive(Default)]
-pub(super) struct WaitState {
-    /// More children may have changed than one round takes in.
-    has_more_changes: bool,
-    /// A system call failed: until then nothing is looked at.
-    retry_at: Option<Moment>,
-    /// The job has ended and waitid(2) does not say how, for a tracer holds the zombie (ptrace(2)):
-    /// the pidfd stays readable, so it is not waited for. SIGCHLD comes when the tracer lets go.
-    look_again_at: Option<Moment>,
-    /// How often waitid(2) failed after the job had ended.
-    failures: u32,
-    /// Failures that were logged already.
-    logged: Vec<String>,
-}
-
-impl WaitState {
-    pub(super) fn begin_attempt(&mut self) {
-        self.look_again_at = None;
-        self.failures = 0;
-    }
-
-    /// Looks at nothing for a while.
-    pub(super) fn pause(&mut self) {
-        self.retry_at = Some(clock::now() + RETRY_AFTER);
-    }
-}
 
 impl Live {
     /// Waits for the next input. What failed is looked at again after a while.

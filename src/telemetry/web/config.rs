@@ -5,7 +5,6 @@
 //! asked for protection and does not get it must hear of it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +14,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 use serde::Deserialize;
 
-use crate::files::{self, Links, Owner};
+use crate::telemetry::web::config_file::{ConfigError, read};
 use crate::telemetry::web::tls;
-
-/// Far more than any such file has.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The headers that may be set, and to what, if not to anything.
 const HEADERS: [(&str, &[&str]); 5] = [
@@ -29,22 +25,6 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-Frame-Options", &["deny", "sameorigin"]),
     ("X-XSS-Protection", &[]),
 ];
-
-/// Why the file cannot be used.
-#[derive(Debug)]
-pub(super) struct ConfigError(String);
-
-impl ConfigError {
-    pub(super) fn new(text: impl Into<String>) -> ConfigError {
-        ConfigError(text.into())
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What keeps others out, and how.
 #[derive(Default)]
@@ -103,7 +83,7 @@ impl Read {
     pub(super) fn of(text: &str, directory: &Path) -> Result<Read, ConfigError> {
         // A file of nothing but comments is one that protects nothing, as in the toolkit.
         let typed: Option<WebConfigFile> = serde_saphyr::from_str_with_options(text, options())
-            .map_err(|error| ConfigError(error.to_string()))?;
+            .map_err(|error| ConfigError::new(error.to_string()))?;
         let mut typed = typed.unwrap_or_default();
         let others = typed.tls_server_config.as_mut().map(|tls| tls.resolve(directory));
         Ok(Read { others: others.unwrap_or_default(), typed })
@@ -118,7 +98,7 @@ impl Read {
         };
         let users = self.typed.basic_auth_users.unwrap_or_default();
         for (user, hash) in &users {
-            let wrong = |_| ConfigError(format!("the password of '{user}' is no bcrypt hash"));
+            let wrong = |_| ConfigError::new(format!("the password of '{user}' is no bcrypt hash"));
             hash.parse::<HashParts>().map_err(wrong)?;
         }
         let headers = self.typed.http_server_config.and_then(|http| http.headers);
@@ -138,30 +118,22 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::Options { with_snippet: false, ..serde_saphyr::Options::default() }
 }
 
-/// Reads a file of ordinary size; the error names it.
-pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    let named = |error: &dyn fmt::Display| ConfigError(format!("{}: {error}", path.display()));
-    let bytes = files::read(path, Owner::Anybody, Links::Trusted, FILE_BYTES_MAX);
-    let text = bytes.map_err(|error| named(&error))?;
-    String::from_utf8(text).map_err(|_| named(&"it is not UTF-8"))
-}
-
 fn header((name, value): (&String, &String)) -> Result<(HeaderName, HeaderValue), ConfigError> {
     let Some((_, allowed)) = HEADERS.iter().find(|(one, _)| one == name) else {
-        return Err(ConfigError(format!("the HTTP header '{name}' cannot be set")));
+        return Err(ConfigError::new(format!("the HTTP header '{name}' cannot be set")));
     };
     if !allowed.is_empty() && !allowed.contains(&value.as_str()) {
         let wanted = allowed.join("' or '");
-        return Err(ConfigError(format!("{name} may be '{wanted}' only, and not '{value}'")));
+        return Err(ConfigError::new(format!("{name} may be '{wanted}' only, and not '{value}'")));
     }
-    let wrong = || ConfigError(format!("'{value}' is no value for the HTTP header {name}"));
+    let wrong = || ConfigError::new(format!("'{value}' is no value for the HTTP header {name}"));
     let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
     Ok((name.parse().map_err(|_| wrong())?, value))
 }
 
 fn rate(typed: TypedRate) -> Result<Option<(Duration, u32)>, ConfigError> {
     let Some(text) = typed.interval else { return Ok(None) };
-    let wrong = || ConfigError(format!("rate_limit: interval '{text}' is no span such as 1s"));
+    let wrong = || ConfigError::new(format!("rate_limit: interval '{text}' is no span such as 1s"));
     let interval = go_duration(&text).ok_or_else(wrong)?;
     Ok((!interval.is_zero()).then_some((interval, typed.burst)))
 }

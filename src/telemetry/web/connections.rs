@@ -25,9 +25,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::model::shared::lock;
-use crate::telemetry::web::ClientLimits;
 use crate::telemetry::web::guard::Guard;
 use crate::telemetry::web::hosts::Hosts;
+use crate::telemetry::web::limits::ClientLimits;
 use crate::telemetry::web::routes::{HttpAnswer, Routes, plain};
 
 /// Headers of a request, in bytes and in number: Prometheus sends about 400 bytes in 8 of them, a

@@ -16,7 +16,8 @@ use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use tokio::time::Instant;
 
 use crate::model::shared::lock;
-use crate::telemetry::web::config::{ConfigError, Protection, Read};
+use crate::telemetry::web::config::{Protection, Read};
+use crate::telemetry::web::config_file::ConfigError;
 use crate::telemetry::web::passwords::Passwords;
 use crate::telemetry::web::routes::{HttpAnswer, plain};
 

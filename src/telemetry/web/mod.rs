@@ -15,16 +15,20 @@ use tokio::time::timeout;
 
 use crate::plan::WebPlan;
 use crate::sys::activation;
-use crate::telemetry::site::Site;
+use crate::telemetry::published::Published;
+use crate::telemetry::web::limits::ClientLimits;
 
 mod config;
+mod config_file;
 mod connections;
 mod guard;
 mod hosts;
+mod limits;
 mod names;
 mod negotiation;
 mod passwords;
 mod routes;
+pub mod status;
 mod tls;
 
 use connections::Desk;
@@ -37,35 +41,6 @@ const LOOKUP_MAX: Duration = Duration::from_secs(5);
 
 /// What waits while all places are taken; the kernel turns away the rest.
 const BACKLOG: u32 = 128;
-
-/// What a client may take.
-#[derive(Clone, Copy, Debug)]
-struct ClientLimits {
-    /// Connections at once.
-    connections: usize,
-    /// From the connection to the end of the first request's headers; as long for the handshake of
-    /// TLS.
-    first_request: Duration,
-    /// From the beginning of one request to the end of the next one's headers: the answer must have
-    /// been taken by then, too. Longer than the minute between two scrapes.
-    next_request: Duration,
-    /// For one answer, of which the password may take the most.
-    answer: Duration,
-    /// A connection that has asked nothing for so long may be closed for another.
-    idle: Duration,
-}
-
-impl Default for ClientLimits {
-    fn default() -> ClientLimits {
-        ClientLimits {
-            connections: 64,
-            first_request: Duration::from_secs(5),
-            next_request: Duration::from_secs(75),
-            answer: Duration::from_secs(10),
-            idle: Duration::from_secs(1),
-        }
-    }
-}
 
 /// Open ports, and who may come in.
 pub struct Web {
@@ -164,14 +139,14 @@ impl Web {
     }
 
     /// Who shall hear, in a line each, of what goes wrong while it serves.
-    pub fn on_trouble(&mut self, tell: impl Fn(&str) + Send + Sync + 'static) {
+    pub fn on_failure(&mut self, tell: impl Fn(&str) + Send + Sync + 'static) {
         self.guard.complain = Box::new(tell);
     }
 
     /// Serves for ever; whoever drops this closes all ports and connections.
-    pub async fn serve(self, site: Arc<Site>) {
-        let hosts = Hosts::new(&self.listen, &site.identity.host);
-        let routes = Routes::new(site, &self.metrics_path);
+    pub async fn serve(self, published: Arc<Published>) {
+        let hosts = Hosts::new(&self.listen, &published.identity.host);
+        let routes = Routes::new(published, &self.metrics_path);
         let desk = Arc::new(Desk::new(routes, (self.guard, hosts), self.limits));
         let mut doors = JoinSet::new();
         for listener in self.listeners {
@@ -202,10 +177,10 @@ pub(crate) mod given {
     }
 
     /// Sends bytes to a server as a connection of its own; returns what it answers.
-    pub(crate) fn request(site: Arc<Site>, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        let hosts = Hosts::new(&[], &site.identity.host);
+    pub(crate) fn request(published: Arc<Published>, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let hosts = Hosts::new(&[], &published.identity.host);
         let desk = Desk::new(
-            Routes::new(site, "/metrics"),
+            Routes::new(published, "/metrics"),
             (Guard::unprotected(), hosts),
             ClientLimits::default(),
         );

@@ -3,7 +3,7 @@
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
-use crate::telemetry::site::MetricsForm;
+use crate::telemetry::published::MetricsForm;
 
 /// More wishes than these are not read: Prometheus has five.
 const WISHES_MAX: usize = 32;

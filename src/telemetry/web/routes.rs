@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::model::shared::lock;
 use crate::plan::WebPlan;
-use crate::telemetry::site::{MetricsForm, Site};
+use crate::telemetry::published::{MetricsForm, Published};
 use crate::telemetry::web::negotiation;
 
 /// An answer, whole: none of ours is so long that it would have to be streamed.
@@ -33,7 +33,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// The paths and what they lead to.
 pub(super) struct Routes {
-    site: Arc<Site>,
+    published: Arc<Published>,
     metrics_path: String,
     page: Bytes,
     /// The metrics in both forms as they were packed last, with what they were packed from.
@@ -41,12 +41,12 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(site: Arc<Site>, metrics_path: &str) -> Routes {
-        let page = include_str!("../page/page.html")
+    pub(super) fn new(published: Arc<Published>, metrics_path: &str) -> Routes {
+        let page = include_str!("page/page.html")
             .replace("{{metrics}}", &html_escaped(&relative(metrics_path)))
             .replace("{{version}}", env!("CARGO_PKG_VERSION"));
         let metrics_path = metrics_path.to_owned();
-        Routes { site, metrics_path, page: Bytes::from(page), packed: Default::default() }
+        Routes { published, metrics_path, page: Bytes::from(page), packed: Default::default() }
     }
 
     /// Answers a request that was let in.
@@ -68,8 +68,8 @@ impl Routes {
     fn metrics<B>(&self, request: &Request<B>) -> HttpAnswer {
         let form = negotiation::form(request.headers());
         // Read before the numbers: these are then the last ones.
-        let is_of_the_end = request.method() == Method::GET && self.site.has_ended();
-        let text = self.site.text(form);
+        let is_of_the_end = request.method() == Method::GET && self.published.has_ended();
+        let text = self.published.text(form);
         let kind = match form {
             MetricsForm::Text => "text/plain; version=0.0.4; charset=utf-8",
             MetricsForm::OpenMetrics => {
@@ -96,7 +96,7 @@ impl Routes {
 
     /// A client has received the metrics of the run's end.
     pub(super) fn note_end_scraped(&self) {
-        self.site.note_end_scraped();
+        self.published.note_end_scraped();
     }
 
     /// The same text is packed once, however many ask. It is the same if it is in the same place:
@@ -114,11 +114,11 @@ impl Routes {
     }
 
     fn other<B>(&self, request: &Request<B>) -> HttpAnswer {
-        let script = include_str!("../page/page.js");
-        let style = include_str!("../page/page.css");
+        let script = include_str!("page/page.js");
+        let style = include_str!("page/page.css");
         let (kind, body) = match request.uri().path() {
             "/healthz" => return plain(StatusCode::OK, "ok\n"),
-            "/status.json" => ("application/json", Bytes::from(self.site.status())),
+            "/status.json" => ("application/json", Bytes::from(self.published.status())),
             "/page.js" => ("text/javascript; charset=utf-8", Bytes::from_static(script.as_bytes())),
             "/page.css" => ("text/css; charset=utf-8", Bytes::from_static(style.as_bytes())),
             _ => (HTML, self.page.clone()),
@@ -188,12 +188,12 @@ mod tests {
     use flate2::read::GzDecoder;
     use http_body_util::BodyExt;
 
-    use crate::telemetry::web::tests::site;
+    use crate::telemetry::web::tests::published;
 
     use super::*;
 
     fn ask(request: Request<()>) -> (Response<()>, Vec<u8>) {
-        let routes = Routes::new(site(), "/m&m");
+        let routes = Routes::new(published(), "/m&m");
         let (head, body) = routes.answer(&request).into_parts();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let body = runtime.block_on(body.collect()).unwrap().to_bytes();
@@ -236,7 +236,7 @@ mod tests {
         assert!(page.contains("href=\"./m&amp;m\""));
         assert!(!page.contains("{{"));
         // Each link stays below the prefix of a proxy.
-        let script = include_str!("../page/page.js");
+        let script = include_str!("page/page.js");
         for text in [page.as_str(), script] {
             assert!(!text.contains("=\"/") && !text.contains("(\"/"), "{text}");
         }

@@ -21,10 +21,10 @@ use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind}
 use crate::sink::Stamp;
 use crate::sink::stats::Stats;
 use crate::sys::clock;
-use crate::telemetry::exposition::tests::{identity, stats};
-use crate::telemetry::status::{About, Page};
+use crate::telemetry::prometheus::exposition::tests::{identity, stats};
 use crate::telemetry::web::config::tests::hash;
 use crate::telemetry::web::passwords::tests::basic;
+use crate::telemetry::web::status::{About, Page};
 
 use super::*;
 
@@ -33,18 +33,18 @@ mod attack_tests;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn site_of(stats: Stats, ran_for: Duration) -> Arc<Site> {
-    site_with(stats, ran_for, Page::default())
+fn published_of(stats: Stats, ran_for: Duration) -> Arc<Published> {
+    published_with(stats, ran_for, Page::default())
 }
 
-fn site_with(stats: Stats, ran_for: Duration, page: Page) -> Arc<Site> {
+fn published_with(stats: Stats, ran_for: Duration, page: Page) -> Arc<Published> {
     let begun = Moment(clock::now().0.saturating_sub(ran_for));
     let stats = Arc::new(Mutex::new(stats));
-    Arc::new(Site::new(identity(), Pid(1), (clock::now, begun), stats).with_page(page))
+    Arc::new(Published::new(identity(), Pid(1), (clock::now, begun), stats).with_page(page))
 }
 
-pub(in crate::telemetry) fn site() -> Arc<Site> {
-    site_of(stats(), Duration::from_secs(10))
+pub(in crate::telemetry) fn published() -> Arc<Published> {
+    published_of(stats(), Duration::from_secs(10))
 }
 
 fn judged(kind: VerdictKind, facts: &[&str]) -> Event {
@@ -58,7 +58,7 @@ fn judged(kind: VerdictKind, facts: &[&str]) -> Event {
 }
 
 /// A job with a past: it was restarted, works in waves and its memory grows.
-fn busy_site() -> Arc<Site> {
+fn busy_site() -> Arc<Published> {
     let about = About {
         command: "./simulate --seed 4 --password=[hidden] <b>not markup</b>".into(),
         directory: "/batch".into(),
@@ -100,11 +100,11 @@ fn busy_site() -> Arc<Site> {
         stats.sampled(sample);
         page.remember(at, &stats);
     }
-    site_with(stats, Duration::from_secs(240), page)
+    published_with(stats, Duration::from_secs(240), page)
 }
 
 /// `-f random`: two functions that take very different times, the first ever more often.
-fn probe_site() -> Arc<Site> {
+fn probe_site() -> Arc<Published> {
     let about = About { command: "random".into(), is_canary: true, ..About::default() };
     let (page, mut stats) = (Page { about, ..Page::default() }, Stats::default());
     for second in 0..60 {
@@ -118,11 +118,11 @@ fn probe_site() -> Arc<Site> {
         call("memory", 1_400);
         page.remember(elapsed, &stats);
     }
-    site_with(stats, Duration::from_secs(60), page)
+    published_with(stats, Duration::from_secs(60), page)
 }
 
 /// A run that is over after restarts: a failure, or a success.
-fn ended_site(exit_status: u8) -> Arc<Site> {
+fn ended_site(exit_status: u8) -> Arc<Published> {
     let (page, mut stats) = (Page::default(), Stats::new(Duration::from_secs(1_795_000_000)));
     let mut apply = |second, event: &Event| {
         let elapsed = Duration::from_secs(second);
@@ -142,7 +142,7 @@ fn ended_site(exit_status: u8) -> Arc<Site> {
     }
     let stamp = apply(19, &Event::Notice { text: "the last line".into() });
     stats.finish(stamp, exit_status);
-    site_with(stats, Duration::from_secs(60), page)
+    published_with(stats, Duration::from_secs(60), page)
 }
 
 struct Server {
@@ -152,11 +152,20 @@ struct Server {
 }
 
 /// Serves on a thread of its own until the answer is dropped.
-fn serve_site(site: Arc<Site>, config: Option<&Path>, limits: ClientLimits) -> Server {
-    serve_at("127.0.0.1:0", site, config, limits)
+fn serve_published(
+    published: Arc<Published>,
+    config: Option<&Path>,
+    limits: ClientLimits,
+) -> Server {
+    serve_at("127.0.0.1:0", published, config, limits)
 }
 
-fn serve_at(address: &str, site: Arc<Site>, config: Option<&Path>, limits: ClientLimits) -> Server {
+fn serve_at(
+    address: &str,
+    published: Arc<Published>,
+    config: Option<&Path>,
+    limits: ClientLimits,
+) -> Server {
     let config = config.map(Path::to_owned);
     let plan = WebPlan { listen: vec![address.into()], config, ..WebPlan::default() };
     let (end, ended) = oneshot::channel::<()>();
@@ -169,10 +178,10 @@ fn serve_at(address: &str, site: Arc<Site>, config: Option<&Path>, limits: Clien
             let (mut web, warnings) = bind(&plan).await;
             assert!(warnings.is_empty(), "{warnings:?}");
             web.limits = limits;
-            web.on_trouble(move |text| told.lock().unwrap().push(text.to_owned()));
+            web.on_failure(move |text| told.lock().unwrap().push(text.to_owned()));
             send.send(web.addresses()[0]).unwrap();
             // As the telemetry thread does, so it must be fit for that.
-            let serving = tokio::spawn(web.serve(site));
+            let serving = tokio::spawn(web.serve(published));
             ended.await.ok();
             serving.abort();
         });
@@ -181,7 +190,7 @@ fn serve_at(address: &str, site: Arc<Site>, config: Option<&Path>, limits: Clien
 }
 
 fn serve(limits: ClientLimits) -> Server {
-    serve_site(site(), None, limits)
+    serve_published(published(), None, limits)
 }
 
 impl Server {
@@ -376,7 +385,7 @@ fn passwords_are_asked_for_and_a_changed_file_counts_at_once() {
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
     let users = |name: &str| format!("{headers}basic_auth_users:\n  {name}: {}\n", hash());
     fs::write(&path, users("alice")).unwrap();
-    let server = serve_site(site(), Some(&path), ClientLimits::default());
+    let server = serve_published(published(), Some(&path), ClientLimits::default());
     let ask = |name: &str, password: &str| {
         let line = format!("Authorization: {}\r\n", basic(name, password));
         let answer = server.get("/metrics", &line);
@@ -402,7 +411,7 @@ fn too_many_requests_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
     fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 2\n").unwrap();
-    let server = serve_site(site(), Some(&path), ClientLimits::default());
+    let server = serve_published(published(), Some(&path), ClientLimits::default());
     let codes: Vec<String> = (0..3).map(|_| server.get("/", "")[9..12].to_owned()).collect();
     assert_eq!(codes, ["200", "200", "429"]);
 }
@@ -473,7 +482,8 @@ impl Certificates {
 #[test]
 fn tls_is_spoken_and_nothing_else() {
     let certificates = Certificates::new();
-    let server = serve_site(site(), Some(&certificates.config("")), ClientLimits::default());
+    let server =
+        serve_published(published(), Some(&certificates.config("")), ClientLimits::default());
     assert!(certificates.ask(&server, false).ends_with("ok\n"));
     assert!(!server.get("/healthz", "").contains("HTTP"));
     // A new certificate counts at once; one that does not fit its key closes the door.
@@ -494,7 +504,8 @@ fn tls_is_spoken_and_nothing_else() {
 fn certificates_of_clients_are_verified() {
     let certificates = Certificates::new();
     let verify = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
-    let server = serve_site(site(), Some(&certificates.config(verify)), ClientLimits::default());
+    let server =
+        serve_published(published(), Some(&certificates.config(verify)), ClientLimits::default());
     let asked = || (certificates.ask(&server, true), certificates.ask(&server, false));
     let (with, without) = asked();
     assert!(with.ends_with("ok\n") && without.is_empty(), "{with} {without}");
@@ -515,7 +526,7 @@ fn certificates_may_be_asked_for_without_being_verified() {
     let certificates = Certificates::new();
     let server = |kind: &str| {
         let config = certificates.config(&format!("  client_auth_type: {kind}\n"));
-        serve_site(site(), Some(&config), ClientLimits::default())
+        serve_published(published(), Some(&config), ClientLimits::default())
     };
     let any = server("RequireAnyClientCert");
     assert!(certificates.ask(&any, true).ends_with("ok\n"));
@@ -597,7 +608,7 @@ fn browse(address: SocketAddr, path: &str) -> Option<(String, String)> {
 #[test]
 #[expect(clippy::disallowed_macros, reason = "who runs the tests must see it")]
 fn the_page_shows_the_job_in_a_browser() {
-    let server = serve_site(busy_site(), None, ClientLimits::default());
+    let server = serve_published(busy_site(), None, ClientLimits::default());
     let Some((page, log)) = browse(server.address, "/") else {
         eprintln!("\nSKIPPED: chromium is not installed, so the page was not looked at\n");
         return;
@@ -630,7 +641,7 @@ fn complaints(log: &str) -> Vec<&str> {
 
 #[test]
 fn the_page_shows_a_line_for_each_function() {
-    let server = serve_site(probe_site(), None, ClientLimits::default());
+    let server = serve_published(probe_site(), None, ClientLimits::default());
     let Some((page, log)) = browse(server.address, "/") else { return };
     let own = format!(">{}<", Pid(1));
     for text in [
@@ -657,7 +668,7 @@ fn the_page_says_how_the_run_ended() {
         (0, "data-level=\"warn\">succeeded after 8 restarts<"),
         (3, "data-level=\"bad\">failed with status 3 after 8 restarts<"),
     ] {
-        let server = serve_site(ended_site(exit_status), None, ClientLimits::default());
+        let server = serve_published(ended_site(exit_status), None, ClientLimits::default());
         let Some((page, log)) = browse(server.address, "/") else { return };
         for text in [
             state,
@@ -712,7 +723,7 @@ fn pass_on(client: &mut TcpStream, address: SocketAddr) -> std::io::Result<()> {
 
 #[test]
 fn the_page_works_below_the_prefix_of_a_proxy() {
-    let server = serve_site(busy_site(), None, ClientLimits::default());
+    let server = serve_published(busy_site(), None, ClientLimits::default());
     let Some((page, log)) = browse(proxy(server.address), "/a/b/") else { return };
     for text in [">running after 1 restart<", ">48213<", ">live<", "href=\"./metrics\""] {
         assert!(page.contains(text), "{text} is missing in {page}\n{log}");
@@ -726,7 +737,7 @@ fn the_page_says_when_nobody_answers() {
     let path = place.path().join("web.yml");
     // Page, script, style and one look.
     fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 4\n").unwrap();
-    let server = serve_site(busy_site(), Some(&path), ClientLimits::default());
+    let server = serve_published(busy_site(), Some(&path), ClientLimits::default());
     // That it is skipped without a browser is told by the test above.
     let Some((page, _)) = browse(server.address, "/") else { return };
     assert!(page.contains(">no answer since "), "{page}");

@@ -16,7 +16,7 @@ use rustls::{
 };
 use serde::Deserialize;
 
-use crate::telemetry::web::config::{self, ConfigError};
+use crate::telemetry::web::config_file::{self, ConfigError};
 use crate::telemetry::web::names;
 
 /// What was typed.
@@ -97,7 +97,7 @@ pub(super) fn server_config(typed: &TlsConfigFile) -> Result<Arc<ServerConfig>, 
 /// The text of a file or, without one, what stands in the configuration itself.
 fn pem(file: Option<&PathBuf>, text: Option<&String>, name: &str) -> Result<String, ConfigError> {
     match (file, text) {
-        (Some(file), _) => config::read(file),
+        (Some(file), _) => config_file::read(file),
         (None, Some(text)) => Ok(text.clone()),
         (None, None) => Err(ConfigError::new(format!("tls_server_config: {name} is missing"))),
     }

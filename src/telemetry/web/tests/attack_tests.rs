@@ -112,7 +112,8 @@ fn who_opens_many_and_says_little_does_not_keep_others_out() {
 #[test]
 fn three_hundred_times_junk_in_place_of_tls_changes_nothing() {
     let certificates = Certificates::new();
-    let server = serve_site(site(), Some(&certificates.config("")), ClientLimits::default());
+    let server =
+        serve_published(published(), Some(&certificates.config("")), ClientLimits::default());
     let mut numbers = Numbers(7);
     // The beginning of a hello of TLS: record, version, length, handshake.
     let hello = [&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3][..], &[7; 194]].concat();
@@ -134,7 +135,7 @@ fn only_the_right_name_and_password_open() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
     fs::write(&path, format!("basic_auth_users:\n  alice: {}\n", hash())).unwrap();
-    let server = serve_site(site(), Some(&path), ClientLimits::default());
+    let server = serve_published(published(), Some(&path), ClientLimits::default());
     let right = basic("alice", "secret");
     let code = right.strip_prefix("Basic ").unwrap();
     let line = |value: &str| format!("Authorization: {value}\r\n");
@@ -192,7 +193,7 @@ fn a_page_of_another_site_reads_nothing() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
     fs::write(&path, format!("basic_auth_users:\n  alice: {}\n", hash())).unwrap();
-    let server = serve_site(site(), Some(&path), ClientLimits::default());
+    let server = serve_published(published(), Some(&path), ClientLimits::default());
     let headers = format!("Host: name.example\r\nAuthorization: {}\r\n", basic("alice", "secret"));
     assert!(server.get("/healthz", &headers).ends_with("ok\n"));
 }

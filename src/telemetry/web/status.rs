@@ -12,9 +12,9 @@ use crate::model::shared::lock;
 use crate::model::text::printable_json;
 use crate::model::verdict::{Verdict, VerdictKind};
 use crate::sink::past::{self, ChartPoint, Past};
-use crate::sink::stats::{Outcome, Stats};
+use crate::sink::stats::{RunOutcome, Stats};
 use crate::telemetry::identity::TelemetryIdentity;
-use crate::telemetry::readings::SelfReading;
+use crate::telemetry::metrics::readings::SelfReading;
 
 /// What a page shows besides the numbers of the metrics.
 #[derive(Default)]
@@ -73,18 +73,18 @@ fn texts(lines: &VecDeque<past::Line>) -> Vec<TimedText> {
 }
 
 /// Who is asked, and when.
-pub(super) struct Asked<'a> {
-    pub(super) identity: &'a TelemetryIdentity,
-    pub(super) stats: &'a Stats,
-    pub(super) page: &'a Page,
-    pub(super) ourselves: Pid,
+pub struct Asked<'a> {
+    pub identity: &'a TelemetryIdentity,
+    pub stats: &'a Stats,
+    pub page: &'a Page,
+    pub ourselves: Pid,
     /// Since the run began.
-    pub(super) elapsed: Duration,
+    pub elapsed: Duration,
 }
 
 impl Asked<'_> {
     /// Returns the answer.
-    pub(super) fn json(&self) -> String {
+    pub fn json(&self) -> String {
         let past = lock(&self.page.past).clone();
         let text = serde_json::to_string(&self.status(&past)).unwrap_or_default();
         printable_json(&text).into_owned()
@@ -125,7 +125,7 @@ impl Asked<'_> {
             stops: stats.stops,
             stopped_seconds: seconds(stats.stopped),
             exit_status: ended.map(|ended| ended.exit_status),
-            verdict: stats.verdict.as_ref().map(Judgement::of),
+            verdict: stats.verdict.as_ref().map(ShownVerdict::of),
             attempts: past.attempts.iter().map(AttemptStatus::of).collect(),
             signals: stats.received.iter().map(|(signal, n)| (signal.to_string(), *n)).collect(),
             last_signals: texts(&past.signals),
@@ -147,7 +147,7 @@ impl Asked<'_> {
         let stats = self.stats;
         match &stats.ended {
             Some(ended) if ended.exit_status == 0 => "succeeded",
-            Some(ended) if ended.outcome == Outcome::Stopped && was_asked(stats) => {
+            Some(ended) if ended.outcome == RunOutcome::Stopped && was_asked(stats) => {
                 "ended on request"
             }
             Some(_) => "failed",
@@ -222,7 +222,7 @@ struct Status<'a> {
     stopped_seconds: f64,
     exit_status: Option<u8>,
     /// Of the last attempt that ended.
-    verdict: Option<Judgement<'a>>,
+    verdict: Option<ShownVerdict<'a>>,
     /// The last 50, oldest first.
     attempts: Vec<AttemptStatus<'a>>,
     /// How many of each were received.
@@ -249,15 +249,15 @@ struct NextAttempt {
 }
 
 #[derive(Serialize)]
-struct Judgement<'a> {
+struct ShownVerdict<'a> {
     kind: &'static str,
     confidence: String,
     evidence: Vec<&'a str>,
 }
 
-impl Judgement<'_> {
-    fn of(verdict: &Verdict) -> Judgement<'_> {
-        Judgement {
+impl ShownVerdict<'_> {
+    fn of(verdict: &Verdict) -> ShownVerdict<'_> {
+        ShownVerdict {
             kind: verdict.kind.word(),
             confidence: verdict.confidence.to_string(),
             evidence: verdict.evidence.iter().map(|one| one.fact.as_str()).collect(),
@@ -273,7 +273,7 @@ struct AttemptStatus<'a> {
     pid: Option<i32>,
     /// How it ended, in the words of the log.
     end: Option<String>,
-    verdict: Option<Judgement<'a>>,
+    verdict: Option<ShownVerdict<'a>>,
     /// Of the process and the children that it waited for.
     cpu_seconds: Option<f64>,
     max_rss_bytes: Option<u64>,
@@ -287,7 +287,7 @@ impl AttemptStatus<'_> {
             lasted_seconds: attempt.lasted.map(seconds),
             pid: attempt.pid.map(|pid| pid.0),
             end: attempt.end.map(|end| end.to_string()),
-            verdict: attempt.verdict.as_ref().map(Judgement::of),
+            verdict: attempt.verdict.as_ref().map(ShownVerdict::of),
             cpu_seconds: attempt.usage.map(|usage| seconds(usage.user + usage.system)),
             max_rss_bytes: attempt.usage.map(|usage| usage.max_rss_kib * 1024),
         }
@@ -302,7 +302,7 @@ mod tests {
     use crate::model::time::WallTime;
     use crate::model::verdict::{Confidence, Evidence, Quality};
     use crate::sink::Stamp;
-    use crate::telemetry::exposition::tests::identity;
+    use crate::telemetry::prometheus::exposition::tests::identity;
 
     use super::*;
 

@@ -11,26 +11,26 @@ use opentelemetry_http::HttpClient;
 
 use crate::model::percent::decoded;
 use crate::plan::Credentials;
-use crate::telemetry::client::{self, Client, Trouble};
-use crate::telemetry::exposition;
+use crate::telemetry::http_client::{self, Client, Trouble};
 use crate::telemetry::identity::TelemetryIdentity;
-use crate::telemetry::site::Site;
+use crate::telemetry::prometheus::exposition;
+use crate::telemetry::published::Published;
 
 /// Pushes all metrics of the job.
 ///
 /// # Errors
 ///
 /// A line that says what is wrong with the URL or with the answer, and where that is.
-pub async fn push(url: &str, site: &Site) -> Result<(), String> {
-    let (uri, authorization) = target(url, &site.identity)?;
-    let pushed = push_to(&uri, authorization, site).await;
+pub async fn push(url: &str, published: &Published) -> Result<(), String> {
+    let (uri, authorization) = target(url, &published.identity)?;
+    let pushed = push_to(&uri, authorization, published).await;
     pushed.map_err(|reason| format!("{}: {reason}", address(&uri)))
 }
 
 /// Says that there was no answer in time, and where.
 #[must_use]
-pub fn late(url: &str, site: &Site) -> String {
-    let address = target(url, &site.identity).map(|(uri, _)| address(&uri));
+pub fn late(url: &str, published: &Published) -> String {
+    let address = target(url, &published.identity).map(|(uri, _)| address(&uri));
     format!("{}: no answer within the time limit", address.unwrap_or_default())
 }
 
@@ -40,9 +40,13 @@ fn address(uri: &Uri) -> String {
     format!("{}://{authority}", uri.scheme_str().unwrap_or_default())
 }
 
-async fn push_to(uri: &Uri, authorization: Option<String>, site: &Site) -> Result<(), String> {
-    let collected = site.collect().of_the_job();
-    let body = exposition::text(&exposition::families(&collected, &site.identity));
+async fn push_to(
+    uri: &Uri,
+    authorization: Option<String>,
+    published: &Published,
+) -> Result<(), String> {
+    let collected = published.collect().of_the_job();
+    let body = exposition::text(&exposition::families(&collected, &published.identity));
     let mut request = Request::post(uri).header("content-type", exposition::TEXT);
     if let Some(authorization) = authorization {
         request = request.header("authorization", authorization);
@@ -50,7 +54,7 @@ async fn push_to(uri: &Uri, authorization: Option<String>, site: &Site) -> Resul
     let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
     let (credentials, wants_tls) = (Credentials::default(), uri.scheme_str() == Some("https"));
     let client = Client::new(&credentials, wants_tls, &Trouble::default())?;
-    let answer = client.send_bytes(request).await.map_err(|error| client::cause(&*error))?;
+    let answer = client.send_bytes(request).await.map_err(|error| http_client::cause(&*error))?;
     if answer.status().is_success() {
         return Ok(());
     }
@@ -113,7 +117,7 @@ fn part(label: &str, value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::telemetry::exposition::tests::identity;
+    use crate::telemetry::prometheus::exposition::tests::identity;
 
     use super::*;
 

@@ -18,10 +18,10 @@ use opentelemetry_sdk::metrics::{
 
 use crate::model::shared::lock;
 use crate::sink::stats::{ATTEMPT_BOUNDS, CALL_BOUNDS};
-use crate::telemetry::catalogue::FAMILIES;
-use crate::telemetry::exposition::Collected;
-use crate::telemetry::metrics::{Family, Instrument, Otlp, Value};
-use crate::telemetry::traces;
+use crate::telemetry::metrics::catalogue::FAMILIES;
+use crate::telemetry::metrics::metric::{Family, Instrument, Otlp, Value};
+use crate::telemetry::otlp::vocabulary;
+use crate::telemetry::prometheus::exposition::Collected;
 
 /// A reader that the provider and we hold.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Instruments {
             true => builder.with_view(exponential).build(),
             false => builder.build(),
         };
-        let meter = provider.meter_with_scope(traces::scope());
+        let meter = provider.meter_with_scope(vocabulary::scope());
         let labels: Vec<KeyValue> =
             labels.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let latest = Latest::default();

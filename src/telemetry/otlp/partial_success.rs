@@ -12,8 +12,8 @@ use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::subscriber::Interest;
 use tracing_core::{Dispatch, Event, Level, LevelFilter, Metadata, Subscriber};
 
-use crate::telemetry::metrics::PIPELINES;
-use crate::telemetry::site::Site;
+use crate::telemetry::metrics::metric::PIPELINES;
+use crate::telemetry::published::Published;
 use crate::telemetry::warn::Warnings;
 
 /// The crate whose events are taken in.
@@ -26,13 +26,13 @@ const FIELDS: [&str; 3] = ["rejected_spans", "rejected_data_points", "rejected_l
 const KINDS: [&str; 3] = ["rejected traces", "rejected metrics", "rejected logs"];
 
 /// Counts and reports rejected items of this thread's exports until the guard is dropped.
-pub(super) fn report(site: &Arc<Site>, warnings: &Arc<Warnings>) -> DefaultGuard {
-    let reporter = Reporter { site: Arc::clone(site), warnings: Arc::clone(warnings) };
+pub fn report(published: &Arc<Published>, warnings: &Arc<Warnings>) -> DefaultGuard {
+    let reporter = Reporter { published: Arc::clone(published), warnings: Arc::clone(warnings) };
     dispatcher::set_default(&Dispatch::new(reporter))
 }
 
 struct Reporter {
-    site: Arc<Site>,
+    published: Arc<Published>,
     warnings: Arc<Warnings>,
 }
 
@@ -53,7 +53,7 @@ impl Subscriber for Reporter {
         let mut rejected = Rejected::default();
         event.record(&mut rejected);
         let Some((pipeline, count)) = rejected.items else { return };
-        self.site.note_health(|health| health.dropped[pipeline] += count);
+        self.published.note_health(|health| health.dropped[pipeline] += count);
         let what = match count {
             0 => "the receiver warns".to_owned(),
             count => format!("the receiver rejected {count} item(s)"),

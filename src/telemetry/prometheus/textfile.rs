@@ -14,10 +14,10 @@ use nix::fcntl::{Flock, FlockArg};
 use uuid::Uuid;
 
 use crate::files::{self, Directory, Links, Owner};
-use crate::telemetry::catalogue::FAMILIES;
-use crate::telemetry::exposition::{self, is_of_the_job};
-use crate::telemetry::metrics::{Family, MetricKind};
-use crate::telemetry::site::Site;
+use crate::telemetry::metrics::catalogue::FAMILIES;
+use crate::telemetry::metrics::metric::{Family, MetricKind};
+use crate::telemetry::prometheus::exposition::{self, is_of_the_job};
+use crate::telemetry::published::Published;
 
 /// Another run holds the lock for as long as it takes to write a file.
 const LOCK_TRIES: u32 = 50;
@@ -51,9 +51,9 @@ impl TextFile {
     /// # Errors
     ///
     /// The directory is missing or may not be written, the disk is full, or the lock is held.
-    pub async fn write(&mut self, site: &Site) -> io::Result<()> {
-        let collected = site.collect().of_the_job();
-        let ours = exposition::text(&exposition::families(&collected, &site.identity));
+    pub async fn write(&mut self, published: &Published) -> io::Result<()> {
+        let collected = published.collect().of_the_job();
+        let ours = exposition::text(&exposition::families(&collected, &published.identity));
         let directory = Directory::open(&self.directory, Links::Trusted)?;
         // The directory itself is what is locked, so that no lock file stays behind.
         let mut locked = directory.reopen()?;
@@ -159,7 +159,7 @@ fn merged(
 #[cfg(test)]
 mod tests {
     use crate::sink::stats::Stats;
-    use crate::telemetry::exposition::tests::{collected, identity, stats};
+    use crate::telemetry::prometheus::exposition::tests::{collected, identity, stats};
 
     use super::*;
 

@@ -12,9 +12,9 @@ use prometheus::proto::{
 
 use crate::model::histogram::Histogram;
 use crate::model::text::Printable;
-use crate::telemetry::catalogue::FAMILIES;
 use crate::telemetry::identity::TelemetryIdentity;
-use crate::telemetry::metrics::{Family, MetricKind, MetricPoint, Snapshot, Value};
+use crate::telemetry::metrics::catalogue::FAMILIES;
+use crate::telemetry::metrics::metric::{Family, MetricKind, MetricPoint, Snapshot, Value};
 
 /// The media type of 0.0.4.
 pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -252,7 +252,7 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::telemetry) mod tests {
     use std::time::Duration;
 
     use crate::model::event::Event;
@@ -264,7 +264,7 @@ pub(super) mod tests {
     use crate::sink::Stamp;
     use crate::sink::stats::Stats;
     use crate::telemetry::identity::JobFacts;
-    use crate::telemetry::metrics::Health;
+    use crate::telemetry::metrics::metric::Health;
 
     use super::*;
 

@@ -13,7 +13,7 @@ use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt,
     TraceFlags, TraceId, Tracer, TracerProvider,
 };
-use opentelemetry::{Array, Context, InstrumentationScope, KeyValue, StringValue, Value};
+use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -28,10 +28,11 @@ use crate::model::trace_context;
 use crate::model::verdict::VerdictKind;
 use crate::plan::{Choice, OtlpPlan, TelemetryPlan, TraceSampler as SamplerPlan};
 use crate::sink::Stamp;
-use crate::sink::stats::{Ended, Outcome};
-use crate::telemetry::attempt_span::{AttemptSpan, usage_attributes};
-use crate::telemetry::exposition::Exemplar;
+use crate::sink::stats::{Ended, RunOutcome};
 use crate::telemetry::identity::TelemetryIdentity;
+use crate::telemetry::otlp::attempt_span::{AttemptSpan, usage_attributes};
+use crate::telemetry::otlp::vocabulary;
+use crate::telemetry::prometheus::exposition::Exemplar;
 
 /// So many events go onto a span where log records are not sent.
 const SPAN_EVENTS_MAX: usize = 64;
@@ -154,15 +155,6 @@ pub struct Traces {
     arguments: Option<Vec<String>>,
 }
 
-/// The instrumentation scope of all that we send.
-#[must_use]
-pub fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder("childminder")
-        .with_version(env!("CARGO_PKG_VERSION"))
-        .with_schema_url("https://opentelemetry.io/schemas/1.42.0")
-        .build()
-}
-
 fn system_time(stamp: Stamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + stamp.wall.0
 }
@@ -203,7 +195,7 @@ impl Traces {
             .with_max_attributes_per_link(limits.link_attributes)
             .with_span_processor(collector)
             .build();
-        let tracer = provider.tracer_with_scope(scope());
+        let tracer = provider.tracer_with_scope(vocabulary::scope());
         let run = begin_run(&tracer, otlp, plan.new_trace, stamp);
         let mut traces = Traces {
             tracer,
@@ -322,7 +314,7 @@ impl Traces {
         let Some(attempt) = &mut self.attempt else { return };
         if self.adds_events
             && attempt.events < SPAN_EVENTS_MAX
-            && let Some((name, _)) = super::logs::name_and_severity(event)
+            && let Some((name, _)) = vocabulary::name_and_severity(event)
         {
             attempt.events += 1;
             let attributes = vec![KeyValue::new("childminder.message", event.to_string())];
@@ -370,7 +362,7 @@ impl Traces {
             KeyValue::new("childminder.attempts", i64::from(self.attempts)),
             KeyValue::new("childminder.outcome", ended.outcome.word()),
         ]);
-        if ended.outcome != Outcome::Success {
+        if ended.outcome != RunOutcome::Success {
             let word = self.verdict.map_or(ended.outcome.word(), VerdictKind::word);
             self.run.set_attribute(KeyValue::new("error.type", word));
             self.run.set_status(Status::error("the job failed"));

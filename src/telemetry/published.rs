@@ -11,11 +11,11 @@ use crate::model::process::Pid;
 use crate::model::shared::lock;
 use crate::model::time::Moment;
 use crate::sink::stats::Stats;
-use crate::telemetry::exposition::{self, Clamp, Collected, Exemplar};
 use crate::telemetry::identity::TelemetryIdentity;
-use crate::telemetry::metrics::{Health, Snapshot};
-use crate::telemetry::readings::{ChildReading, SelfReading};
-use crate::telemetry::status::{Asked, Page};
+use crate::telemetry::metrics::metric::{Health, Snapshot};
+use crate::telemetry::metrics::readings::{ChildReading, SelfReading};
+use crate::telemetry::prometheus::exposition::{self, Clamp, Collected, Exemplar};
+use crate::telemetry::web::status::{Asked, Page};
 
 /// So long a text is given out again if nothing happened: the job's own process is then read
 /// ten times in a second at most, however many ask.
@@ -31,7 +31,7 @@ pub enum MetricsForm {
 }
 
 /// See the module's documentation.
-pub struct Site {
+pub struct Published {
     /// Who tells.
     pub identity: TelemetryIdentity,
     /// Our own pid, the parent of the job.
@@ -61,7 +61,7 @@ struct RenderedText {
     bytes: Bytes,
 }
 
-impl Site {
+impl Published {
     /// Makes it over the snapshot that the sinks keep up to date.
     #[must_use]
     pub fn new(
@@ -69,16 +69,16 @@ impl Site {
         ourselves: Pid,
         (now, begun): (fn() -> Moment, Moment),
         stats: Arc<Mutex<Stats>>,
-    ) -> Site {
+    ) -> Published {
         let (state, end_scraped) = (Mutex::default(), Notify::new());
         let page = Page::default();
-        Site { identity, ourselves, now, begun, stats, page, state, end_scraped }
+        Published { identity, ourselves, now, begun, stats, page, state, end_scraped }
     }
 
     /// Has a page about the job as well.
     #[must_use]
-    pub fn with_page(self, page: Page) -> Site {
-        Site { page, ..self }
+    pub fn with_page(self, page: Page) -> Published {
+        Published { page, ..self }
     }
 
     /// Returns a copy of the run's numbers.
@@ -98,7 +98,7 @@ impl Site {
         self.end_scraped.notify_one();
     }
 
-    /// Waits for [`Site::note_end_scraped`]; returns at once if it was called before.
+    /// Waits for [`Published::note_end_scraped`]; returns at once if it was called before.
     pub async fn end_scraped(&self) {
         self.end_scraped.notified().await;
     }
@@ -173,7 +173,7 @@ impl Site {
 
 #[cfg(test)]
 mod tests {
-    use crate::telemetry::exposition::tests::{identity, stats};
+    use crate::telemetry::prometheus::exposition::tests::{identity, stats};
 
     use super::*;
 
@@ -181,21 +181,21 @@ mod tests {
         Moment(Duration::from_secs(10))
     }
 
-    fn site() -> (Site, Arc<Mutex<Stats>>) {
+    fn published() -> (Published, Arc<Mutex<Stats>>) {
         let stats = Arc::new(Mutex::new(stats()));
         let begun = Moment(Duration::ZERO);
-        (Site::new(identity(), Pid(1), (now, begun), Arc::clone(&stats)), stats)
+        (Published::new(identity(), Pid(1), (now, begun), Arc::clone(&stats)), stats)
     }
 
     #[test]
     fn a_text_is_made_anew_when_something_happened() {
-        let (site, stats) = site();
-        let first = site.text(MetricsForm::Text);
-        assert_eq!(first, site.text(MetricsForm::Text));
+        let (published, stats) = published();
+        let first = published.text(MetricsForm::Text);
+        assert_eq!(first, published.text(MetricsForm::Text));
         let mut changed = stats.lock().unwrap();
         changed.restarts += 1;
         changed.generation += 1;
         drop(changed);
-        assert_ne!(first, site.text(MetricsForm::Text));
+        assert_ne!(first, published.text(MetricsForm::Text));
     }
 }

@@ -17,34 +17,8 @@ use crate::model::process::Sender;
 use crate::model::shared::lock;
 use crate::plan::AttributeLimits;
 use crate::sink::Stamp;
-use crate::telemetry::attempt_span::usage_values;
-use crate::telemetry::traces;
-
-/// Returns the name and the severity of an event that is worth a record.
-#[must_use]
-pub fn name_and_severity(event: &Event) -> Option<(&'static str, Severity)> {
-    Some(match event {
-        Event::Started { .. } => ("childminder.attempt.start", Severity::Info),
-        Event::StartFailed { .. } => ("childminder.attempt.start_failed", Severity::Error),
-        Event::Judged(verdict) if verdict.kind.is_success() => {
-            ("childminder.attempt.end", Severity::Info)
-        }
-        Event::Judged(_) => ("childminder.attempt.end", Severity::Warn),
-        Event::Restarting { .. } => ("childminder.attempt.backoff", Severity::Info),
-        Event::RestartsExhausted { .. } | Event::RestartRefused { .. } => {
-            ("childminder.restart.refused", Severity::Warn)
-        }
-        Event::Received(_) => ("childminder.signal.received", Severity::Info),
-        Event::Forwarded { .. } => ("childminder.signal.sent", Severity::Info),
-        Event::Stopped { .. } => ("childminder.child.stopped", Severity::Info),
-        Event::Continued { .. } => ("childminder.child.continued", Severity::Info),
-        Event::TimedOut { .. } => ("childminder.timeout", Severity::Warn),
-        Event::Killing { .. } => ("childminder.escalation", Severity::Warn),
-        Event::OrphanEnded { .. } => ("childminder.orphan.reaped", Severity::Debug),
-        Event::Called { is_right: false, .. } => ("childminder.canary.mismatch", Severity::Error),
-        _ => return None,
-    })
-}
+use crate::telemetry::otlp::attempt_span::usage_values;
+use crate::telemetry::otlp::vocabulary;
 
 /// Records that wait to be sent.
 #[derive(Debug)]
@@ -125,7 +99,7 @@ impl Logs {
             .with_resource(resource)
             .with_log_processor(LogCollector(Arc::clone(&queue)))
             .build();
-        let logger = provider.logger_with_scope(traces::scope());
+        let logger = provider.logger_with_scope(vocabulary::scope());
         Logs { logger, _provider: provider, queue, limits, run_id, end: Mutex::default() }
     }
 
@@ -138,7 +112,7 @@ impl Logs {
     /// Makes a record of an event, if it is worth one.
     pub fn event(&self, stamp: Stamp, event: &Event, context: Option<&SpanContext>) {
         self.note_end(event);
-        let Some((name, severity)) = name_and_severity(event) else { return };
+        let Some((name, severity)) = vocabulary::name_and_severity(event) else { return };
         let mut attributes = attributes(event);
         if matches!(event, Event::Judged(_)) {
             attributes.append(&mut lock(&self.end));

@@ -28,14 +28,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::model::shared::lock;
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
-use crate::telemetry::client::{self, Client, Trouble};
 use crate::telemetry::failures::{ExportCause, Failures};
+use crate::telemetry::http_client::{self, Client, Trouble};
 use crate::telemetry::identity::TelemetryIdentity;
-use crate::telemetry::instruments::Instruments;
-use crate::telemetry::logs::{LogQueue, Logs};
-use crate::telemetry::metrics::PIPELINES;
-use crate::telemetry::site::Site;
-use crate::telemetry::traces::SpanQueue;
+use crate::telemetry::metrics::metric::PIPELINES;
+use crate::telemetry::otlp::instruments::Instruments;
+use crate::telemetry::otlp::logs::{LogQueue, Logs};
+use crate::telemetry::otlp::spans::SpanQueue;
+use crate::telemetry::published::Published;
 use crate::telemetry::warn::Warnings;
 
 /// The places of traces, metrics and logs in every list of three.
@@ -95,7 +95,7 @@ pub struct Exports {
     /// Why the last export of each by HTTP had no answer.
     troubles: [Trouble; 3],
     failures: Failures,
-    site: Arc<Site>,
+    published: Arc<Published>,
 }
 
 impl Exports {
@@ -104,10 +104,10 @@ impl Exports {
     pub fn new(
         plan: Option<&OtlpPlan>,
         span_queue: Option<Arc<SpanQueue>>,
-        site: &Arc<Site>,
+        published: &Arc<Published>,
         warnings: &Arc<Warnings>,
     ) -> Exports {
-        let resource = resource(&site.identity, plan);
+        let resource = resource(&published.identity, plan);
         let [traces, metrics, logs] =
             plan.map(|plan| plan.pipelines.each_ref().map(Option::as_ref)).unwrap_or_default();
         let timeouts = [traces, metrics, logs]
@@ -127,14 +127,14 @@ impl Exports {
         let instruments = metrics.as_ref().map(|exporter| {
             let is_exponential = plan.is_some_and(|plan| plan.is_exponential);
             let form = (exporter.temporality(), is_exponential);
-            Instruments::new(resource.clone(), form, &site.identity.labels)
+            Instruments::new(resource.clone(), form, &published.identity.labels)
         });
         let records = logs
             .and_then(|pipeline| failures.build(LOGS, log_exporter(pipeline, &troubles[LOGS])))
             .zip(plan)
             .map(|(mut exporter, plan)| {
                 exporter.set_resource(&resource);
-                let (resource, run_id) = (resource.clone(), site.identity.run_id.clone());
+                let (resource, run_id) = (resource.clone(), published.identity.run_id.clone());
                 (exporter, Logs::new(resource, plan.log_queue, plan.record_limits, run_id))
             });
         let (records, logs) = match records {
@@ -152,7 +152,7 @@ impl Exports {
             batches: plan.map_or([1; 3], |plan| [plan.span_batch, 1, plan.log_batch]),
             troubles,
             failures,
-            site: Arc::clone(site),
+            published: Arc::clone(published),
         }
     }
 
@@ -162,14 +162,14 @@ impl Exports {
         let Some(turn) = self.turn(TRACES, spans, by).await else { return };
         let (exporter, queue) = &*turn;
         let dropped = queue.take_dropped();
-        self.site.note_health(|health| health.dropped[TRACES] += dropped);
+        self.published.note_health(|health| health.dropped[TRACES] += dropped);
         let mut rest = queue.take();
         while !rest.is_empty() {
             let batch = rest[..rest.len().min(self.batches[TRACES])].to_vec();
             let length = batch.len();
             if !self.tried(TRACES, by, exporter.export(batch)).await {
                 let dropped = queue.put_back(rest);
-                self.site.note_health(|health| health.dropped[TRACES] += dropped);
+                self.published.note_health(|health| health.dropped[TRACES] += dropped);
                 return;
             }
             rest.drain(..length);
@@ -182,7 +182,7 @@ impl Exports {
         let Some(turn) = self.turn(LOGS, records, by).await else { return };
         let (exporter, queue) = &*turn;
         let dropped = queue.take_dropped();
-        self.site.note_health(|health| health.dropped[LOGS] += dropped);
+        self.published.note_health(|health| health.dropped[LOGS] += dropped);
         let mut rest = queue.take();
         while !rest.is_empty() {
             let batch = rest.iter().take(self.batches[LOGS]);
@@ -190,7 +190,7 @@ impl Exports {
             let length = borrowed.len();
             if !self.tried(LOGS, by, exporter.export(LogBatch::new(&borrowed))).await {
                 let dropped = queue.put_back(rest);
-                self.site.note_health(|health| health.dropped[LOGS] += dropped);
+                self.published.note_health(|health| health.dropped[LOGS] += dropped);
                 return;
             }
             rest.drain(..length);
@@ -203,7 +203,7 @@ impl Exports {
         let (Some(metrics), Some(instruments)) = (&self.metrics, &self.instruments) else { return };
         let Some(mut turn) = self.turn(METRICS, metrics, by).await else { return };
         let (exporter, waiting) = &mut *turn;
-        waiting.extend(instruments.collect(self.site.collect()));
+        waiting.extend(instruments.collect(self.published.collect()));
         let most = match exporter.temporality() {
             Temporality::Delta => INCREMENTS_MAX,
             _ => 1,
@@ -211,7 +211,7 @@ impl Exports {
         while waiting.len() > most {
             let lost = waiting.pop_front();
             let count = lost.as_ref().map(count).filter(|_| most > 1).unwrap_or_default();
-            self.site.note_health(|health| health.dropped[METRICS] += count);
+            self.published.note_health(|health| health.dropped[METRICS] += count);
         }
         while let Some(oldest) = waiting.front() {
             if !self.tried(METRICS, by, exporter.export(oldest)).await {
@@ -276,7 +276,7 @@ impl Exports {
 
     /// Takes the account of an export, and returns whether all is well.
     fn note(&self, pipeline: usize, result: Result<(), OTelSdkError>) -> bool {
-        self.site.note_health(|health| {
+        self.published.note_health(|health| {
             health.exports[pipeline] += 1;
             health.failures[pipeline] += u64::from(result.is_err());
         });
@@ -336,7 +336,7 @@ fn grpc_tls(pipeline: &Pipeline) -> Result<Option<ClientTlsConfig>, String> {
         return Ok(None);
     }
     let read = |path: &std::path::PathBuf| {
-        client::pem(path).map_err(|error| format!("read '{}': {error}", path.display()))
+        http_client::pem(path).map_err(|error| format!("read '{}': {error}", path.display()))
     };
     let mut config = match certificate {
         Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),

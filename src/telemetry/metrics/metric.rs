@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::model::histogram::Histogram;
 use crate::sink::stats::Stats;
 use crate::telemetry::identity::TelemetryIdentity;
-use crate::telemetry::readings::{ChildReading, SelfReading};
+use crate::telemetry::metrics::readings::{ChildReading, SelfReading};
 
 /// The kind of a metric in Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

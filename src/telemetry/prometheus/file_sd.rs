@@ -259,7 +259,7 @@ fn whole(file: &File) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::telemetry::exposition::tests::identity;
+    use crate::telemetry::prometheus::exposition::tests::identity;
 
     use super::*;
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use crate::canary;
 use crate::model::usage::ResourceUsage;
 use crate::plan::Function;
-use crate::sink::stats::{Calls, Outcome};
-use crate::telemetry::metrics::{
+use crate::sink::stats::{Calls, RunOutcome};
+use crate::telemetry::metrics::metric::{
     Family, Instrument, MetricKind, MetricPoint, Otlp, PIPELINES, Snapshot, Value, each, maybe,
     one, seconds,
 };
@@ -81,10 +81,10 @@ pub const FAMILIES: &[Family] = &[
     }).by(&["executable", "user"]),
     counter("childminder_runs_total", "Finished runs by outcome.", |all| {
         let ended = all.stats.ended.map(|ended| ended.outcome);
-        each(Outcome::ALL.map(|outcome| (outcome.word(), f64::from(u8::from(ended == Some(outcome))))))
+        each(RunOutcome::ALL.map(|outcome| (outcome.word(), f64::from(u8::from(ended == Some(outcome))))))
     }).by(&["outcome"]).otlp("childminder.runs", "{run}", &["childminder.outcome"]),
     counter("childminder_attempts_total", "Finished attempts by outcome.", |all| {
-        each(Outcome::ALL.map(|outcome| (outcome.word(), all.stats.attempts[outcome as usize] as f64)))
+        each(RunOutcome::ALL.map(|outcome| (outcome.word(), all.stats.attempts[outcome as usize] as f64)))
     }).by(&["outcome"]).otlp("childminder.attempts", "{attempt}", &["childminder.outcome"]),
     counter("childminder_verdicts_total", "Finished attempts by verdict.", |all| {
         each(all.stats.verdicts.iter().map(|(kind, count)| (kind.word(), *count as f64)))
@@ -120,7 +120,7 @@ pub const FAMILIES: &[Family] = &[
         maybe(all.stats.ended.map(|ended| seconds(ended.stamp.wall.0)))
     }).otlp("childminder.run.last_completion_timestamp", "s", &[]),
     gauge("childminder_run_last_success_timestamp_seconds", "End of the last successful run, Unix time.", |all| {
-        let success = all.stats.ended.filter(|ended| ended.outcome == Outcome::Success);
+        let success = all.stats.ended.filter(|ended| ended.outcome == RunOutcome::Success);
         maybe(success.map(|ended| seconds(ended.stamp.wall.0)))
     }).otlp("childminder.run.last_success_timestamp", "s", &[]),
     gauge("childminder_run_last_duration_seconds", "Wall time of the last run.", |all| {
@@ -272,18 +272,18 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "UPDATE_GOLDEN is for whoever tests")]
-    fn the_table_in_readme_is_this_one() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = include_str!("../../README.md");
+    fn the_table_in_the_documents_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        let page = include_str!("../../../docs/metrics.md");
         let (begin, end) = ("<!-- metrics: begin -->\n", "<!-- metrics: end -->");
-        let (before, rest) = readme.split_once(begin).expect("the mark in README");
-        let (found, after) = rest.split_once(end).expect("the second mark in README");
+        let (before, rest) = page.split_once(begin).expect("the mark");
+        let (found, after) = rest.split_once(end).expect("the second mark");
         if found != table() && std::env::var_os("UPDATE_GOLDEN").is_some() {
             let text = format!("{before}{begin}{}{end}{after}", table());
-            std::fs::write(path, text).expect("README can be written");
+            std::fs::write(path, text).expect("the page can be written");
             return;
         }
-        assert_eq!(found, table(), "UPDATE_GOLDEN=1 writes it anew");
+        assert_eq!(found, table(), "UPDATE_GOLDEN=1 writes it again");
     }
 
     /// As a Collector and Prometheus translate a name: dots become underscores, then come the unit
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn own_names_are_the_same_by_way_of_a_collector() {
+    fn own_names_are_the_same_through_a_collector() {
         let own = FAMILIES
             .iter()
             .filter(|family| family.otlp.is_some_and(|otlp| otlp.name.starts_with("childminder.")));

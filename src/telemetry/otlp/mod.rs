@@ -1,0 +1,9 @@
+//! OpenTelemetry: spans, log records and metrics, and their export over OTLP.
+
+pub mod attempt_span;
+pub mod export;
+pub mod instruments;
+pub mod logs;
+pub mod partial_success;
+pub mod spans;
+pub mod vocabulary;
