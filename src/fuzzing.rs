@@ -26,7 +26,6 @@ use crate::telemetry::web;
 /// A name, which is that of the target and of its corpus, and what takes the bytes.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
-/// All of them.
 pub const TARGETS: [FuzzTarget; 9] = [
     ("csv_rows", csv_rows),
     ("log_lines", log_lines),

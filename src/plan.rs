@@ -16,7 +16,6 @@ pub use telemetry::{
     TelemetryPlan, TraceSampler, WebPlan,
 };
 
-/// One run, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunPlan {
     /// `-w`: where childminder goes before anything else.
@@ -25,11 +24,9 @@ pub struct RunPlan {
     pub log: LogPlan,
     /// What it is called.
     pub naming: Naming,
-    /// The central record.
     pub record: Option<RecordPlan>,
     /// Metrics and traces, if any were asked for.
     pub telemetry: Option<Box<TelemetryPlan>>,
-    /// What is minded.
     pub work: Work,
 }
 
@@ -61,7 +58,6 @@ pub struct Naming {
     pub redact: Vec<String>,
 }
 
-/// The central record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordPlan {
     /// `--central-log`.
@@ -70,10 +66,8 @@ pub struct RecordPlan {
     pub sync: bool,
 }
 
-/// What is minded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// A command.
     Job(Box<JobPlan>),
     /// A built-in function (`-f`).
     Canary(CanaryPlan),
@@ -130,7 +124,6 @@ impl Default for Observation {
 /// A built-in function and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanaryPlan {
-    /// Which.
     pub function: Function,
     /// No call starts after this span.
     pub span: Duration,
@@ -140,7 +133,6 @@ pub struct CanaryPlan {
     pub stop_on: Vec<Signal>,
 }
 
-/// The built-in functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     /// Operations on a 64-bit integer.
@@ -155,7 +147,6 @@ pub enum Function {
     Memory,
     /// One of those five, chosen for each call.
     Random,
-    /// Waiting.
     Sleep,
 }
 
@@ -208,9 +199,7 @@ pub enum LogTarget {
     Default,
     /// A file of its own in this directory, which is made if it is missing.
     Directory(PathBuf),
-    /// Standard error.
     Stderr,
-    /// Standard output.
     Stdout,
 }
 

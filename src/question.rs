@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Which runs there were.
@@ -20,7 +19,6 @@ pub enum Question {
     Ids(Vec<PathBuf>),
 }
 
-/// Since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
     /// This time ago.
@@ -39,13 +37,9 @@ pub enum Since {
 pub struct Filter {
     /// Started then or later.
     pub since: Option<Since>,
-    /// Of that batch.
     pub batch: Option<String>,
-    /// On that host.
     pub host: Option<String>,
-    /// Of that name.
     pub name: Option<String>,
-    /// With that verdict.
     pub verdict: Option<String>,
     /// Failed ones only.
     pub is_failed: bool,
@@ -56,7 +50,6 @@ pub struct Filter {
 /// How a list is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListForm {
-    /// For people.
     #[default]
     Table,
     /// One JSON object a line.
@@ -68,20 +61,16 @@ pub enum ListForm {
 /// `nanny runs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runs {
-    /// The records.
     pub files: Vec<PathBuf>,
-    /// Which runs.
     pub filter: Filter,
     /// At most this number, the newest.
     pub limit: Option<usize>,
-    /// How.
     pub form: ListForm,
 }
 
 /// `nanny why`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
-    /// The records.
     pub files: Vec<PathBuf>,
     /// A run id or the beginning of one; else the run that failed last.
     pub run: Option<String>,
@@ -92,7 +81,6 @@ pub struct Why {
 pub struct Rerun {
     /// The record that is read and written.
     pub file: PathBuf,
-    /// Which jobs.
     pub filter: Filter,
     /// Jobs at the same time.
     pub jobs: usize,
@@ -105,7 +93,6 @@ pub struct Rerun {
 /// `nanny collect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collect {
-    /// The records.
     pub files: Vec<PathBuf>,
     /// Hosts that will not come back: what ran there is lost.
     pub gone_hosts: Vec<String>,
@@ -120,6 +107,5 @@ pub struct Dist {
     pub percentiles: bool,
     /// A histogram for the terminal.
     pub plot: bool,
-    /// A picture.
     pub svg: Option<PathBuf>,
 }

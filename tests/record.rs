@@ -362,7 +362,7 @@ fn links_fifos_and_strange_files_are_refused() {
         ("link", "it is a symbolic link"),
         ("dangling", "it is a symbolic link"),
         ("fifo", "it is no regular file"),
-        ("victim", "it is no record of ours"),
+        ("victim", "it is not a record of childminder"),
         ("/dev/null", "it is no regular file"),
         (".", "it is a directory"),
     ] {

@@ -380,7 +380,7 @@ fn an_oom_kill_in_a_cgroup_is_certain() {
 
 /// "a worker OOM-killed while its parent exits 0"
 #[test]
-fn a_worker_that_ran_out_of_memory_is_told_whatever_its_parent_returns() {
+fn a_worker_that_ran_out_of_memory_is_reported_whatever_its_parent_returns() {
     let Some(cgroup) = MemoryCgroup::new(65 << 20) else { return };
     let place = Place::new();
     let worker = EATER.strip_prefix("exec ").expect("the prefix");

@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_told_and_passed_over() {
+    fn bad_values_are_reported_and_passed_over() {
         let plan = with(&[
             ENDPOINT,
             ("OTEL_BSP_SCHEDULE_DELAY", "soon"),

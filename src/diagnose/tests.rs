@@ -120,7 +120,7 @@ fn who_was_asked_twice_and_died_of_the_first_was_asked_to_stop() {
 }
 
 #[test]
-fn the_terminal_and_the_batch_system_are_told_apart_from_us() {
+fn the_terminal_the_batch_system_and_our_own_signals_are_distinguished() {
     let ctrl_c = Facts {
         stop_request: request(Signal::INT, Reach::WholeGroup),
         ..facts(killed(Signal::INT))
@@ -199,7 +199,7 @@ fn a_status_that_is_lost_is_never_a_success() {
 }
 
 #[test]
-fn a_job_that_never_ran_is_told_apart_from_one_that_returned_127() {
+fn a_job_that_never_ran_is_not_one_that_returned_127() {
     let failure = SpawnFailure {
         step: "execute x".into(),
         errno: libc::ENOENT,
@@ -564,7 +564,7 @@ fn a_fault_that_the_kernel_logged_is_certain_and_the_core_is_named() {
 }
 
 #[test]
-fn a_shell_that_tells_of_its_killed_child_is_believed_because_the_kernel_told_too() {
+fn a_shell_that_reports_its_killed_child_is_believed_where_the_kernel_agrees() {
     let findings = Findings { deaths: deaths(&[(9, Signal::KILL)]), ..Findings::default() };
     let verdict = judge(&with(Termination::Exited(137), findings.clone()));
     assert_eq!(
@@ -580,7 +580,7 @@ fn a_shell_that_tells_of_its_killed_child_is_believed_because_the_kernel_told_to
 }
 
 #[test]
-fn a_worker_that_ran_out_of_memory_is_told_whatever_its_parent_returns() {
+fn a_worker_that_ran_out_of_memory_is_reported_whatever_its_parent_returns() {
     let findings = Findings {
         deaths: deaths(&[(9, Signal::KILL)]),
         ..memory(Memory {
@@ -616,14 +616,14 @@ fn a_full_disk_is_named_beside_the_exit_status() {
 }
 
 #[test]
-fn a_risen_counter_explains_137_where_nobody_tells_of_descendants() {
+fn an_increased_counter_explains_137_where_deaths_of_descendants_are_not_reported() {
     let with = |status: u8, after: u64| {
         let mut facts = facts(Termination::Exited(status));
         facts.findings.memory.own = counter(0, after);
         facts
     };
     assert_eq!(judged(&with(137, 1)), (VerdictKind::OomKilled, Confidence::Likely));
-    // Another status is the program's own word, but the counter is told.
+    // Another status is the program's own word, but the counter is reported.
     let other = judge(&with(3, 1));
     assert_eq!(other.kind, VerdictKind::ExitNonzero);
     assert!(other.to_string().contains("oom_kill of /batch/job7 +1"), "{other}");

@@ -95,7 +95,7 @@ impl Directory {
         read_whole(&self.file(name, owner)?, bytes_max)
     }
 
-    /// Makes a file under a name that nothing has yet. All that is written goes to its end.
+    /// Makes a file under a name that nothing has yet. Each write appends to it.
     ///
     /// # Errors
     ///

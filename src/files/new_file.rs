@@ -67,7 +67,7 @@ impl Write for NewFile<'_> {
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // Nobody was told of the name; what cannot be removed is an empty or half file.
+            // Nobody else knows the name; what cannot be removed is an empty or half file.
             unlinkat(self.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).ok();
         }
     }

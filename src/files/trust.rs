@@ -39,7 +39,6 @@ pub enum Links {
 pub enum Refusal {
     /// A directory, FIFO, socket or device.
     NotRegular,
-    /// Not a directory.
     NotDirectory,
     /// A symbolic link where none may be, or of a user who is not trusted.
     Link,

@@ -1,7 +1,6 @@
 //! As much of an ELF file (elf(5)) as says why the kernel does not execute it, and whether a core dump is
 //! whole. Pure: others read.
 
-/// How each begins.
 pub const MAGIC: &[u8] = b"\x7fELF";
 
 /// At most this number of program headers is looked at.
@@ -84,7 +83,6 @@ impl Elf {
     }
 }
 
-/// A program header.
 struct ProgramHeader {
     kind: u32,
     offset: u64,

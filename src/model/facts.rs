@@ -13,7 +13,6 @@ use crate::model::time::Moment;
 pub struct Facts {
     /// The process that we started; `None` if it could not be started.
     pub pid: Option<Pid>,
-    /// How it ended.
     pub end: AttemptEnd,
     /// When childminder learned of the end.
     pub ended_at: Moment,

@@ -21,7 +21,7 @@ use crate::model::usage::ResourceUsage;
 /// At most this number of deaths of descendants is kept; the rest are counted.
 const DEATHS_KEPT: usize = 16;
 
-/// The source of deaths that knows only those whom a sample has seen.
+/// The source of deaths that knows only processes that a sample has seen.
 pub const BY_PIDFD: &str = "PIDFD_GET_INFO";
 
 /// Everything that was read about the end of one attempt.
@@ -65,7 +65,6 @@ pub struct Findings {
     pub is_out_of_reach: bool,
 }
 
-/// Evidence about memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// The counter of OOM kills of our own cgroup; `None` also if the job had left it.
@@ -119,7 +118,6 @@ impl Memory {
 /// in proc(5)): bit N - 1 stands for signal N.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dispositions {
-    /// Ignored.
     pub ignored: u64,
     /// Caught by a handler.
     pub caught: u64,
@@ -146,7 +144,6 @@ pub struct KernelLine {
     pub thread: Pid,
     /// The signal that the kernel sent for it; `None` if the line does not say.
     pub signal: Option<Signal>,
-    /// The line.
     pub text: String,
 }
 
@@ -185,7 +182,6 @@ pub struct Death {
     /// Its name, if it could still be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How it ended.
     pub end: Termination,
     /// Where we learned of it: `proc connector`, `PIDFD_GET_INFO` or `waitid(2)`.
     pub source: &'static str,
@@ -297,7 +293,6 @@ pub struct Limits {
 /// What became of a core dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoreDump {
-    /// It is there.
     Found(PathBuf),
     /// It is there and not whole, for this reason.
     Cut(PathBuf, String),

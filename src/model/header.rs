@@ -6,10 +6,8 @@ use serde::Serialize;
 
 use crate::model::text::Escaped;
 
-/// See above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogHeader {
-    /// Of childminder.
     pub version: &'static str,
     /// In the words of a shell, with nothing hidden: the log is the user's own.
     pub command: String,

@@ -12,7 +12,6 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// An empty one.
     #[must_use]
     pub fn new(bounds: &'static [f64]) -> Histogram {
         Histogram { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }

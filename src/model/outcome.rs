@@ -28,7 +28,6 @@ pub enum Termination {
     Exited(u8),
     /// A signal ended it.
     Signaled {
-        /// Which one.
         signal: Signal,
         /// Whether the kernel says that it wrote a core dump; it errs both ways.
         core_dumped: bool,
@@ -71,7 +70,6 @@ pub enum WaitStatus {
     Ended(Termination),
     /// It was stopped by that signal.
     Stopped(Signal),
-    /// It runs again.
     Continued,
 }
 
@@ -217,8 +215,8 @@ mod tests {
         let cause = Some("the interpreter '/no\r' does not exist".to_owned());
         let incomplete = SpawnFailure { is_found: true, cause, ..failure(libc::ENOENT, true) };
         assert_eq!(incomplete.exit_status(), 126);
-        let told = "execute x: the interpreter '/no\\r' does not exist (No such file or directory)";
-        assert_eq!(incomplete.to_string(), told);
+        let text = "execute x: the interpreter '/no\\r' does not exist (No such file or directory)";
+        assert_eq!(incomplete.to_string(), text);
         assert_eq!(failure(libc::EACCES, true).exit_status(), 126);
         assert_eq!(failure(libc::EAGAIN, false).exit_status(), 125);
         assert_eq!(AttemptEnd::StatusLost.exit_status(), 125);

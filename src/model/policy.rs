@@ -106,7 +106,6 @@ pub enum Forward {
     All,
     /// None: watch and log, as the original did.
     None,
-    /// These.
     Only(Vec<Signal>),
 }
 
@@ -161,9 +160,7 @@ pub enum RestartCause {
     AnySignal,
     /// The end by that signal.
     Signal(Signal),
-    /// That exit status.
     Exit(u8),
-    /// That verdict.
     Verdict(VerdictKind),
 }
 

@@ -43,7 +43,6 @@ pub fn is_proc_of_our_namespace(status: &str, ourselves: Pid) -> bool {
 /// A process of the job below the one that we started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Descendant {
-    /// Which.
     #[serde(flatten)]
     pub key: ProcessKey,
     /// Its name, at most 15 bytes (`comm` in proc(5)).
@@ -61,7 +60,6 @@ impl fmt::Display for Descendant {
 /// The process that sent a signal, as far as it could still be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SenderProcess {
-    /// Its pid.
     pub pid: Pid,
     /// Its real user id.
     pub uid: u32,

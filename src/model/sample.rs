@@ -11,12 +11,10 @@ use crate::model::time::Moment;
 /// One reading of the whole tree below childminder.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TreeSample {
-    /// When.
     #[serde(skip)]
     pub at: Moment,
     /// Living processes.
     pub processes: u64,
-    /// Their threads.
     pub threads: u64,
     /// CPU time of the tree since the attempt began, of ended processes too; never falls.
     #[serde(serialize_with = "seconds", rename = "cpu_seconds")]
@@ -68,9 +66,7 @@ impl fmt::Display for TreeSample {
 /// Bytes read and written (`rchar` and `wchar` of /proc/PID/io in proc(5)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IoBytes {
-    /// Read.
     pub read: u64,
-    /// Written.
     pub written: u64,
 }
 
@@ -110,18 +106,15 @@ pub struct FileUse {
 pub struct Peaks {
     /// Living processes.
     pub processes: u64,
-    /// Threads.
     pub threads: u64,
     /// Resident memory, in bytes.
     pub rss_bytes: u64,
-    /// Open descriptors.
     pub open_fds: u64,
 }
 
 /// A process of the job as it was seen last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenProcess {
-    /// Which.
     pub key: ProcessKey,
     /// Its name (`comm` in proc(5)).
     pub name: String,
@@ -136,7 +129,6 @@ pub struct Seen {
     pub samples: u64,
     /// Readings that failed for another reason than that the process had gone.
     pub errors: u64,
-    /// The highest values.
     pub peaks: Peaks,
     /// The last samples, oldest first: the flight recorder.
     pub recent: Vec<TreeSample>,

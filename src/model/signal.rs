@@ -239,11 +239,9 @@ impl fmt::Display for Origin {
 /// One signal that childminder received, with all that the kernel says about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SignalInfo {
-    /// Which.
     pub signal: Signal,
     /// How it was made.
     pub origin: Origin,
-    /// The sender.
     pub sender: Sender,
     /// The integer that sigqueue(3) carries.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -46,7 +46,6 @@ pub enum VerdictKind {
 }
 
 impl VerdictKind {
-    /// All of them.
     pub const ALL: [VerdictKind; 17] = [
         VerdictKind::Success,
         VerdictKind::SuccessWithLosses,
@@ -154,10 +153,8 @@ pub struct Evidence {
 /// The judgement on one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// What happened.
     #[serde(rename = "verdict")]
     pub kind: VerdictKind,
-    /// How sure.
     pub confidence: Confidence,
     /// Why, strongest first.
     pub evidence: Vec<Evidence>,

@@ -13,14 +13,7 @@ pub const NOTHING: u8 = 1;
 #[derive(Debug)]
 pub enum Failure {
     /// Something that was named cannot be read or written.
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    File { action: &'static str, path: PathBuf, source: io::Error },
     /// The answer cannot be written.
     Write(io::Error),
     /// It cannot be done, and why.

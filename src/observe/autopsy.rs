@@ -1,4 +1,4 @@
-//! What a zombie still tells (proc(5)), and where its core dump is (core(5)).
+//! What /proc still shows of a zombie (proc(5)), and where its core dump is (core(5)).
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -40,7 +40,6 @@ fn parse_limits(text: &str) -> Option<Limits> {
 /// What /proc/PID/stat says of a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remains {
-    /// Its name.
     pub name: String,
     /// Its CPU time, without the children that it waited for.
     pub cpu: Duration,

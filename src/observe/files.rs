@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::model::process::Pid;
 use crate::model::sample::FileUse;
 
-/// So many files are remembered of one attempt; more are counted.
+/// At most this number of files is remembered for one attempt; more are counted.
 pub const FILES_MAX: usize = 10_000;
 
 /// All files that were seen open in an attempt.
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_told_from_pipes_and_readers_from_writers() {
+    fn files_and_pipes_and_readers_and_writers_are_distinguished() {
         let proc = tempfile::tempdir().expect("a directory");
         open(proc.path(), 7, 0, "/dev/null", "pos:\t0\nflags:\t0100002\n");
         open(proc.path(), 7, 1, "pipe:[1234]", "pos:\t0\nflags:\t01\n");

@@ -66,7 +66,7 @@ const LINES_MAX: usize = 64;
 
 /// The longest record of /dev/kmsg that is read (CONSOLE_EXT_LOG_MAX of the kernel).
 const RECORD_BYTES: usize = 8192;
-/// So many records are looked through: more than the kernel's log usually holds.
+/// At most this number of records is read: more than the kernel's log usually holds.
 const RECORDS_MAX: usize = 20_000;
 
 /// Returns whether we may read the kernel's log.

@@ -19,7 +19,6 @@ pub const MEMBERS_MAX: usize = 65_536;
 
 /// A process of the job.
 pub struct Member {
-    /// Which.
     pub key: ProcessKey,
     /// Its parent, when it was read last.
     pub parent: Pid,
@@ -142,7 +141,7 @@ impl Member {
         }
         // We may not look into some; those keep the number from before, as a rule none.
         self.open_fds = match proc.count_fds(self.key.pid) {
-            Ok(told) if self.is_alive => told.unwrap_or(0),
+            Ok(count) if self.is_alive => count.unwrap_or(0),
             Ok(_) => 0,
             Err(_) => self.open_fds,
         };
@@ -190,7 +189,6 @@ impl Member {
     }
 }
 
-/// All of them.
 #[derive(Default)]
 pub struct Members {
     all: Vec<Member>,

@@ -14,10 +14,10 @@ use crate::model::time::Moment;
 /// A process that began so shortly before the death is called recent.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// USER_HZ, in which /proc tells start times.
+/// USER_HZ, the unit of start times in /proc.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// So many names are kept, the recent ones first.
+/// At most this number of names is kept, the recent ones first.
 const NAMES_MAX: usize = 100;
 
 /// The parent of all threads of the kernel, which are nobody's neighbours.

@@ -9,10 +9,8 @@ use crate::model::process::Pid;
 use crate::model::sample::HostLoad;
 use crate::observe::procfs::{self, Procfs};
 
-/// What /proc/loadavg says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoadAverage {
-    /// Its first field.
     pub load1: f64,
     /// How many threads the whole host has.
     pub threads: u64,
@@ -20,7 +18,6 @@ pub struct LoadAverage {
     pub newest: Pid,
 }
 
-/// The open files.
 pub struct HostFiles {
     loadavg: Option<File>,
     /// Whether the newest pid there is one of our pid namespace.
@@ -49,7 +46,7 @@ impl HostFiles {
         }
     }
 
-    /// Reads them all; the second is `None` if nobody tells the newest pid.
+    /// Reads them all; the second is `None` if the newest pid is not known.
     #[must_use]
     pub fn read(&self) -> (HostLoad, Option<LoadAverage>) {
         let mut buffer = [0; 128];

@@ -29,7 +29,7 @@ pub struct Procfs {
     root: PathBuf,
     directory: OwnedFd,
     /// Whether the size of /proc/PID/fd is the number of descriptors: since Linux 6.2.
-    is_fd_count_told: bool,
+    has_fd_count: bool,
 }
 
 impl Procfs {
@@ -49,20 +49,20 @@ impl Procfs {
         if is_foreign || shown.is_some_and(|shown| shown != here) {
             return Err(io::Error::from(Errno::EXDEV));
         }
-        let mut procfs = Procfs { root: root.to_path_buf(), directory, is_fd_count_told: false };
-        procfs.is_fd_count_told = procfs.tells_fd_count(ourselves);
+        let mut procfs = Procfs { root: root.to_path_buf(), directory, has_fd_count: false };
+        procfs.has_fd_count = procfs.shows_fd_count(ourselves);
         Ok(procfs)
     }
 
     /// Returns whether the size of the directory is the number of its entries. Another thread may
     /// open a file between the two looks, so there are some tries.
-    fn tells_fd_count(&self, pid: Pid) -> bool {
+    fn shows_fd_count(&self, pid: Pid) -> bool {
         (0..5).any(|_| {
-            let told = self.fd_directory_size(pid).unwrap_or(None);
+            let size = self.fd_directory_size(pid).unwrap_or(None);
             // The listing itself holds one descriptor, if the process is us.
             let own = u64::from(pid.0.unsigned_abs() == std::process::id());
             let counted = self.list_fds(pid).unwrap_or(None).unwrap_or(0);
-            told.is_some_and(|told| told > 0 && told + own == counted)
+            size.is_some_and(|size| size > 0 && size + own == counted)
         })
     }
 
@@ -83,13 +83,13 @@ impl Procfs {
     ///
     /// As a rule that we may not look into the process.
     pub fn count_fds(&self, pid: Pid) -> io::Result<Option<u64>> {
-        if self.is_fd_count_told { self.fd_directory_size(pid) } else { self.list_fds(pid) }
+        if self.has_fd_count { self.fd_directory_size(pid) } else { self.list_fds(pid) }
     }
 
     fn fd_directory_size(&self, pid: Pid) -> io::Result<Option<u64>> {
         let path = EntryPath::new(pid, "fd");
-        let told = fstatat(&self.directory, path.bytes(), AtFlags::empty());
-        Ok(living(told)?.map(|told| told.st_size.unsigned_abs()))
+        let stat = fstatat(&self.directory, path.bytes(), AtFlags::empty());
+        Ok(living(stat)?.map(|stat| stat.st_size.unsigned_abs()))
     }
 
     fn list_fds(&self, pid: Pid) -> io::Result<Option<u64>> {
@@ -155,8 +155,8 @@ impl Procfs {
     /// may have put one of its own in its place, whose pids are not ours.
     #[must_use]
     pub fn is_genuine(&self, file: &File) -> bool {
-        let ours = fstat(&self.directory).map(|told| told.st_dev);
-        fstat(file).map(|told| told.st_dev) == ours
+        let ours = fstat(&self.directory).map(|stat| stat.st_dev);
+        fstat(file).map(|stat| stat.st_dev) == ours
     }
 }
 
@@ -245,24 +245,24 @@ mod tests {
         let mut child = std::process::Command::new("cat");
         let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = Pid(child.id().cast_signed());
-        let is_told = procfs.is_fd_count_told;
+        let is_shown = procfs.has_fd_count;
         let mut both = || {
-            procfs.is_fd_count_told = is_told;
-            let told = procfs.count_fds(pid).unwrap();
-            procfs.is_fd_count_told = false;
-            (told, procfs.count_fds(pid).unwrap())
+            procfs.has_fd_count = is_shown;
+            let shown = procfs.count_fds(pid).unwrap();
+            procfs.has_fd_count = false;
+            (shown, procfs.count_fds(pid).unwrap())
         };
         // Its loader opens and closes files while it begins.
         let begin = std::time::Instant::now();
-        let (mut told, mut counted) = both();
-        while told != counted && is_told && begin.elapsed().as_secs() < 20 {
-            (told, counted) = both();
+        let (mut shown, mut counted) = both();
+        while shown != counted && is_shown && begin.elapsed().as_secs() < 20 {
+            (shown, counted) = both();
         }
         // Its end of file is the sign to leave.
         drop(child.stdin.take());
         child.wait().unwrap();
         assert!(counted.is_some_and(|count| count >= 3), "{counted:?}");
-        assert!(told == counted || !is_told, "told {told:?}, counted {counted:?}");
+        assert!(shown == counted || !is_shown, "shown {shown:?}, counted {counted:?}");
     }
 
     #[test]

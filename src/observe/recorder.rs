@@ -11,7 +11,7 @@ use crate::observe::members::ProcessLine;
 /// How far back the samples go.
 pub const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// At most so many samples are kept: a minute at ten in a second, or 100 kB.
+/// At most this number of samples is kept: a minute at ten in a second, or 100 kB.
 pub const SAMPLES_MAX: usize = 600;
 
 /// What was seen so far.
@@ -28,7 +28,6 @@ pub struct FlightRecorder {
 
 /// What one round of the observing thread brought.
 pub struct Round {
-    /// The sample.
     pub sample: TreeSample,
     /// Failed readings since the beginning.
     pub errors: u64,

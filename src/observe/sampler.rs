@@ -2,7 +2,7 @@
 //!
 //! The tree is not walked. Whoever is known is read again, by a descriptor that stays open where
 //! there are enough of them; whoever is new has a pid that was given out since the last sample,
-//! and /proc/loadavg tells the newest. A process once found is followed until it ends.
+//! and /proc/loadavg has the newest. A process once found is followed until it ends.
 //!
 //! It is one thread's, reads no clock and sends nothing anywhere; `watch` calls it.
 
@@ -23,16 +23,16 @@ use crate::observe::pressure::{HostFiles, LoadAverage};
 use crate::observe::procfs::{self, LINE_BYTES, Procfs};
 use crate::observe::strangers::Strangers;
 
-/// Every so many samples /proc/PID/io is read, which takes as long as all the rest.
+/// Once in this number of samples /proc/PID/io is read, which takes as long as all the rest.
 const IO_EVERY: u64 = 5;
 
-/// Every so many samples all of /proc is looked through, should a newcomer ever have been missed.
+/// Once in this number of samples all of /proc is looked through, should a newcomer ever have been missed.
 const SCAN_EVERY: u64 = 60;
 
 /// After such a pause the pids may have gone round once: 32,768 of them is the kernel's default.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// So many new pids are always tried one by one; more only where the host has more threads, since
+/// This number of new pids is always tried one by one; more only where the host has more threads, since
 /// a number that is free again costs a tenth of a process that is looked at in vain.
 const PROBES: u64 = 256;
 
@@ -40,16 +40,16 @@ const PROBES: u64 = 256;
 /// so of the newest this many are tried a second time if they were free.
 const PROBED_AGAIN: usize = 64;
 
-/// A process that is there but cannot be read so often in a row is given up.
+/// A process that is there but cannot be read this number of times in a row is given up.
 const FAILURES_MAX: u8 = 5;
 
-/// Parents are looked for again so often, where the children have the lower pids.
+/// Parents are looked for again at most this number of times, where the children have the lower pids.
 const DEEPEST: usize = 1024;
 
 /// The processes that left last and are still shown.
 const DEPARTED_MAX: usize = 256;
 
-/// At most so many processes are shown.
+/// At most this number of processes is shown.
 const ROWS_MAX: usize = 1024;
 
 /// Returns how many descriptors the sampler may keep, of those that RLIMIT_NOFILE (getrlimit(2))
@@ -152,7 +152,6 @@ impl Sampler {
         self.reaped = self.reaped.saturating_add(cpu);
     }
 
-    /// Reads everything once.
     pub fn sample(&mut self, now: Moment) -> TreeSample {
         let (host, average) = self.host.read();
         // Before the living are read: whoever is reaped meanwhile is then missed for one sample

@@ -8,7 +8,7 @@ use crate::model::proc_stat;
 use crate::model::process::{Pid, ProcessKey};
 use crate::observe::procfs::{self, LINE_BYTES, Procfs};
 
-/// At most so many are told apart.
+/// At most this number is distinguished.
 const STRANGERS_MAX: usize = 4096;
 
 /// The strangers that are known.

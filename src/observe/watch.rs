@@ -1,6 +1,6 @@
 //! The observing thread: samples the tree once in each interval and nothing between.
 //!
-//! It never holds up anybody: whoever asks gets what was last seen, and it is told to stop without
+//! It never holds up anybody: whoever asks gets what was last seen, and it is asked to stop without
 //! being waited for, since a file of the kernel may let its reader wait. It has no signal handlers
 //! and inherits a mask that blocks all signals. Started by `run` after the job was.
 
@@ -27,11 +27,11 @@ pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// A sample may take this part of the interval as processor time: one per cent.
 const SHARE: u32 = 100;
 
-/// The first sample looks through all of /proc, and some later ones do, so one dear sample says
+/// The first sample looks through all of /proc, and some later ones do, so one expensive sample says
 /// nothing yet.
-const DEAR_IN_A_ROW: u32 = 2;
+const EXPENSIVE_IN_A_ROW: u32 = 2;
 
-/// So many cheap samples in a row let the thread speed up again.
+/// This number of cheap samples in a row let the thread speed up again.
 const CHEAP_IN_A_ROW: u32 = 3;
 
 /// Room for a few buffers of 2 kB and the standard library.
@@ -66,7 +66,6 @@ pub struct WatchPlan {
     pub files: bool,
     /// Who looks at the processes, too, after each sample.
     pub sample_callback: Option<SampleCallback>,
-    /// The clocks.
     pub clocks: Clocks,
 }
 
@@ -86,8 +85,8 @@ struct WatchShared {
     files: Mutex<Files>,
     /// Whether the thread shall end.
     is_over: Mutex<bool>,
-    told: Condvar,
-    /// CPU time in nanoseconds of what was reaped, not yet told to the sampler.
+    changed: Condvar,
+    /// CPU time in nanoseconds of what was reaped, not yet given to the sampler.
     reaped_ns: AtomicU64,
 }
 
@@ -160,13 +159,13 @@ impl Drop for Watch {
 impl WatchShared {
     fn end(&self) {
         *lock(&self.is_over) = true;
-        self.told.notify_all();
+        self.changed.notify_all();
     }
 
     /// Waits until the span is over, and returns whether the thread shall end.
     fn is_over_after(&self, span: Duration) -> bool {
         let guard = lock(&self.is_over);
-        let waited = self.told.wait_timeout_while(guard, span, |is_over| !*is_over);
+        let waited = self.changed.wait_timeout_while(guard, span, |is_over| !*is_over);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
@@ -236,7 +235,7 @@ fn observe(
 struct Pace {
     asked: Duration,
     interval: Duration,
-    dear: u32,
+    expensive: u32,
     cheap: u32,
 }
 
@@ -244,19 +243,19 @@ impl Pace {
     fn new(asked: Duration) -> Pace {
         // Nobody shall make us spin.
         let asked = asked.max(Duration::from_millis(1));
-        Pace { asked, interval: asked, dear: 0, cheap: 0 }
+        Pace { asked, interval: asked, expensive: 0, cheap: 0 }
     }
 
     /// Takes the processor time of a sample and returns the interval until the next one.
     fn after(&mut self, cost: Duration) -> Duration {
         let affordable = self.interval / SHARE;
-        let is_dear = cost > affordable;
-        // Half of what half the interval would allow, lest it swing to and fro.
+        let is_expensive = cost > affordable;
+        // Half of what half the interval would allow, so that it does not swing back and forth.
         let is_cheap = self.interval > self.asked && cost <= affordable / 4;
-        self.dear = if is_dear { self.dear + 1 } else { 0 };
+        self.expensive = if is_expensive { self.expensive + 1 } else { 0 };
         self.cheap = if is_cheap { self.cheap + 1 } else { 0 };
-        if self.dear >= DEAR_IN_A_ROW {
-            self.dear = 0;
+        if self.expensive >= EXPENSIVE_IN_A_ROW {
+            self.expensive = 0;
             self.interval = (self.interval * 2).min(INTERVAL_MAX.max(self.asked));
         } else if self.cheap >= CHEAP_IN_A_ROW {
             self.cheap = 0;
@@ -288,7 +287,7 @@ mod tests {
         Duration::ZERO
     }
 
-    /// A second more at each look: every sample is dear.
+    /// A second more at each look: every sample is expensive.
     fn ever_more() -> Duration {
         static LOOKS: AtomicUsize = AtomicUsize::new(0);
         SECOND * u32::try_from(LOOKS.fetch_add(1, Ordering::Relaxed)).unwrap()
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_seen_until_it_is_told_to_stop() {
+    fn a_tree_is_seen_until_it_is_asked_to_stop() {
         let mut child = shell();
         let watch = Watch::start(observed(&child, nothing)).unwrap();
         let shared = Arc::clone(&watch.shared);
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn dear_samples_are_taken_less_often_and_that_is_told() {
+    fn expensive_samples_are_taken_less_often_and_that_is_reported() {
         let mut child = shell();
         let watch = Watch::start(observed(&child, ever_more)).unwrap();
         wait_until("a longer interval", || watch.seen().interval >= Duration::from_millis(20));
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn one_dear_sample_changes_nothing_and_two_double_the_interval() {
+    fn one_expensive_sample_changes_nothing_and_two_double_the_interval() {
         let mut pace = Pace::new(SECOND);
         assert_eq!(pace.after(SECOND), SECOND);
         assert_eq!(pace.after(Duration::ZERO), SECOND);

@@ -130,9 +130,7 @@ pub struct TraceSampler {
 /// See [`TraceSampler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// All.
     On,
-    /// None.
     Off,
     /// This part of them, from 0 to 1, as the bits of an `f64`: plans can be compared.
     Ratio(u64),
@@ -141,7 +139,6 @@ pub enum Choice {
 /// How one signal is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pipeline {
-    /// The transport.
     pub protocol: Protocol,
     /// Where it goes, with the path of the signal for HTTP; the default of the specification if nothing
     /// was said.
@@ -166,9 +163,7 @@ pub enum Protocol {
 pub struct Credentials {
     /// Authorities to trust besides those of the system.
     pub certificate: Option<PathBuf>,
-    /// Our own key.
     pub client_key: Option<PathBuf>,
-    /// Our own certificate.
     pub client_certificate: Option<PathBuf>,
 }
 
@@ -226,6 +221,5 @@ pub enum InstanceId {
     Derived,
     /// Another one for each run.
     Random,
-    /// This.
     Given(String),
 }

@@ -15,7 +15,7 @@ use crate::record::table::{directory_of, is_trusted};
 /// So much is read at a time: it stays in the cache of a core.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A line that is longer is none of ours.
+/// A line that is longer is not ours.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A billion rows. A sparse file may claim to be much longer, and would be read for hours.

@@ -32,7 +32,6 @@ const YIELDS: u32 = 16;
 pub(super) struct Patience {
     /// CLOCK_MONOTONIC.
     pub(super) now: fn() -> Moment,
-    /// How long.
     pub(super) until: Moment,
 }
 

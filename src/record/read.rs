@@ -43,15 +43,12 @@ const KEPT_MAX: usize = 128;
 /// The record cannot be read.
 #[derive(Debug)]
 pub struct ReadError {
-    /// Which file.
     pub path: PathBuf,
-    /// Why not.
     pub source: io::Error,
 }
 
 /// One row as it stands in the file, with as many cells as its header; valid until the next one.
 pub struct RawRow<'a> {
-    /// Where it is.
     pub place: RowPlace,
     line: &'a [u8],
     source: &'a Source,
@@ -89,7 +86,7 @@ impl<'a> RawRow<'a> {
         self.row().is_some_and(|row| row.get(column) == text.as_bytes())
     }
 
-    /// Returns the whole row; `None` if it is none after all.
+    /// Returns the whole row; `None` if it is not a row after all.
     #[must_use]
     pub fn row(&self) -> Option<Row> {
         Row::parse(&self.source.header, self.line).ok()
@@ -127,7 +124,7 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// One that was named is not there, cannot be read, or is no record. What waits beside it and
+    /// One that was named is not there, cannot be read, or is not a record. What waits beside it and
     /// cannot be read is noted in `foreign`.
     pub fn open(files: &[PathBuf]) -> Result<Record, ReadError> {
         Record::open_with(files, SPOOLED_MAX)
@@ -206,7 +203,7 @@ impl Record {
     }
 
     /// Returns a file beside the record that could not be read and may have rows of that user (`None`: of
-    /// anybody): not one that is no record, nor one of another user, whose rows are not believed.
+    /// anybody): not one that is not a record, nor one of another user, whose rows are not believed.
     #[must_use]
     pub fn unread(&self, user: Option<u32>) -> Option<&ReadError> {
         self.foreign.iter().find(|error| {

@@ -8,7 +8,6 @@ use crate::record::row_place::RowPlace;
 /// What a scan of a record passed over.
 #[derive(Clone, Debug, Default)]
 pub struct Skipped {
-    /// How many lines.
     pub lines: u64,
     /// The file of the first one, and the number of the line there, from 1; `None` if the beginning of
     /// that file was not read.

@@ -199,7 +199,6 @@ impl Spool {
     }
 }
 
-/// One merge.
 struct Merge<'a> {
     directory: &'a Directory,
     table: &'a mut Table,
@@ -310,7 +309,7 @@ struct SpooledFile {
 }
 
 impl SpooledFile {
-    /// Reads it, or says why it is none; also returns how many bytes were read.
+    /// Reads it, or says why it is not a file of rows; also returns how many bytes were read.
     fn open(directory: &Directory, name: &str) -> Result<(SpooledFile, u64), String> {
         let failed = |error: io::Error| error.to_string();
         let file = directory.file(OsStr::new(name), Owner::Anybody).map_err(failed)?;

@@ -22,7 +22,7 @@ const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// So much is read at a time of what others wrote.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A last line that is longer is none of ours.
+/// A last line that is longer is not ours.
 const TORN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The file between two times: open, and not locked.
@@ -123,7 +123,8 @@ impl Table {
             // Whoever made the file was killed over its first line.
             return self.cut_to(0).map_err(hindered);
         }
-        let header = Header::parse(&line).ok_or(Unfit::Refused("it is no record of ours"))?;
+        let header =
+            Header::parse(&line).ok_or(Unfit::Refused("it is not a record of childminder"))?;
         let is_complete = header.is_complete();
         self.header = Cow::Owned(header);
         if is_complete { Ok(()) } else { Err(Unfit::Narrow) }
@@ -134,7 +135,6 @@ impl Table {
         matches!(self.header, Cow::Borrowed(_))
     }
 
-    /// Returns the header.
     pub(super) fn header(&self) -> &Header {
         &self.header
     }

@@ -171,7 +171,7 @@ impl Writer {
         let mut rows = rows.to_vec();
         self.seal(&mut rows);
         // Until the rows can be read somewhere, the open file says that they are on their way: nanny rerun
-        // waits for whom it sees holding it.
+        // waits for the runs that hold it.
         let _held = self.last.is_none().then(|| hold(&self.file));
         let network = match self.last {
             // Of the file that is open that is known.

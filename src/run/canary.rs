@@ -1,6 +1,6 @@
 //! A built-in function, called again and again beside the signal loop, which stays awake.
 //!
-//! The calls run on a thread of their own. It tells of each by a queue and wakes the loop by an
+//! The calls run on a thread of their own. It reports each by a queue and wakes the loop by an
 //! eventfd; the loop logs, watches signals and draws the progress bar.
 
 use std::io;
@@ -318,7 +318,7 @@ impl CanaryThread {
     }
 
     fn join(self) -> Result<(), SysError> {
-        // A panic there is ours; it was told on standard error, and ends that thread.
+        // A panic there is ours; it was reported on standard error, and ends that thread.
         self.thread.join().map_err(|_| SysError {
             action: "run a built-in function".into(),
             source: Errno::ECANCELED,
@@ -352,7 +352,7 @@ fn call_until(
         if has_failed {
             let span = RETRY_AFTER.min(end - clock::now());
             let guard = lock(&stop.0);
-            // Either the time is over or we were told to stop: the loop's condition knows.
+            // Either the time is over or we were asked to stop: the loop's condition knows.
             drop(stop.1.wait_timeout_while(guard, span, |stopped| !*stopped));
         }
     }

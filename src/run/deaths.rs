@@ -140,8 +140,8 @@ impl DeathWatch {
     /// to us by waitid(2).
     pub(super) fn take_in(&mut self, tree: &Tree, job: Option<Pid>, seen: impl FnOnce() -> Seen) {
         let Ok(events) = &self.events else {
-            let told = self.exits.as_ref().map(|exits| exits.take());
-            told.unwrap_or_default().into_iter().for_each(|death| self.deaths.add(death));
+            let deaths = self.exits.as_ref().map(|exits| exits.take());
+            deaths.unwrap_or_default().into_iter().for_each(|death| self.deaths.add(death));
             return;
         };
         let mut notices = Vec::new();
@@ -255,7 +255,7 @@ impl DeathWatch {
         self.is_lossy
     }
 
-    /// Tells `note` each source, with whether it is in force.
+    /// Calls `note` with each source, with whether it is in force.
     pub(super) fn tell(&self, mut note: impl FnMut(String, bool)) {
         let Err(refused) = &self.events else {
             return note("deaths of descendants by the proc connector".to_owned(), true);

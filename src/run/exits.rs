@@ -16,14 +16,14 @@ use crate::observe::members::ProcessLine;
 use crate::sys::clock;
 use crate::sys::pidfd_info::{self, End, HeldProcess};
 
-/// So many processes are held at the same time.
+/// At most this number of processes is held at the same time.
 const HELD_MAX: usize = 256;
 
 /// At most this part of the descriptors that RLIMIT_NOFILE (getrlimit(2)) allows.
 const SHARE: u64 = 8;
 
-/// So many deaths wait for the end of the job; their number needs no bound beyond that of what is
-/// told of them.
+/// At most this number of deaths waits for the end of the job; their number needs no bound beyond that of what is
+/// reported of them.
 const DEATHS_MAX: usize = 1024;
 
 /// What is held, and what was learned.
@@ -130,7 +130,7 @@ impl ExitsState {
         let at = clock::now();
         held.retain(|key, (pidfd, row)| {
             let end = pidfd.end();
-            if let End::Told(end @ Termination::Signaled { .. }) = end
+            if let End::Known(end @ Termination::Signaled { .. }) = end
                 && deaths.len() < DEATHS_MAX
             {
                 let name = Some(row.seen(1).name);
@@ -145,7 +145,7 @@ impl ExitsState {
 
     fn reaped(&mut self, pid: Pid) {
         self.held.retain(|key, _| key.pid != pid);
-        // The thread may have been faster than whoever told us; older ones had that pid before.
+        // The thread may have been faster than the report; older ones had that pid before.
         let fresh = self.deaths.split_off(self.fresh_from.min(self.deaths.len()));
         self.deaths.extend(fresh.into_iter().filter(|death| death.pid != pid));
         if self.is_opening {

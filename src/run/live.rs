@@ -20,6 +20,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::environment::{self, RUN_ID, Variable};
+use crate::run::evidence::{EvidenceGatherer, LATE};
 use crate::run::live::wait_state::WaitState;
 use crate::run::place::JobPlace;
 use crate::run::prepare::StandardFiles;
@@ -27,7 +28,6 @@ use crate::run::quarantine::PathsBefore;
 use crate::run::run_id;
 use crate::run::senders::Senders;
 use crate::run::telemetry::SharedTelemetry;
-use crate::run::witness::{LATE, Witness};
 use crate::run::world::{World, contained};
 use crate::supervisor::{AttemptContext, EndReport, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
@@ -39,7 +39,7 @@ use crate::sys::spawn::{Child, Program, Setting};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, descriptors, spawn, terminal, wait};
 
-/// So many inputs may wait for the supervisor before no more signals are read ahead of it.
+/// At most this number of inputs may wait for the supervisor before no more signals are read ahead of it.
 const PENDING_MAX: usize = 16 * 1024;
 
 /// See [`World`].
@@ -52,7 +52,7 @@ pub(super) struct Live {
     wants_cgroup: bool,
     given: Given,
     pub(super) signals: SignalFd,
-    /// Whom the attempts are told to, besides the sinks.
+    /// What hears of attempts before they start, besides the sinks.
     pub(super) telemetry: Option<SharedTelemetry>,
     senders: Senders,
     /// Under a batch system, from the first start on.
@@ -65,11 +65,11 @@ pub(super) struct Live {
     is_out_of_reach: bool,
     /// Refusals that were reported: those of each further round are the same.
     refusals: BTreeSet<String>,
-    is_blindness_told: bool,
+    is_blindness_logged: bool,
     pending: VecDeque<Input>,
     waiting: WaitState,
     /// From the first start on.
-    witness: Option<Witness>,
+    gatherer: Option<EvidenceGatherer>,
     observation: Observation,
     /// Where --clean-written moves files to.
     quarantine: PathBuf,
@@ -125,10 +125,10 @@ impl Live {
             cgroup: None,
             is_out_of_reach: false,
             refusals: BTreeSet::new(),
-            is_blindness_told: false,
+            is_blindness_logged: false,
             pending: VecDeque::new(),
             waiting: WaitState::default(),
-            witness: None,
+            gatherer: None,
             observation: job.observation.clone(),
             quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
             before: None,
@@ -180,9 +180,9 @@ impl Live {
     /// Reads what explains the end of the job, while it is still a zombie.
     fn examine(&mut self, pid: Pid, waited: &Waited) -> EndReport {
         let job = self.child.as_ref().map(|child| child.pid);
-        match (waited, &mut self.witness) {
-            (Waited::Changed(_, WaitStatus::Ended(end)), Some(witness)) if job == Some(pid) => {
-                witness.take_deaths(&self.tree, job);
+        match (waited, &mut self.gatherer) {
+            (Waited::Changed(_, WaitStatus::Ended(end)), Some(gatherer)) if job == Some(pid) => {
+                gatherer.take_deaths(&self.tree, job);
                 let has_failed = *end != Termination::Exited(0);
                 let place = JobPlace {
                     tree: &self.tree,
@@ -190,7 +190,7 @@ impl Live {
                     written: &self.written,
                     last_words: if has_failed { self.files.last_words() } else { Vec::new() },
                 };
-                let mut report = witness.examine(pid, *end, &place);
+                let mut report = gatherer.examine(pid, *end, &place);
                 report.findings.names_timeout = self.program.names("timeout");
                 report
             }
@@ -201,12 +201,12 @@ impl Live {
     /// Begins to watch before the attempt: what is counted from the beginning begins before it, for a job
     /// may die in its first moment.
     fn begin_to_watch(&mut self) {
-        match &mut self.witness {
-            Some(witness) => witness.begin_attempt(),
+        match &mut self.gatherer {
+            Some(gatherer) => gatherer.begin_attempt(),
             None => {
                 let on_sample = self.telemetry.as_ref().map(|one| one.borrow().on_sample());
-                let witness = Witness::new(&self.observation, &self.tree);
-                self.witness = Some(witness.telling(on_sample));
+                let gatherer = EvidenceGatherer::new(&self.observation, &self.tree);
+                self.gatherer = Some(gatherer.telling(on_sample));
             }
         }
     }
@@ -262,7 +262,7 @@ impl World for Live {
         let started = match spawn::spawn(&self.program, &setting) {
             Err(failure) if failure.errno == Errno::EMFILE as i32 && !failure.is_exec => {
                 // What only adds evidence makes room for the job's pidfd.
-                self.witness.iter_mut().for_each(Witness::release_descriptor);
+                self.gatherer.iter_mut().for_each(EvidenceGatherer::release_descriptor);
                 spawn::spawn(&self.program, &setting)
             }
             started => started,
@@ -282,7 +282,7 @@ impl World for Live {
     fn follow(&mut self) {
         let Some(child) = &self.child else { return };
         let (pid, is_in_cgroup) = (child.pid, child.is_in_cgroup);
-        contained(|| self.witness.iter_mut().for_each(|witness| witness.follow(pid)));
+        contained(|| self.gatherer.iter_mut().for_each(|gatherer| gatherer.follow(pid)));
         // A cgroup that cannot be entered is empty, and goes.
         contained(|| drop(self.cgroup.take_if(|_| !is_in_cgroup)));
         contained(|| self.start_signal_probe(pid));

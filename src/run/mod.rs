@@ -5,6 +5,7 @@
 mod canary;
 mod deaths;
 mod environment;
+mod evidence;
 mod exits;
 mod fate;
 mod lineage;
@@ -20,7 +21,6 @@ mod senders;
 mod sinks;
 mod start_error;
 mod telemetry;
-mod witness;
 mod world;
 
 use std::collections::BTreeSet;
@@ -63,11 +63,11 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let word = canary.function.word();
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
             let run_id = run_id::new();
-            let told = telemetry::prepare(plan, run_id, log.file());
-            let ids = (run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
+            let exporter = telemetry::prepare(plan, run_id, log.file());
+            let ids = (run_id, exporter.as_ref().and_then(|exporter| exporter.borrow().trace_id()));
             let record = recording::sink(plan, ids, began_in, log.file());
             let sinks = Sinks::new(log, &plan.log).of(plan);
-            let mut sinks = sinks.with_record(record).with_telemetry(told);
+            let mut sinks = sinks.with_record(record).with_telemetry(exporter);
             match canary::run(canary, &signals, &mut sinks) {
                 Ok(status) => {
                     let end = RunEnd { exit_status: status, is_full_success: status == 0 };
@@ -105,15 +105,16 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             if let Some(file) = log.file() {
                 world.quarantine_beside(file);
             }
-            let told = telemetry::prepare(plan, world.run_id, log.file());
-            world.telemetry.clone_from(&told);
+            let exporter = telemetry::prepare(plan, world.run_id, log.file());
+            world.telemetry.clone_from(&exporter);
             world.moved_to =
                 environment::moved_to(plan.working_directory.as_deref(), job.directory.as_deref());
             world.needs_output = plan.log.target == LogTarget::Stdout;
-            let ids = (world.run_id, told.as_ref().and_then(|told| told.borrow().trace_id()));
+            let ids =
+                (world.run_id, exporter.as_ref().and_then(|exporter| exporter.borrow().trace_id()));
             let record = recording::sink(plan, ids, began_in, log.file());
             let sinks = Sinks::new(log, &plan.log).of(plan);
-            let mut sinks = sinks.with_record(record).with_telemetry(told);
+            let mut sinks = sinks.with_record(record).with_telemetry(exporter);
             let outcome = mind(job, &mut world, &mut sinks);
             let is_full_success = outcome.verdict.kind == VerdictKind::Success;
             let end = RunEnd { exit_status: outcome.exit_status, is_full_success };
@@ -138,7 +139,7 @@ fn report_panics() {
 
 /// Says on standard error that nothing was started, and why; waits for a reader for a second at most.
 pub fn refuse(line: &str) {
-    // If standard error is closed, the status still tells.
+    // If standard error is closed, the status still says it.
     console::say(line).ok();
     if let Ok(signals) = SignalFd::open() {
         console::drain(clock::now() + REFUSAL_PATIENCE, &signals);

@@ -9,7 +9,6 @@ use crate::sys::reaper::Tree;
 pub(super) struct JobPlace<'a> {
     /// The processes of the job.
     pub(super) tree: &'a Tree,
-    /// Its working directory.
     pub(super) directory: &'a Path,
     /// Directories that it may have written to.
     pub(super) written: &'a [PathBuf],

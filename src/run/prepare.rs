@@ -73,7 +73,7 @@ impl StandardFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file =
                     options.create(true).open(path).map_err(StartError::file(action, path))?;
-                // By way of a link the file is elsewhere, and the link stays the user's.
+                // Through a link the file is elsewhere, and the link stays the user's.
                 self.created.push(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
                 Ok(file)
             }
@@ -124,7 +124,7 @@ impl StandardFiles {
     /// Returns the last lines that the job wrote to the file of -e in this attempt.
     pub(super) fn last_words(&self) -> Vec<String> {
         let Some(error) = &self.error else { return Vec::new() };
-        // The descriptor is for writing only: the file is opened anew, by way of it.
+        // The descriptor is for writing only: the file is opened again, through it.
         let path = format!("/proc/self/fd/{}", error.as_raw_fd());
         let is_regular = error.metadata().is_ok_and(|meta| meta.is_file());
         match is_regular.then(|| File::open(path)) {
@@ -163,9 +163,9 @@ impl StandardFiles {
     }
 }
 
-/// So many lines of standard error are kept of a failed attempt.
+/// At most this number of lines of standard error is kept of a failed attempt.
 const LAST_LINES: usize = 20;
-/// No more than so many bytes are read for them.
+/// At most this number of bytes is read for them.
 const LAST_BYTES: u64 = 16 * 1024;
 
 /// Reads the last lines of a file, not further back than `from`.

@@ -96,11 +96,11 @@ impl PathsBefore {
 /// Moves what the attempt created, and returns what there is to say about it.
 pub(super) fn clean(files: &Files, rules: &Rules<'_>) -> Vec<Event> {
     let written = files.by_path.iter().filter(|(_, file)| file.is_written);
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     for (path, _) in written {
         let Some((inside, from)) = created_inside(path, rules) else { continue };
         let to = rules.quarantine.join(inside);
-        told.push(match set_aside(path, &from, &to, beside(&rules.quarantine)) {
+        events.push(match set_aside(path, &from, &to, beside(&rules.quarantine)) {
             Ok(()) => Event::Quarantined { from: path.clone(), to },
             Err(error) => {
                 let path = path.to_string_lossy();
@@ -111,9 +111,9 @@ pub(super) fn clean(files: &Files, rules: &Rules<'_>) -> Vec<Event> {
     }
     if files.not_kept > 0 {
         let text = format!("{} more files were not looked at", files.not_kept);
-        told.push(Event::Notice { text });
+        events.push(Event::Notice { text });
     }
-    told
+    events
 }
 
 /// Returns the path below its directory, and the directory that the file is in, if it may be moved: a regular file with one name, where

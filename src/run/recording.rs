@@ -101,7 +101,7 @@ pub(super) fn header(plan: &RunPlan) -> LogHeader {
 struct Known {
     plan: RunPlan,
     run_id: RunId,
-    /// Of our own trace; else the one in TRACEPARENT is told.
+    /// Of our own trace; else the one in TRACEPARENT.
     trace_id: Option<String>,
     began_in: PathBuf,
     log: Option<PathBuf>,

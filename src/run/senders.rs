@@ -84,12 +84,12 @@ impl Senders {
     }
 
     /// Returns whether we caused that signal ourselves, by a write to a pipe that nobody reads or
-    /// beyond a limit: the write's failure is told, and one more line would only cause it again.
+    /// beyond a limit: the write's failure is logged, and one more line would only cause it again.
     pub(super) fn is_our_fault(&self, raw: &RawSignal) -> bool {
         raw.pid == self.ourselves && matches!(raw.signal, Signal::PIPE | Signal::XFSZ)
     }
 
-    /// Names a sender, and says whom its signal reached.
+    /// Names a sender, and says which processes its signal reached.
     pub(super) fn resolve(
         &mut self,
         raw: RawSignal,
@@ -124,7 +124,7 @@ impl Senders {
             _ if raw.origin == Origin::Queue => Reach::OnlyUs,
             _ if raw.pid == self.ourselves => Reach::OurFault,
             _ if looked.is_of_job => Reach::FromJob { is_in_group: job.is_in_our_group() },
-            // Where nothing would tell whom it reached, better twice than never.
+            // Where nothing would report which processes it reached, better twice than never.
             Some(name) if job.can_tell_reach() => Reach::Unclear(name),
             _ => Reach::OnlyUs,
         };

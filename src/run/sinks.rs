@@ -1,4 +1,4 @@
-//! Gives each event to every sink, and tells their trouble once.
+//! Gives each event to every sink, and reports their failures once.
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
@@ -73,7 +73,7 @@ impl Sinks {
         self
     }
 
-    /// Tells others, too.
+    /// Exports telemetry, too.
     pub(super) fn with_telemetry(self, telemetry: Option<SharedTelemetry>) -> Sinks {
         Sinks { telemetry, ..self }
     }
@@ -182,10 +182,10 @@ impl Sinks {
             let account = record.finish(self.stamp(), DEADLINE);
             self.tell(account);
         }
-        let lost = telemetry.map(|told| {
-            let mut told = told.borrow_mut();
-            let lost = told.await_flush(signals);
-            told.take_news().into_iter().chain(lost)
+        let lost = telemetry.map(|exporter| {
+            let mut exporter = exporter.borrow_mut();
+            let lost = exporter.await_flush(signals);
+            exporter.take_news().into_iter().chain(lost)
         });
         for text in lost.into_iter().flatten() {
             self.publish(&Event::Notice { text });
@@ -209,7 +209,7 @@ impl Sinks {
         }
     }
 
-    /// What could be kept nowhere else is kept in the log, and told.
+    /// What could be kept nowhere else is kept in the log, and reported.
     fn tell(&mut self, account: KeepReport) {
         for text in account.apart {
             self.publish(&Event::Notice { text });
@@ -252,7 +252,7 @@ impl Sinks {
         self.log.undo();
     }
 
-    /// The first failure is told at once, on standard error; the job goes on.
+    /// The first failure is reported at once, on standard error; the job goes on.
     fn note(&mut self, written: Result<(), SinkError>) {
         let Err(error) = written else { return };
         self.failures += 1;

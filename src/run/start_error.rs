@@ -13,16 +13,11 @@ use crate::sys::SysError;
 pub enum StartError {
     /// A file or directory of the plan.
     File {
-        /// What we tried.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
-    /// The log.
     Log(SinkError),
-    /// The kernel.
     System(SysError),
 }
 

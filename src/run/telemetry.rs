@@ -1,5 +1,5 @@
 //! Telemetry of a run, as the supervising thread has it: the numbers, the spans, and the way to the
-//! thread that tells others of them.
+//! thread that exports them.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -378,7 +378,7 @@ impl Inside {
 /// What is said after a panic, whose own words are on standard error by then.
 const NO_TELEMETRY: &str = "no telemetry: internal error; the job goes on";
 
-/// Tells the user something on standard error, which is all that telemetry may do.
+/// Reports something to the user on standard error, which is all that telemetry may do.
 fn say(text: &str) {
     console::say(text).ok();
 }

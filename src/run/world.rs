@@ -9,7 +9,6 @@ use crate::sys::SysError;
 
 /// What the supervisor acts on: the real one, or a scripted one in tests.
 pub(super) trait World {
-    /// Returns the time.
     fn now(&self) -> Moment;
     /// Starts an attempt; the answer is `Spawned` or `SpawnFailed`. What runs between the start of the
     /// process and the answer cannot fail.

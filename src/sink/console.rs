@@ -35,7 +35,7 @@ pub(super) fn put(line: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// See [`Outlet::put`]: nobody else is left to be told.
+/// See [`Outlet::put`]: there is nowhere else to report it.
 pub fn say(text: &str) -> io::Result<()> {
     put_words(format!("childminder: {}", Printable(text)))
 }

@@ -21,7 +21,7 @@ use crate::sink::{Sink, SinkError, Stamp, console};
 use crate::sys::signals::SignalFd;
 use crate::sys::stream::Stream;
 
-/// So many files of one name are stepped over before we give up: a command, host and pid come
+/// At most this number of files of one name is stepped over before we give up: a command, host and pid come
 /// together again only after all pids were used.
 const SAME_NAME_MAX: u32 = 1000;
 
@@ -37,13 +37,10 @@ const COMMAND_BYTES_MAX: usize = 100;
 pub struct LogName {
     /// The command's first word, or the built-in function's.
     pub command: String,
-    /// The host.
     pub host: String,
-    /// Our own pid.
     pub pid: i32,
 }
 
-/// An open log.
 pub struct LogFile {
     out: Out,
     /// The directory of a file that may have to be deleted (`-d`).

@@ -1,6 +1,6 @@
 //! Consumers of events. They see facts and nothing else: not the child, not the supervisor.
 //!
-//! Trouble of a sink never changes the run: it is returned, and told once by `run`.
+//! The failure of a sink never changes the run: it is returned, and reported once by `run`.
 
 use std::fmt;
 use std::io;
@@ -45,7 +45,6 @@ pub struct SinkError {
     pub action: &'static str,
     /// The file, directory or stream.
     pub target: PathBuf,
-    /// Why not.
     pub source: io::Error,
 }
 

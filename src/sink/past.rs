@@ -36,15 +36,12 @@ const POINTS_MAX: usize = 300;
 pub struct AttemptSeries {
     /// Its running number, from 1.
     pub number: u32,
-    /// When it began.
     pub began: WallTime,
     /// Its process; `None` if it could not be started.
     pub pid: Option<Pid>,
     /// Wall time, once it has ended.
     pub lasted: Option<Duration>,
-    /// How it ended.
     pub end: Option<Termination>,
-    /// Why.
     pub verdict: Option<Verdict>,
     /// What it used, once it was reaped.
     pub usage: Option<ResourceUsage>,
@@ -56,9 +53,7 @@ pub struct AttemptSeries {
 pub struct Line {
     /// Its running number in this run.
     pub number: u64,
-    /// When.
     pub at: WallTime,
-    /// One line.
     pub text: Arc<str>,
 }
 
@@ -243,7 +238,7 @@ mod tests {
         Stamp { wall: WallTime(Duration::from_secs(1_000 + seconds)), elapsed }
     }
 
-    fn told(events: impl IntoIterator<Item = Event>) -> Past {
+    fn past_of(events: impl IntoIterator<Item = Event>) -> Past {
         let mut past = Past::default();
         for (second, event) in (0..).zip(events) {
             past.apply(stamp(second), &event);
@@ -263,7 +258,7 @@ mod tests {
             evidence: Vec::new(),
         };
         let usage = ResourceUsage { max_rss_kib: 9, ..ResourceUsage::default() };
-        let past = told([
+        let past = past_of([
             started(1),
             Event::Signaled { pid: PID, signal: Signal::SEGV },
             Event::DumpedCore { pid: PID },
@@ -293,7 +288,7 @@ mod tests {
             is_found: false,
             cause: None,
         };
-        let past = told([Event::StartFailed { attempt: 1, failure }]);
+        let past = past_of([Event::StartFailed { attempt: 1, failure }]);
         assert_eq!(past.attempts[0].pid, None);
         assert_eq!(past.attempts[0].lasted, Some(Duration::ZERO));
     }
@@ -301,12 +296,12 @@ mod tests {
     #[test]
     fn every_list_is_bounded_and_keeps_what_is_new() {
         let notice = |number: u64| Event::Notice { text: format!("{number} {}", "ä".repeat(900)) };
-        let past = told((0..1_000).map(notice));
+        let past = past_of((0..1_000).map(notice));
         assert_eq!(past.lines.len(), LINES_MAX);
         let last = past.lines.back().expect("a line");
         assert!(last.text.starts_with("999 ä") && last.text.len() <= LINE_BYTES_MAX + 3);
         assert_eq!(last.number, 1_000);
-        let past = told((1..1_000).map(started));
+        let past = past_of((1..1_000).map(started));
         assert_eq!(past.attempts.len(), ATTEMPTS_MAX);
         assert_eq!(past.attempts.back().map(|attempt| attempt.number), Some(999));
     }

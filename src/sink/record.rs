@@ -129,7 +129,7 @@ struct AttemptCells {
     verdict: Option<Verdict>,
 }
 
-/// So many are kept.
+/// At most this number is kept.
 const SENDERS_MAX: usize = 8;
 
 impl Rows {

@@ -87,7 +87,6 @@ pub enum SendReason {
 }
 
 impl SendReason {
-    /// All of them.
     pub const ALL: [SendReason; 4] =
         [SendReason::Forward, SendReason::Timeout, SendReason::Shutdown, SendReason::Continue];
 
@@ -128,11 +127,8 @@ pub struct Calls {
 /// A run that is over.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ended {
-    /// When.
     pub stamp: Stamp,
-    /// What childminder returns.
     pub exit_status: u8,
-    /// How it ended.
     pub outcome: RunOutcome,
 }
 
@@ -173,15 +169,12 @@ pub struct Stats {
     pub stopped: Duration,
     /// Orphans that were reaped.
     pub orphans: u64,
-    /// Verdicts.
     pub verdicts: BTreeMap<VerdictKind, u64>,
-    /// The last verdict.
     pub verdict: Option<Verdict>,
     /// What ended attempts used.
     pub usage: ResourceUsage,
     /// How long attempts took.
     pub durations: Option<Histogram>,
-    /// Built-in functions.
     pub calls: BTreeMap<&'static str, Calls>,
     /// The last sample of the tree, and the CPU time of trees that are gone.
     pub tree: Option<TreeSample>,
@@ -335,7 +328,7 @@ mod tests {
         Stamp { wall: WallTime(elapsed), elapsed }
     }
 
-    fn told(events: impl IntoIterator<Item = Event>) -> Stats {
+    fn stats_of(events: impl IntoIterator<Item = Event>) -> Stats {
         let mut stats = Stats::default();
         for (second, event) in (0..).zip(events) {
             stats.apply(stamp(second), &event);
@@ -351,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_restarted_job_counts_twice() {
-        let mut stats = told([
+        let mut stats = stats_of([
             Event::Started { attempt: 1, pid: PID, command: String::new() },
             Event::Signaled { pid: PID, signal: Signal::KILL },
             judged(VerdictKind::OomKilled),
@@ -374,16 +367,16 @@ mod tests {
         let end = |why| Event::Terminating { why, grace: Duration::ZERO };
         let begin = Event::Started { attempt: 1, pid: PID, command: String::new() };
         let limit = Duration::from_secs(1);
-        let stats = told([begin.clone(), Event::TimedOut { limit }, end("it timed out")]);
+        let stats = stats_of([begin.clone(), Event::TimedOut { limit }, end("it timed out")]);
         assert_eq!(stats.sent[&(Signal::TERM, SendReason::Timeout)], 1);
-        let stats = told([begin, end("--stragglers kill")]);
+        let stats = stats_of([begin, end("--stragglers kill")]);
         assert_eq!(stats.sent[&(Signal::TERM, SendReason::Shutdown)], 1);
     }
 
     #[test]
     fn exit_statuses_are_bounded() {
         let exits = (0..=255).chain(0..=255).map(|status| Event::Exited { pid: PID, status });
-        let stats = told(exits);
+        let stats = stats_of(exits);
         assert_eq!(stats.exits.len(), EXIT_CODES_MAX);
         let named: u64 = stats.exits.values().sum();
         assert_eq!(named + stats.other_exits, 512);

@@ -18,10 +18,10 @@ const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// How long processes may live after SIGKILL; then there is no restart.
 pub(super) const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How often processes are looked at of whose end nobody tells us.
+/// How often processes are looked at whose end is not reported.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The end of a descendant is told; that of another process in the job's cgroup is not.
+/// The end of a descendant is reported; that of another process in the job's cgroup is not.
 fn await_end(now: Moment, tree: &Remaining) -> Phase {
     Phase::AwaitingEnd { look_at: tree.has_no_child.then(|| now + LOOK_AGAIN_AFTER) }
 }

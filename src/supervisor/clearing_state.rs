@@ -33,7 +33,7 @@ pub(super) struct Clearing {
 pub(super) enum Phase {
     /// We do not know yet whether anything remains.
     Looking,
-    /// It is waited for (`--stragglers wait`); until then, if we are not told of its end.
+    /// It is waited for (`--stragglers wait`); until then, if its end is not reported.
     AwaitingEnd { look_at: Option<Moment> },
     /// SIGTERM was sent.
     Terminating { kill_at: Moment, look_at: Moment, interval: Duration },

@@ -9,10 +9,9 @@ use crate::model::signal::{Signal, SignalInfo};
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::{Verdict, VerdictKind};
 
-/// What the world told us.
+/// What happened in the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The run begins.
     Begin,
     /// The attempt that was asked for runs.
     Spawned(Pid),
@@ -60,7 +59,7 @@ pub struct Remaining {
     pub seen: Vec<Descendant>,
     /// Those of them that were killed already and end just now.
     pub dying: Vec<Pid>,
-    /// Whether none of them is a descendant of ours, whose end we would be told of: they are in the job's cgroup.
+    /// Whether none of them is a descendant of ours, whose end would be reported: they are in the job's cgroup.
     pub has_no_child: bool,
     /// Whether no process of the job exists, as the kernel says: that nobody was seen proves nothing.
     pub is_gone: bool,
@@ -77,7 +76,6 @@ pub struct Received {
     pub can_suspend: bool,
 }
 
-/// What we decided.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Start the job, and tell it these things.
@@ -88,9 +86,7 @@ pub enum Action {
     Forward(Signal, Option<i32>),
     /// Find out which processes of the job live.
     Look,
-    /// Judge the attempt.
     Judge(Box<Facts>),
-    /// Tell the sinks.
     Publish(Event),
     /// The run is over.
     Finish(Outcome),
@@ -105,11 +101,10 @@ pub enum Target {
     Tree,
     /// Those of them that are stopped.
     StoppedInTree,
-    /// childminder.
     Ourselves,
 }
 
-/// What an attempt is told in its environment.
+/// What an attempt finds in its environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptContext {
     /// 1 for the first.
@@ -121,7 +116,6 @@ pub struct AttemptContext {
 /// How the run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// What childminder returns.
     pub exit_status: u8,
     /// The verdict on the last attempt.
     pub verdict: Verdict,

@@ -1,6 +1,6 @@
 //! Decides what is done about a job, from its first attempt to its last.
 //!
-//! Pure: no clock, no file, no process, no log. It is told an [`Input`] and the time, and answers
+//! Pure: no clock, no file, no process, no log. It is given an [`Input`] and the time, and answers
 //! with [`Action`]s; `run` carries them out, and what comes of them returns as the next input.
 //!
 //! ```text

@@ -14,7 +14,7 @@ use crate::supervisor::{Received, Supervisor};
 pub(super) const DECIDE_WITHIN: Duration = Duration::from_millis(200);
 
 impl Supervisor {
-    /// Acts on a signal, at once or as soon as it is known whom it reached.
+    /// Acts on a signal, at once or as soon as it is known which processes it reached.
     pub(super) fn take_signal(&mut self, now: Moment, job: &mut Job, received: Received) {
         let signal = received.info.signal;
         let Reach::Unclear(sender) = received.reach else {

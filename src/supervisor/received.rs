@@ -29,7 +29,7 @@ impl Supervisor {
         is_request
     }
 
-    /// Acts on a signal of which it is known whom it reached.
+    /// Acts on a signal of which it is known which processes it reached.
     pub(super) fn act_on_signal(&mut self, now: Moment, job: &mut Job, received: &Received) {
         let Received { info, reach, can_suspend } = received;
         self.signal_to_job(now, job, info, *reach);

@@ -23,7 +23,6 @@ pub(super) enum Next {
     Finish,
     /// It was, and there is none left.
     Exhausted,
-    /// Another attempt.
     Restart,
 }
 

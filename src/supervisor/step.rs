@@ -78,7 +78,7 @@ impl Supervisor {
             (State::Waiting { until, last }, Input::Woken) if until <= now => {
                 self.spawn(Some(last));
             }
-            // A job is only told of in Running, an answer only where it was asked for; a wake-up
+            // A job is only reported in Running, an answer only where it was asked for; a wake-up
             // with no deadline due changes nothing.
             (
                 state,
@@ -200,7 +200,7 @@ impl Supervisor {
 
     fn signal(&mut self, now: Moment, state: State, received: Received) {
         if received.info.signal == Signal::CHLD && received.info.origin == Origin::Child {
-            // The kernel's word that a child changed: waitid(2) tells the rest.
+            // The kernel's word that a child changed: waitid(2) has the rest.
             self.state = state;
             return;
         }

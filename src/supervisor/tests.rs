@@ -419,7 +419,7 @@ fn continuing_is_bounded_also_if_the_job_stops_itself_again_at_once() {
     assert_eq!(sent, job::CONTINUE_TRIES as usize);
     bench.pass(job::CONTINUE_RESET);
     bench.input(Input::JobStopped(Signal::STOP));
-    assert_eq!(bench.wake(), "send(StoppedInTree,SIGCONT)", "after a good run it is tried anew");
+    assert_eq!(bench.wake(), "send(StoppedInTree,SIGCONT)", "after a good run it is tried again");
 }
 
 #[test]
@@ -442,7 +442,7 @@ fn a_job_that_stays_stopped_is_given_up_or_restarted() {
 }
 
 #[test]
-fn a_job_that_wants_the_terminal_is_told_once_and_never_continued() {
+fn a_job_that_wants_the_terminal_is_reported_once_and_never_continued() {
     let policy = Policy { continue_stopped: true, ..Policy::default() };
     let mut bench = Bench::running(policy);
     bench.input(Input::JobStopped(Signal::TTIN));
@@ -557,7 +557,7 @@ fn what_nobody_sees_is_not_taken_for_gone() {
     assert_eq!(bench.input(tree(&[])), "orphans_summary judged finish(0,success)");
 }
 
-/// Of what is in the cgroup and no descendant of ours no signal tells the end.
+/// Of what is in the cgroup and no descendant of ours no signal reports the end.
 #[test]
 fn what_is_no_descendant_is_looked_at_again() {
     let mut bench = Bench::running(Policy { stragglers: Stragglers::Wait, ..Policy::default() });
@@ -631,12 +631,12 @@ fn stragglers_are_left_waited_for_or_ended_as_the_policy_says() {
 }
 
 #[test]
-fn what_was_killed_already_is_not_told_as_outliving() {
+fn what_was_killed_already_is_not_reported_as_outliving() {
     let with = |dying: &[i32]| {
         let Input::Tree(tree) = tree(&[7, 8]) else { unreachable!() };
         Input::Tree(Remaining { dying: dying.iter().copied().map(Pid).collect(), ..tree })
     };
-    let told = |dying: &[i32]| {
+    let reported = |dying: &[i32]| {
         let mut bench = Bench::running(Policy::default());
         bench.input(exited(0));
         let actions = bench.actions(with(dying));
@@ -645,7 +645,7 @@ fn what_was_killed_already_is_not_told_as_outliving() {
             _ => None,
         })
     };
-    assert_eq!((told(&[]), told(&[8]), told(&[7, 8])), (Some(2), Some(1), None));
+    assert_eq!((reported(&[]), reported(&[8]), reported(&[7, 8])), (Some(2), Some(1), None));
 }
 
 #[test]
@@ -684,8 +684,9 @@ fn a_flood_of_orphans_does_not_flood_the_log() {
     let mut bench = Bench::running(Policy::default());
     let orphan =
         |pid| Input::OrphanEnded(Pid(pid), Termination::Exited(0), ResourceUsage::default());
-    let told = (0..10_000).filter(|pid| bench.input(orphan(pid + 200)) == "orphan_ended").count();
-    assert_eq!(told, 20);
+    let reported =
+        (0..10_000).filter(|pid| bench.input(orphan(pid + 200)) == "orphan_ended").count();
+    assert_eq!(reported, 20);
 }
 
 fn any_signal() -> impl Strategy<Value = Signal> {
@@ -713,7 +714,7 @@ enum Move {
     Lose,
     Orphan(Termination),
     Fork,
-    /// Makes a process that nobody sees, of which so many SIGKILLs miss.
+    /// Makes a process that nobody sees, of which that number of SIGKILLs misses.
     Hide(u32),
     Wake,
 }

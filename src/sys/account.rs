@@ -13,20 +13,15 @@ use crate::sys::environment;
 /// Where our state is below a home directory.
 const OF_A_HOME: &str = ".local/state/childminder";
 
-/// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its name.
     pub name: String,
-    /// Its number.
     pub uid: u32,
     /// The group that it logs in with.
     pub gid: u32,
     /// All groups, for setgroups(2).
     pub groups: Vec<u32>,
-    /// Its home directory.
     pub home: PathBuf,
-    /// Its shell.
     pub shell: String,
 }
 

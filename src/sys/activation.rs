@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::sys::environment;
 
-/// What tells of the sockets: not for the job if we take them.
+/// The variables that announce the sockets: not for the job if we take them.
 pub const VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
 
 /// SD_LISTEN_FDS_START.

@@ -135,7 +135,7 @@ fn name_of(creator: ProcessKey, attempt: u32) -> String {
     format!("{PREFIX}{}-{}-{attempt}", creator.pid, creator.start_ticks)
 }
 
-/// Returns who made the cgroup of that name; `None` if it is none of ours.
+/// Returns who made the cgroup of that name; `None` if it is not ours.
 fn creator(name: &OsStr) -> Option<ProcessKey> {
     let mut numbers = name.to_str()?.strip_prefix(PREFIX)?.splitn(3, '-');
     let pid = Pid(numbers.next()?.parse().ok()?);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_tells_who_made_it_and_other_names_tell_nobody() {
+    fn a_name_says_who_made_it_and_other_names_say_nobody() {
         let key = ProcessKey { pid: Pid(4121), start_ticks: 98_765 };
         let name = name_of(key, 3);
         assert_eq!(name, "childminder-4121-98765-3");

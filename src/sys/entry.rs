@@ -14,7 +14,6 @@ use crate::sys::{SysError, check};
 
 /// What childminder was given by its own parent, to be handed to the job.
 pub struct Given {
-    /// The signal mask.
     pub mask: GivenMask,
     /// Whether SIGCHLD was ignored.
     pub is_sigchld_ignored: bool,

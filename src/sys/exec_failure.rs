@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_or_foreign_elf_file_is_told_from_another_binary() {
+    fn a_damaged_or_foreign_elf_file_is_not_taken_for_another_binary() {
         let place = tempfile::tempdir().expect("a directory");
         let job = place.path().join("job");
         let ours = fs::read("/proc/self/exe").expect("ourselves");

@@ -36,7 +36,6 @@ pub mod wait;
 pub struct SysError {
     /// What we tried, with its object.
     pub action: String,
-    /// Why not.
     pub source: Errno,
 }
 

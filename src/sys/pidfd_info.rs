@@ -1,7 +1,7 @@
 //! What processes died of that are not our children (PIDFD_GET_INFO of linux/pidfd.h, Linux 6.15).
 //!
 //! The kernel keeps the exit status of a process for whoever held it by a pidfd before it was
-//! reaped. Holding keeps no zombie and no pid, only a descriptor of ours. Whom to hold, and when
+//! reaped. Holding keeps no zombie and no pid, only a descriptor of ours. Which to hold, and when
 //! to ask, `run` decides.
 
 use std::mem::size_of;
@@ -44,12 +44,12 @@ pub enum End {
     /// It lives, or nobody has waited for it yet.
     NotYet,
     /// It was reaped, and this was its end.
-    Told(Termination),
+    Known(Termination),
     /// It was reaped, and the kernel does not say more.
-    Untold,
+    Unknown,
 }
 
-/// Tries whether the kernel tells the ends of other processes.
+/// Tries whether the kernel reports the ends of other processes.
 ///
 /// # Errors
 ///
@@ -83,8 +83,8 @@ impl HeldProcess {
     pub fn end(&self) -> End {
         match ask(self.pidfd.as_fd()) {
             Ok(info) if info.mask & EXIT == 0 => End::NotYet,
-            Ok(info) => termination(info.exit_code).map_or(End::Untold, End::Told),
-            Err(_) => End::Untold,
+            Ok(info) => termination(info.exit_code).map_or(End::Unknown, End::Known),
+            Err(_) => End::Unknown,
         }
     }
 }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "processes of the test's own")]
-    fn the_end_of_a_grandchild_is_told_when_its_parent_has_reaped_it() {
+    fn the_end_of_a_grandchild_is_reported_when_its_parent_has_reaped_it() {
         let mut shell = Command::new("sh");
         // What runs in the background has /dev/null as its input, unless it is given another.
         let script = "exec 3<&0; sh -c 'read x <&3; kill -KILL $$' & echo $!; wait; \
@@ -152,15 +152,15 @@ mod tests {
         let other = ProcessKey { start_ticks: key.start_ticks + 1, ..key };
         assert!(hold(other).is_none(), "another process of that pid");
         let held = hold(key).unwrap();
-        let is_told = probe().is_ok();
-        if is_told {
+        let is_supported = probe().is_ok();
+        if is_supported {
             assert_eq!(held.end(), End::NotYet);
         }
         std::io::Write::write_all(&mut shell.stdin.as_ref().unwrap(), b"\n").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "over");
-        if is_told {
+        if is_supported {
             let end = Termination::Signaled { signal: Signal::KILL, core_dumped: false };
-            assert_eq!(held.end(), End::Told(end));
+            assert_eq!(held.end(), End::Known(end));
         } else {
             // The harness shows nothing of a test that passes, but this goes past it.
             let text = b"SKIPPED: PIDFD_GET_INFO: this kernel does not tell the ends of others\n";

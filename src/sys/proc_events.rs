@@ -38,11 +38,11 @@ const PARENT_TGID: usize = 72;
 /// A message of an exit has 76 bytes.
 const MESSAGE_BYTES_MAX: usize = 128;
 
-/// So many messages are read by one system call: those of a short job.
+/// At most this number of messages is read by one system call: those of a short job.
 const READ_AT_ONCE: usize = 8;
 
 /// The inode of the initial pid namespace (PROC_PID_INIT_INO of linux/proc_ns.h): elsewhere the
-/// pids that the kernel tells are not ours.
+/// pids that the kernel reports are not ours.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Returns whether the pids that the kernel itself states are ours.
@@ -55,15 +55,13 @@ pub fn is_initial_pid_namespace() -> bool {
 /// A process, or a thread of it, that ended: of a signal, unless it is the job or no filter was attached yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeathNotice {
-    /// Which.
     pub pid: Pid,
     /// The thread, if this is not the end of its first one.
     pub thread: Option<Pid>,
-    /// Its parent; the kernel tells it since 4.18.
+    /// Its parent; the kernel reports it since 4.18.
     pub parent: Option<Pid>,
     /// When, before its parent or its children could learn of it.
     pub at: Moment,
-    /// How.
     pub end: Termination,
 }
 
@@ -75,7 +73,6 @@ const TOP_OF_WHAT: usize = if cfg!(target_endian = "little") { WHAT + 3 } else {
 /// How long the queue of the ends of all processes may be; the kernel doubles it and counts 768 bytes for each.
 const QUEUE_BYTES: c_int = 512 * 1024;
 
-/// The whole message.
 const ALL: usize = u32::MAX as usize;
 
 /// An instruction of a filter, but a jump.
@@ -312,7 +309,6 @@ impl AsFd for ProcEvents {
     }
 }
 
-/// A sockaddr_nl.
 #[repr(C)]
 struct Address {
     family: libc::sa_family_t,
@@ -390,13 +386,13 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_told_from_its_process() {
+    fn a_thread_is_not_taken_for_its_process() {
         let notice = parse(&message(813, 812, 9, 7));
         assert_eq!(notice.map(|one| (one.pid, one.thread)), Some((Pid(812), Some(Pid(813)))));
     }
 
     #[test]
-    fn a_kernel_before_4_18_tells_no_parent() {
+    fn a_kernel_before_4_18_reports_no_parent() {
         let short = &message(812, 812, 9, 7)[..72];
         assert_eq!(parse(short).and_then(|notice| notice.parent), None);
         assert!(parse(short).is_some());

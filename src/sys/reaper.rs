@@ -48,7 +48,7 @@ pub struct Tree {
     left_out: Option<Pid>,
 }
 
-/// To whom a child of ours belongs that was not there before the job.
+/// What a child of ours is that was not there before the job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ChildKin {
     Job,
@@ -255,7 +255,7 @@ impl Tree {
     fn roots(&self) -> Vec<Pid> {
         children::list().or_else(|| self.scan()).unwrap_or_else(|| {
             if self.has_strangers {
-                // What is not listed cannot be told from strangers.
+                // What is not listed cannot be distinguished from strangers.
                 return self.job.into_iter().collect();
             }
             children::probe(self.probed_from)

@@ -1,7 +1,7 @@
 //! A process beside the job that reports each signal that it receives.
 //!
 //! A batch system signals either one process of a job or all of them, and nothing in a siginfo
-//! tells which. This process has our signal mask and does nothing but sigwaitinfo(2): what it
+//! says which. This process has our signal mask and does nothing but sigwaitinfo(2): what it
 //! receives was sent to every process.
 //!
 //! Its exit signal is 0, so that waitid(2) without `__WALL` does not see it: "no child" still means

@@ -10,17 +10,16 @@ use crate::model::process::Pid;
 use crate::model::signal::{Origin, Signal};
 use crate::sys::{SysError, check};
 
-/// So many signals are read at a time: a flood of standard signals coalesces in the kernel while
+/// At most this number of signals is read at a time: a flood of standard signals coalesces in the kernel while
 /// we write, so a full batch is rare.
 const BATCH: usize = 64;
 
-/// So many are read first.
+/// This number is read first.
 const FEW: usize = 4;
 
 /// What a signal carries, before its sender was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawSignal {
-    /// Which.
     pub signal: Signal,
     /// How it was made.
     pub origin: Origin,
@@ -60,7 +59,7 @@ impl GivenMask {
 /// Blocks every signal that can be blocked and returns the mask as it was.
 ///
 /// To be called before anything else and before any thread: threads inherit the mask. A fault of
-/// our own still kills us, because the kernel does not heed the mask for those (signal(7)).
+/// our own still kills us, because the kernel does not respect the mask for those (signal(7)).
 ///
 /// # Errors
 ///

@@ -16,7 +16,7 @@ pub fn is_in_our_group(pid: Pid) -> bool {
     getpgid(Some(NixPid::from_raw(pid.0))) == Ok(getpgrp())
 }
 
-/// Returns whether this process leads its session: the kernel tells such a one of a hang-up.
+/// Returns whether this process leads its session: the kernel reports a hang-up to such a process.
 #[must_use]
 pub fn leads_session() -> bool {
     getsid(None) == Ok(getpid())

@@ -1,6 +1,6 @@
 //! Room for threads beside the supervising one (getrlimit(2), proc(5)), and where one runs.
 //!
-//! Memory that cannot be had aborts the whole program. What is optional is not begun where a limit
+//! Memory that is not available aborts the whole program. What is optional is not begun where a limit
 //! leaves too little.
 
 use std::fs;

@@ -17,7 +17,6 @@ const CHANGES: libc::c_int = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED |
 /// The answer of one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// That child changed.
     Changed(Pid, WaitStatus),
     /// There are children, and none has changed.
     Nothing,

@@ -65,12 +65,12 @@ fn without_repetition(text: &str) -> String {
     parts.join(": ")
 }
 
-/// Failures of all signals, until they are told.
+/// Failures of all signals, until they are reported.
 pub(super) struct Failures {
     /// Where each signal goes, without passwords.
     addresses: [String; 3],
     waiting: Mutex<Vec<(usize, ExportCause)>>,
-    told: Mutex<ReportedFailures>,
+    reported: Mutex<ReportedFailures>,
     warnings: Arc<Warnings>,
 }
 
@@ -83,7 +83,7 @@ struct ReportedFailures {
 impl Failures {
     pub(super) fn new(addresses: [String; 3], warnings: &Arc<Warnings>) -> Failures {
         let warnings = Arc::clone(warnings);
-        Failures { addresses, waiting: Mutex::default(), told: Mutex::default(), warnings }
+        Failures { addresses, waiting: Mutex::default(), reported: Mutex::default(), warnings }
     }
 
     /// Notes a failure of a signal.
@@ -94,13 +94,15 @@ impl Failures {
     /// Says what was noted and not said before; signals with the same address and cause in one line.
     pub(super) fn tell(&self) {
         let mut waiting = std::mem::take(&mut *lock(&self.waiting));
-        let mut told = lock(&self.told);
+        let mut reported = lock(&self.reported);
         waiting.sort();
         waiting.dedup_by_key(|(pipeline, _)| *pipeline);
         waiting.retain(|(pipeline, cause)| {
             let is_known = matches!(cause, ExportCause::Unreachable(_))
-                && told.unreachable.contains(&(self.addresses[*pipeline].clone(), cause.clone()));
-            told.pipelines.insert(*pipeline) && !is_known
+                && reported
+                    .unreachable
+                    .contains(&(self.addresses[*pipeline].clone(), cause.clone()));
+            reported.pipelines.insert(*pipeline) && !is_known
         });
         while let Some((pipeline, cause)) = waiting.first().cloned() {
             let address = &self.addresses[pipeline];
@@ -112,7 +114,7 @@ impl Failures {
             let text = format!("OTLP {} could not be sent to {address}: ", listed(&names));
             self.warnings.problem(&(text + cause.text()));
             waiting.retain(|one| !is_same(one));
-            told.unreachable.insert((address.clone(), cause));
+            reported.unreachable.insert((address.clone(), cause));
         }
     }
 }

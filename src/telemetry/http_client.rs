@@ -28,17 +28,17 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Why the last request had no answer.
-pub type Trouble = Arc<Mutex<Option<String>>>;
+pub type LastError = Arc<Mutex<Option<String>>>;
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    trouble: Trouble,
+    last_error: LastError,
 }
 
 impl Client {
-    /// Makes one, which keeps in `trouble` why a request had no answer: the exporters of OTLP call all of
+    /// Makes one, which keeps in `last_error` why a request had no answer: the exporters of OTLP call all of
     /// that a network error. The system's authorities are read only if TLS is wanted: they cost a megabyte.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Client {
     pub fn new(
         credentials: &Credentials,
         wants_tls: bool,
-        trouble: &Trouble,
+        last_error: &LastError,
     ) -> Result<Client, String> {
         let config = tls(credentials, wants_tls)?;
         let connector = HttpsConnectorBuilder::new()
@@ -56,7 +56,7 @@ impl Client {
             .enable_http1()
             .build();
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Ok(Client { pool, trouble: Arc::clone(trouble) })
+        Ok(Client { pool, last_error: Arc::clone(last_error) })
     }
 }
 
@@ -126,7 +126,7 @@ impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (head, body) = request.into_parts();
         let answer = self.pool.request(Request::from_parts(head, Full::new(body))).await;
-        let answer = answer.inspect_err(|error| *lock(&self.trouble) = Some(cause(error)))?;
+        let answer = answer.inspect_err(|error| *lock(&self.last_error) = Some(cause(error)))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
         Ok(Response::from_parts(head, body))

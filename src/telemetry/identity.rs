@@ -1,4 +1,4 @@
-//! Who tells: the names by which telemetry knows the job, the same for each of its runs.
+//! The names by which telemetry knows the job, the same for each of its runs.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

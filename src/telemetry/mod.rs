@@ -1,4 +1,4 @@
-//! Tells other machines about the run: metrics to whoever scrapes, OTLP to a collector, and files.
+//! Exports the run: metrics to whoever scrapes, OTLP to a collector, and files.
 //!
 //! On a thread of its own with one runtime, started after the job and only if asked for. All that it
 //! knows comes from the one snapshot (`published`) and from a bounded queue; it may fall behind, be

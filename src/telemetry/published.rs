@@ -32,7 +32,7 @@ pub enum MetricsForm {
 
 /// See the module's documentation.
 pub struct Published {
-    /// Who tells.
+    /// Who the job is.
     pub identity: TelemetryIdentity,
     /// Our own pid, the parent of the job.
     pub ourselves: Pid,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_made_anew_when_something_happened() {
+    fn a_text_is_made_again_when_something_happened() {
         let (published, stats) = published();
         let first = published.text(MetricsForm::Text);
         assert_eq!(first, published.text(MetricsForm::Text));

@@ -19,7 +19,7 @@ use crate::telemetry::metrics::metric::PIPELINES;
 use crate::telemetry::published::Published;
 use crate::telemetry::worker;
 
-/// So many events may wait for the telemetry thread.
+/// At most this number of events may wait for the telemetry thread.
 const EVENTS_MAX: usize = 4096;
 
 /// Room for a TLS handshake and the parsers, which go deepest.
@@ -54,7 +54,7 @@ impl Telemetry {
         let (finish, finished) = mpsc::channel(1);
         let (dropped, published) = (Arc::new(AtomicU64::new(0)), Arc::clone(&begin.published));
         let (news, farewell) = (News::default(), Arc::new(Farewell::default()));
-        let told = Arc::clone(&news);
+        let for_thread = Arc::clone(&news);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(2)
@@ -72,7 +72,7 @@ impl Telemetry {
         let thread = builder.spawn(move || {
             // A panic in here ends this thread and not the program; then, too, nobody waits for it.
             let _announce = Announce(signal);
-            runtime.block_on(worker::run(begin, inbox, &told));
+            runtime.block_on(worker::run(begin, inbox, &for_thread));
             // A name that is still looked up must not hold us up.
             runtime.shutdown_background();
         })?;

@@ -144,7 +144,6 @@ impl TelemetryWorker {
         }
     }
 
-    /// The last records.
     fn ended(&self, ended: &Ended, context: Option<&SpanContext>) {
         let Some(logs) = &self.exports.logs else { return };
         let dropped = self.published.health().dropped[LOGS];

@@ -397,7 +397,7 @@ fn values_that_make_no_sense_are_told_once() {
 
 /// What is secret in an endpoint or a header is in no message and in no file.
 #[test]
-fn secrets_of_endpoints_and_headers_are_never_told() {
+fn secrets_of_endpoints_and_headers_are_never_reported() {
     let answering_500 = Hostile::answering_500();
     for wire in [Wire::Http, Wire::Grpc] {
         for address in [nobody().to_string(), answering_500.address.to_string(), "[".to_owned()] {

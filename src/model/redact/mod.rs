@@ -39,7 +39,6 @@ pub use crate::model::redact::word::HIDDEN;
 /// A command line without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redacted {
-    /// Its words.
     pub words: Vec<OsString>,
     /// Whether something was hidden: then it is not the command any more.
     pub has_hidden: bool,

@@ -4,7 +4,6 @@
 /// What in an option's value is secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// All of it.
     Whole,
     /// `USER:PASSWORD`: all of it, if there is a password.
     Colon,

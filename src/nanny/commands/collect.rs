@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MERGES_MAX: usize = 10_000;
 
 /// At most this many files that cannot be merged are reported one by one.
-const TOLD_MAX: usize = 20;
+const LISTED_MAX: usize = 20;
 
 /// Lost rows that are written at a time.
 const BATCH: usize = 256;
@@ -114,7 +114,7 @@ fn merge(file: &Path) -> Result<Merged, Failure> {
 /// Says why files were not merged.
 fn tell_unfit(file: &Path) {
     match write::unfit(file) {
-        Ok(unfit) => unfit.iter().take(TOLD_MAX).for_each(|(path, why)| {
+        Ok(unfit) => unfit.iter().take(LISTED_MAX).for_each(|(path, why)| {
             note(&format!("not merged: {}: {why}", path.display()));
         }),
         Err(error) => note(&format!("not merged: {}: {error}", folder_beside(file).display())),
@@ -190,7 +190,7 @@ fn marked_by_others(
         }
     };
     let (starts, _) = record.scan(Vec::new, see)?;
-    let fate = || RunState::Lost("its host is gone, as nanny was told".into(), true);
+    let fate = || RunState::Lost("its host is gone (--host-gone)".into(), true);
     Ok(starts.concat().into_iter().map(|start| (start, fate(), true)).collect())
 }
 
@@ -211,7 +211,7 @@ fn unfinished(file: &Path, gone_hosts: &[String]) -> Result<(Vec<Unfinished>, bo
         let Some(start) = index::row_of(&record, entry)? else { continue };
         let fate = match here.fate(&start) {
             RunState::Elsewhere if is_gone(&start, gone_hosts) => {
-                RunState::Lost("its host is gone, as nanny was told".into(), true)
+                RunState::Lost("its host is gone (--host-gone)".into(), true)
             }
             other => other,
         };

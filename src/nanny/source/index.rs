@@ -23,7 +23,7 @@ use crate::record::skipped::Skipped;
 pub const LOST: &str = "lost";
 
 /// At most this many files that were skipped are named: others may have put them there.
-const TOLD_MAX: usize = 20;
+const LISTED_MAX: usize = 20;
 
 /// States of runs without an end.
 const UNFINISHED: [&str; 4] = ["running", LOST, "unfinished", "unknown"];
@@ -31,7 +31,6 @@ const UNFINISHED: [&str; 4] = ["running", LOST, "unfinished", "unknown"];
 /// How much a row says about its run, least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// It began.
     Started,
     /// It was given up for lost.
     Lost,
@@ -48,7 +47,6 @@ pub struct IndexEntry {
     pub run: [u8; 16],
     /// Where the row is.
     pub place: RowPlace,
-    /// What it says.
     pub rank: Rank,
     /// Whether it is one of those that were asked for.
     is_match: bool,
@@ -63,10 +61,10 @@ impl From<ReadError> for Failure {
 /// Opens the records; what beside them cannot be read is reported.
 pub fn open(files: &[PathBuf]) -> Result<Record, Failure> {
     let record = Record::open(files)?;
-    for error in record.foreign.iter().take(TOLD_MAX) {
+    for error in record.foreign.iter().take(LISTED_MAX) {
         note(&format!("skipped {}: {}", error.path.display(), error.source));
     }
-    if let Some(more @ 1..) = record.foreign.len().checked_sub(TOLD_MAX) {
+    if let Some(more @ 1..) = record.foreign.len().checked_sub(LISTED_MAX) {
         note(&format!("skipped {more} more"));
     }
     Ok(record)

@@ -121,7 +121,6 @@ pub struct Jobs {
 pub struct Identifier(RandomState);
 
 impl Identifier {
-    /// Makes one.
     #[must_use]
     pub fn new() -> Identifier {
         Identifier(RandomState::new())
@@ -289,8 +288,8 @@ pub fn jobs(
         let start = Start { place: at.place, is_proven, at, is_match };
         by_identity.entry(job).or_default().started.push(start);
     }
-    let has_trouble = |entry: &&PendingRow| matches!(entry.rank, Rank::Failed | Rank::Lost);
-    for entry in found.iter().filter(has_trouble) {
+    let has_failed = |entry: &&PendingRow| matches!(entry.rank, Rank::Failed | Rank::Lost);
+    for entry in found.iter().filter(has_failed) {
         by_identity.entry(entry.job).or_default().add(entry);
     }
     let doubts: HashSet<JobIdentity> = doubted.iter().map(|one| one.job).collect();

@@ -158,12 +158,12 @@ mod tests {
             .collect();
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("log.txt");
-        let told = |text: &str| {
+        let summary_of = |text: &str| {
             std::fs::write(&path, text).expect("written");
             read(&path).expect("read")
         };
-        let summary = told(text);
-        assert_eq!(summary, told(&json));
+        let summary = summary_of(text);
+        assert_eq!(summary, summary_of(&json));
         let events: Vec<(&str, &str)> =
             summary.events.iter().map(|(at, message)| (at.as_str(), message.as_str())).collect();
         let signal = "signal 15 (SIGTERM) from kill(2). Signal sent";

@@ -67,7 +67,6 @@ enum ProcessSeen {
 }
 
 impl ThisHost {
-    /// Looks around.
     #[must_use]
     pub fn look() -> ThisHost {
         let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();

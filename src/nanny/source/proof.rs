@@ -66,7 +66,7 @@ impl Proof {
         self.is_for_all
     }
 
-    /// Returns the user whose row it claims to be; `None` if it is none of those that are asked about.
+    /// Returns the user whose row it claims to be; `None` if it is not one of those that are asked about.
     #[must_use]
     pub fn claimed(&self, row: &RawRow<'_>) -> Option<u32> {
         let uid: u32 = std::str::from_utf8(row.raw(Column::Uid)).ok()?.parse().ok()?;

@@ -3,7 +3,7 @@
 /// What the answer is shown on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Screen {
-    /// The columns of the terminal; `None` if it is none, and lines may be as long as they are.
+    /// The columns of the terminal; `None` if it is not a terminal, and lines may be as long as they are.
     pub width: Option<usize>,
     /// Whether colours are welcome.
     pub is_coloured: bool,

@@ -23,7 +23,6 @@ const COMFORTABLE: usize = 24;
 /// On a terminal that is too narrow for what has to stay, every column is cut, but not below this.
 const NARROWEST: usize = 6;
 
-/// One column.
 #[derive(Clone, Copy, Debug)]
 pub struct TableColumn {
     title: &'static str,

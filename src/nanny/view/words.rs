@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_tells_by_its_id_when_it_began() {
+    fn the_id_of_a_run_says_when_it_began() {
         let mut row = Row::default();
         row.set(Column::RunId, "019aabcd-ef01-7222-8333-0123456789ab");
         assert_eq!(

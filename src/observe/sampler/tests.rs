@@ -44,7 +44,7 @@ impl Fake {
         fs::write(self.0.path().join("loadavg"), text).unwrap();
     }
 
-    /// A plain file that is kept open never tells that its process has gone, so none is kept.
+    /// A plain file that is kept open never shows that its process has gone, so none is kept.
     fn sampler(&self) -> Sampler {
         Sampler::new(self.0.path(), US, 0).unwrap()
     }
@@ -271,7 +271,7 @@ fn what_cannot_be_read_counts_as_an_error_and_is_given_up_in_the_end() {
 }
 
 #[test]
-fn descriptors_are_counted_one_by_one_where_their_number_is_not_told() {
+fn descriptors_are_counted_one_by_one_where_their_number_is_not_shown() {
     let fake = Fake::new();
     fake.put(101, 100, 5, 0);
     let directory = fake.0.path().join("101/fd");
@@ -302,7 +302,7 @@ fn io_is_read_in_some_samples_and_never_falls() {
 }
 
 #[test]
-fn the_host_is_shown_where_the_kernel_tells() {
+fn the_host_is_shown_where_the_kernel_shows_it() {
     let fake = Fake::new();
     fake.newest(110);
     fs::create_dir(fake.0.path().join("pressure")).unwrap();

@@ -200,7 +200,7 @@ fn columns_are_found_by_their_names() {
 }
 
 #[test]
-fn what_is_no_record_is_refused_by_its_name() {
+fn what_is_not_a_record_is_refused_by_its_name() {
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("notes.txt");
     fs::write(&path, "hello\n").expect("written");

@@ -3,11 +3,8 @@
 /// What a row is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowEvent {
-    /// The run began.
     Start,
-    /// An attempt ended.
     Attempt,
-    /// The run ended.
     End,
 }
 

@@ -104,7 +104,7 @@ fn a_file_of_another_version_has_fewer_columns() {
 }
 
 #[test]
-fn what_is_no_record_is_no_header() {
+fn what_is_not_a_record_has_no_header() {
     for line in ["", "root:x:0:0:root:/root:/bin/bash", "run_id,event", "\"run_id,event,time"] {
         assert_eq!(Header::parse(line.as_bytes()), None, "{line}");
     }

@@ -1,4 +1,4 @@
-//! Signals to childminder: who sent each, and whom it reached.
+//! Signals to childminder: who sent each, and which processes it reached.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl Live {
         let Some(received) = self.signal_probe.as_ref().map(SignalProbe::received) else { return };
         match received {
             Some(signals) => self.pending.extend(signals.into_iter().map(Input::AlsoReceived)),
-            // Somebody killed it: nothing tells any more.
+            // Somebody killed it: nothing reports any more.
             None => self.signal_probe = None,
         }
     }
@@ -99,7 +99,7 @@ impl Live {
         let key = self.signal_probe.as_ref().and_then(|probe| reaper::key(probe.pid()));
         if let Some(key) = key {
             self.tree.leave_out(key.pid);
-            self.witness.iter_mut().for_each(|witness| witness.leave_out(key));
+            self.gatherer.iter_mut().for_each(|gatherer| gatherer.leave_out(key));
         }
     }
 }
@@ -114,7 +114,7 @@ struct Around<'a> {
 
 impl Surroundings for Around<'_> {
     fn is_in_our_group(&self) -> bool {
-        // The kernel tells a hang-up to the leader of the session alone.
+        // The kernel reports a hang-up to the leader of the session alone.
         let is_for_us = self.signal == Signal::HUP && terminal::leads_session();
         !is_for_us && self.job.is_some_and(terminal::is_in_our_group)
     }

@@ -65,8 +65,8 @@ impl Live {
 
     /// `--clean-written`, when nothing of the old attempt lives any more.
     fn clean_written(&mut self, attempt: u32) {
-        let (Some(witness), Some(before)) = (&self.witness, self.before.take()) else { return };
-        let (files, since) = witness.last_files();
+        let (Some(gatherer), Some(before)) = (&self.gatherer, self.before.take()) else { return };
+        let (files, since) = gatherer.last_files();
         let rules = Rules {
             before: &before,
             ours: self.files.identities(),
@@ -106,8 +106,8 @@ impl Live {
 
     /// Says once that /proc does not help.
     fn tell_blindness(&mut self) {
-        if !self.is_blindness_told && !proc::is_usable() {
-            self.is_blindness_told = true;
+        if !self.is_blindness_logged && !proc::is_usable() {
+            self.is_blindness_logged = true;
             let text =
                 "/proc is not readable or of another pid namespace: the job's processes are \
                         found by pidfd and waitid(2) only"

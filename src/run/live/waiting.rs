@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::model::event::Event;
 use crate::model::outcome::WaitStatus;
 use crate::model::time::Moment;
+use crate::run::evidence::EvidenceGatherer;
 use crate::run::live::Live;
-use crate::run::witness::Witness;
 use crate::run::world::contained;
 use crate::supervisor::{EndReport, Input};
 use crate::sys::wait::Waited;
@@ -33,7 +33,7 @@ impl Live {
             return Ok(());
         }
         let was_failing = self.waiting.retry_at.take().is_some();
-        let late = self.witness.as_ref().and_then(Witness::next_deadline);
+        let late = self.gatherer.as_ref().and_then(EvidenceGatherer::next_deadline);
         let deadline = match self.waiting.has_more_changes || was_failing {
             true => Some(now),
             false => {
@@ -43,7 +43,7 @@ impl Live {
         };
         let is_held = self.waiting.look_again_at.is_some();
         let pidfd = self.child.as_ref().filter(|_| !is_held).map(|child| child.pidfd.as_fd());
-        let deaths = self.witness.as_ref().and_then(Witness::fd);
+        let deaths = self.gatherer.as_ref().and_then(EvidenceGatherer::fd);
         let probe = self.signal_probe.as_ref().map(AsFd::as_fd);
         let polled = poll::wait([Some(self.signals.as_fd()), pidfd, deaths, probe], deadline);
         // Who cannot ask what is ready looks at all: nothing of it blocks.
@@ -76,11 +76,11 @@ impl Live {
 
     /// Takes in what was observed, and begins what begins later.
     fn observe(&mut self, has_deaths: bool) {
-        let Some(witness) = &mut self.witness else { return };
+        let Some(gatherer) = &mut self.gatherer else { return };
         if has_deaths {
-            witness.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
+            gatherer.take_deaths(&self.tree, self.child.as_ref().map(|one| one.pid));
         }
-        self.pending.extend(witness.begin_late(clock::now(), &self.tree).map(Input::News));
+        self.pending.extend(gatherer.begin_late(clock::now(), &self.tree).map(Input::News));
     }
 
     /// The job has ended, and its status was not collected.
@@ -157,8 +157,8 @@ impl Live {
             if let (WaitStatus::Ended(end), true) = (status, is_orphan) {
                 self.pending.push_back(Input::OrphanEnded(pid, end, usage));
             }
-            if let (WaitStatus::Ended(_), Some(witness)) = (status, &self.witness) {
-                witness.reaped(pid, &usage);
+            if let (WaitStatus::Ended(_), Some(gatherer)) = (status, &self.gatherer) {
+                gatherer.reaped(pid, &usage);
             }
         }
         self.waiting.has_more_changes = true;

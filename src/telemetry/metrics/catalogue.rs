@@ -68,7 +68,6 @@ impl Family {
     }
 }
 
-/// All of them.
 #[rustfmt::skip] // One metric, one paragraph.
 pub const FAMILIES: &[Family] = &[
     gauge("childminder_build_info", "Build information.", |_| {
@@ -230,7 +229,7 @@ fn peak_bytes(all: &Snapshot<'_>) -> f64 {
     live.max(all.stats.usage.max_rss_kib * 1024) as f64
 }
 
-/// An attempt that ended has told blocks of 512 bytes (getrusage(2)); one that lives tells bytes.
+/// An attempt that ended has blocks of 512 bytes (getrusage(2)); one that lives has bytes.
 fn storage_bytes(all: &Snapshot<'_>, direction: usize) -> f64 {
     let live = all.child.and_then(|child| child.storage_bytes).unwrap_or_default();
     let ResourceUsage { input_blocks, output_blocks, .. } = all.stats.usage;

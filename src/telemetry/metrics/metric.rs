@@ -38,7 +38,6 @@ impl MetricKind {
 pub struct Family {
     /// Its name in Prometheus, with unit and `_total`.
     pub name: &'static str,
-    /// Its kind.
     pub kind: MetricKind,
     /// Its own labels; `job_name` comes to all of `childminder_*` but the build's.
     pub labels: &'static [&'static str],
@@ -46,14 +45,12 @@ pub struct Family {
     pub help: &'static str,
     /// Its other form, if it has one.
     pub otlp: Option<Otlp>,
-    /// Its numbers.
     pub points: fn(&Snapshot<'_>) -> Vec<MetricPoint>,
 }
 
 /// A metric's form in OpenTelemetry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Otlp {
-    /// Its name.
     pub name: &'static str,
     /// Its unit in UCUM.
     pub unit: &'static str,
@@ -61,7 +58,7 @@ pub struct Otlp {
     pub instrument: Instrument,
     /// The names of the attributes that its labels are.
     pub attributes: &'static [&'static str],
-    /// An attribute that tells it from others of the same name.
+    /// An attribute that distinguishes it from others of the same name.
     pub constant: Option<(&'static str, &'static str)>,
 }
 
@@ -74,7 +71,7 @@ pub enum Instrument {
     UpDownCounter,
     /// A number of the moment that nobody adds up.
     Gauge,
-    /// Values by size; it is not in `points` of OTLP but told value by value.
+    /// Values by size; it is not in `points` of OTLP but recorded value by value.
     Histogram,
 }
 
@@ -83,7 +80,6 @@ pub enum Instrument {
 pub struct MetricPoint {
     /// The values of the labels, in the family's order.
     pub labels: Vec<Cow<'static, str>>,
-    /// Its value.
     pub value: Value,
 }
 
@@ -98,13 +94,10 @@ pub enum Value {
 
 /// All that metrics are made of.
 pub struct Snapshot<'a> {
-    /// The run.
     pub stats: &'a Stats,
-    /// Who it is.
     pub identity: &'a TelemetryIdentity,
     /// The job, if it lives and can be read.
     pub child: Option<ChildReading>,
-    /// Ourselves.
     pub itself: Option<SelfReading>,
     /// What became of telemetry itself.
     pub health: Health,

@@ -9,7 +9,6 @@ use procfs::process::Process;
 
 use crate::model::process::Pid;
 
-/// The job's process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ChildReading {
     /// CPU time in user mode, of it and the children that it waited for.
@@ -20,7 +19,6 @@ pub struct ChildReading {
     pub resident_bytes: u64,
     /// Virtual memory, in bytes.
     pub virtual_bytes: u64,
-    /// Threads.
     pub threads: u64,
     /// Open descriptors, if we may look.
     pub open_fds: Option<u64>,
@@ -62,12 +60,11 @@ impl ChildReading {
     }
 }
 
-/// childminder's own process, as every client library of Prometheus tells it.
+/// childminder's own process, as every client library of Prometheus reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SelfReading {
     /// CPU time.
     pub cpu: Duration,
-    /// Open descriptors.
     pub open_fds: u64,
     /// How many there may be.
     pub max_fds: Option<u64>,
@@ -77,12 +74,10 @@ pub struct SelfReading {
     pub resident_bytes: u64,
     /// When we were started, since 1970.
     pub start: Option<Duration>,
-    /// Threads.
     pub threads: u64,
 }
 
 impl SelfReading {
-    /// Reads it.
     #[must_use]
     pub fn take() -> Option<SelfReading> {
         let process = Process::myself().ok()?;

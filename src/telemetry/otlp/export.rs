@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::model::shared::lock;
 use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
 use crate::telemetry::failures::{ExportCause, Failures};
-use crate::telemetry::http_client::{self, Client, Trouble};
+use crate::telemetry::http_client::{self, Client, LastError};
 use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::metrics::metric::PIPELINES;
 use crate::telemetry::otlp::instruments::Instruments;
@@ -43,7 +43,7 @@ const TRACES: usize = 0;
 const METRICS: usize = 1;
 const LOGS: usize = 2;
 
-/// What is told of: the job, not ourselves (specification, Resource).
+/// What it is about: the job, not ourselves (specification, Resource).
 #[must_use]
 pub fn resource(identity: &TelemetryIdentity, otlp: Option<&OtlpPlan>) -> Resource {
     let given = otlp.map(|otlp| otlp.attributes.as_slice()).unwrap_or_default();
@@ -93,7 +93,7 @@ pub struct Exports {
     /// How many items go into one export of each; metrics go as a whole.
     batches: [usize; 3],
     /// Why the last export of each by HTTP had no answer.
-    troubles: [Trouble; 3],
+    last_errors: [LastError; 3],
     failures: Failures,
     published: Arc<Published>,
 }
@@ -114,15 +114,16 @@ impl Exports {
             .map(|pipeline| pipeline.map(|pipeline| pipeline.timeout).unwrap_or_default());
         let addresses =
             [traces, metrics, logs].map(|pipeline| pipeline.map(address).unwrap_or_default());
-        let (troubles, failures) = (<[Trouble; 3]>::default(), Failures::new(addresses, warnings));
+        let (last_errors, failures) =
+            (<[LastError; 3]>::default(), Failures::new(addresses, warnings));
         let spans = traces.zip(span_queue).and_then(|(pipeline, queue)| {
             let mut exporter =
-                failures.build(TRACES, span_exporter(pipeline, &troubles[TRACES]))?;
+                failures.build(TRACES, span_exporter(pipeline, &last_errors[TRACES]))?;
             exporter.set_resource(&resource);
             Some(Mutex::new((exporter, queue)))
         });
         let metrics = metrics.and_then(|pipeline| {
-            failures.build(METRICS, metric_exporter(pipeline, &troubles[METRICS]))
+            failures.build(METRICS, metric_exporter(pipeline, &last_errors[METRICS]))
         });
         let instruments = metrics.as_ref().map(|exporter| {
             let is_exponential = plan.is_some_and(|plan| plan.is_exponential);
@@ -130,7 +131,7 @@ impl Exports {
             Instruments::new(resource.clone(), form, &published.identity.labels)
         });
         let records = logs
-            .and_then(|pipeline| failures.build(LOGS, log_exporter(pipeline, &troubles[LOGS])))
+            .and_then(|pipeline| failures.build(LOGS, log_exporter(pipeline, &last_errors[LOGS])))
             .zip(plan)
             .map(|(mut exporter, plan)| {
                 exporter.set_resource(&resource);
@@ -150,7 +151,7 @@ impl Exports {
             logs,
             timeouts,
             batches: plan.map_or([1; 3], |plan| [plan.span_batch, 1, plan.log_batch]),
-            troubles,
+            last_errors,
             failures,
             published: Arc::clone(published),
         }
@@ -268,7 +269,7 @@ impl Exports {
         };
         let is_well = self.note(pipeline, result.unwrap_or(Err(OTelSdkError::Timeout(limit))));
         if matches!(by, By::NextTick) {
-            // Those of the last flush are told together.
+            // Those of the last flush are reported together.
             self.failures.tell();
         }
         is_well
@@ -281,7 +282,7 @@ impl Exports {
             health.failures[pipeline] += u64::from(result.is_err());
         });
         if let Err(error) = &result {
-            let connection = lock(&self.troubles[pipeline]).take();
+            let connection = lock(&self.last_errors[pipeline]).take();
             self.failures.note(pipeline, ExportCause::of(error, connection));
         }
         result.is_ok()
@@ -308,9 +309,9 @@ fn no_retry() -> RetryPolicy {
     RetryPolicy::disabled()
 }
 
-fn http_client(pipeline: &Pipeline, trouble: &Trouble) -> Result<Client, String> {
+fn http_client(pipeline: &Pipeline, last_error: &LastError) -> Result<Client, String> {
     let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
-    Client::new(&pipeline.credentials, endpoint.starts_with("https:"), trouble)
+    Client::new(&pipeline.credentials, endpoint.starts_with("https:"), last_error)
 }
 
 /// Returns scheme, host and port of where it goes, without a password.
@@ -351,10 +352,10 @@ fn grpc_tls(pipeline: &Pipeline) -> Result<Option<ClientTlsConfig>, String> {
 macro_rules! exporter {
     ($(#[$doc:meta])* $name:ident, $kind:ty) => {
         $(#[$doc])*
-        fn $name(pipeline: &Pipeline, trouble: &Trouble) -> Result<$kind, String> {
+        fn $name(pipeline: &Pipeline, last_error: &LastError) -> Result<$kind, String> {
             match pipeline.protocol {
                 Protocol::HttpProtobuf => {
-                    let client = http_client(pipeline, trouble)?;
+                    let client = http_client(pipeline, last_error)?;
                     let builder = <$kind>::builder().with_http().with_http_client(client);
                     let builder = match &pipeline.endpoint {
                         Some(endpoint) => builder.with_endpoint(endpoint),

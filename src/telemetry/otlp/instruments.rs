@@ -52,7 +52,6 @@ impl MetricReader for SharedReader {
 /// The numbers that instruments tell next.
 type Latest = Arc<Mutex<Option<Arc<Collected>>>>;
 
-/// All instruments.
 pub struct Instruments {
     reader: SharedReader,
     _provider: SdkMeterProvider,
@@ -131,7 +130,7 @@ fn exponential(instrument: &metrics::Instrument) -> Option<Stream> {
     Stream::builder().with_aggregation(aggregation).build().ok()
 }
 
-/// The two histograms are told value by value, not observed.
+/// The two histograms are recorded value by value, not observed.
 fn histograms(meter: &Meter) -> (Histogram<f64>, Histogram<f64>) {
     let make = |name: &'static str, bounds: &[f64]| {
         let is_it = |family: &&Family| family.otlp.is_some_and(|otlp| otlp.name == name);
@@ -145,7 +144,7 @@ fn histograms(meter: &Meter) -> (Histogram<f64>, Histogram<f64>) {
     )
 }
 
-/// Registers the instrument that tells the numbers of these families, which share a name.
+/// Registers the instrument that reports the numbers of these families, which share a name.
 fn observe(
     meter: &Meter,
     name: &'static str,

@@ -44,7 +44,7 @@ impl LogQueue {
         dropped as u64
     }
 
-    /// Returns how many were dropped since the last call, the oldest first, for want of room.
+    /// Returns how many were dropped since the last call, the oldest first, because there was no room.
     pub fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, std::sync::atomic::Ordering::Relaxed)
     }
@@ -145,7 +145,6 @@ impl Logs {
         }
     }
 
-    /// Makes a record.
     pub fn record(
         &self,
         (name, severity): (&'static str, Severity),

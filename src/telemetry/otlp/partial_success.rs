@@ -22,7 +22,7 @@ const TARGET: &str = "opentelemetry-otlp";
 /// The fields that hold the number of rejected items, in the order of [`PIPELINES`].
 const FIELDS: [&str; 3] = ["rejected_spans", "rejected_data_points", "rejected_log_records"];
 
-/// The kinds under which each is told once.
+/// The kinds under which each is reported once.
 const KINDS: [&str; 3] = ["rejected traces", "rejected metrics", "rejected logs"];
 
 /// Counts and reports rejected items of this thread's exports until the guard is dropped.

@@ -1,5 +1,5 @@
 //! Spans: one for the run and one for each attempt, made on the supervising thread, because the job
-//! is told its span before it starts. Ended spans wait in a bounded queue for the telemetry thread.
+//! gets its span before it starts. Ended spans wait in a bounded queue for the telemetry thread.
 //!
 //! Names and attributes are those of TELEMETRY's contract: the run is the callee of whoever called us,
 //! the attempt the call of the job (semantic conventions for command line programs).
@@ -34,7 +34,7 @@ use crate::telemetry::otlp::attempt_span::{AttemptSpan, usage_attributes};
 use crate::telemetry::otlp::vocabulary;
 use crate::telemetry::prometheus::exposition::Exemplar;
 
-/// So many events go onto a span where log records are not sent.
+/// At most this number of events goes onto a span where log records are not sent.
 const SPAN_EVENTS_MAX: usize = 64;
 
 /// Ended spans that wait to be sent.
@@ -65,7 +65,7 @@ impl SpanQueue {
         dropped as u64
     }
 
-    /// Returns how many were dropped since the last call, the oldest first, for want of room.
+    /// Returns how many were dropped since the last call, the oldest first, because there was no room.
     pub fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, std::sync::atomic::Ordering::Relaxed)
     }
@@ -151,7 +151,7 @@ pub struct Traces {
     run_id: String,
     /// Of the last attempt that was judged.
     verdict: Option<VerdictKind>,
-    /// The arguments, if they are to be told.
+    /// The arguments, if they are to be exported.
     arguments: Option<Vec<String>>,
 }
 

@@ -39,7 +39,6 @@ const HOST: &str = "__meta_childminder_host";
 #[derive(Debug)]
 pub struct FileSdError {
     path: PathBuf,
-    /// Why not.
     source: io::Error,
 }
 
@@ -55,7 +54,6 @@ impl std::error::Error for FileSdError {
     }
 }
 
-/// What is announced.
 pub struct ScrapeTarget<'a> {
     /// Where the job's metrics are served.
     pub addresses: &'a [SocketAddr],

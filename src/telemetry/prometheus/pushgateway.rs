@@ -11,7 +11,7 @@ use opentelemetry_http::HttpClient;
 
 use crate::model::percent::decoded;
 use crate::plan::Credentials;
-use crate::telemetry::http_client::{self, Client, Trouble};
+use crate::telemetry::http_client::{self, Client, LastError};
 use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::prometheus::exposition;
 use crate::telemetry::published::Published;
@@ -53,7 +53,7 @@ async fn push_to(
     }
     let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
     let (credentials, wants_tls) = (Credentials::default(), uri.scheme_str() == Some("https"));
-    let client = Client::new(&credentials, wants_tls, &Trouble::default())?;
+    let client = Client::new(&credentials, wants_tls, &LastError::default())?;
     let answer = client.send_bytes(request).await.map_err(|error| http_client::cause(&*error))?;
     if answer.status().is_success() {
         return Ok(());

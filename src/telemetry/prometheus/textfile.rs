@@ -88,7 +88,7 @@ impl TextFile {
     }
 }
 
-/// Makes a part of a file name of any text; what had to be changed is told apart by a number.
+/// Makes a part of a file name of any text; what had to be changed gets a number.
 fn file_name(job_name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let plain: String =
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_in_the_file_is_no_trouble() {
+    fn what_is_not_ours_in_the_file_does_no_harm() {
         let strange = "hello\n# x\nchildminder_restarts_total nonsense\nother_metric 5\n";
         let (text, _) = merged(strange, &ours(&stats()), &HashMap::new());
         assert!(!text.contains("other_metric"));

@@ -214,7 +214,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused_by_name() {
+    fn what_is_not_supported_is_refused_by_name() {
         for (text, word) in [
             ("tls_config:\n  a: b\n", "tls_config"),
             ("tls_server_config:\n  cert_fil: x\n", "cert_fil"),

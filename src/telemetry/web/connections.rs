@@ -1,6 +1,6 @@
 //! Connections from accept(2) to close(2), within the limits.
 //!
-//! At most so many are open; the others wait in the kernel, where they cost us nothing. To take and
+//! At most a fixed number is open; the others wait in the kernel, where they cost us nothing. To take and
 //! close them at once would answer sooner, but a flood would then keep a core busy that is the
 //! job's. If somebody waits, the connection that has been silent longest is closed.
 

@@ -1,6 +1,6 @@
 //! Who is let in: the protection that `--web.config.file` asks for, as the file is now.
 //!
-//! A file that changed is read anew. If it is bad then, nobody is let in until it is mended: the
+//! A file that changed is read again. If it is bad then, nobody is let in until it is mended: the
 //! last good one may be what the change was to end. What is protected at the start stays so: a file
 //! that is empty for a moment, because somebody writes it, opens nothing.
 
@@ -71,7 +71,6 @@ impl Guard {
         Guard::with(None, GuardState { files: Vec::new(), protection, floor: [false; 3] })
     }
 
-    /// Reads the file.
     pub(super) fn new(config: PathBuf) -> Result<Guard, ConfigError> {
         let (files, protection) = load(&config);
         let protection = protection?;
@@ -195,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_file_is_read_anew_and_a_bad_one_lets_nobody_in() {
+    fn a_changed_file_is_read_again_and_a_bad_one_lets_nobody_in() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("web.yml");
         let users = |name: &str| format!("basic_auth_users:\n  {name}: {}\n", hash());

@@ -5,7 +5,6 @@ use std::time::Duration;
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientLimits {
-    /// Connections at once.
     pub(super) connections: usize,
     /// From the connection to the end of the first request's headers; as long for the handshake of
     /// TLS.

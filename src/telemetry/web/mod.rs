@@ -52,7 +52,7 @@ pub struct Web {
     limits: ClientLimits,
 }
 
-/// Opens the ports. What cannot be had is told in a line each; the job runs in any case.
+/// Opens the ports. Each that cannot be opened is reported in a line; the job runs in any case.
 ///
 /// A port is not opened if the file that is to protect it cannot be used.
 pub async fn bind(plan: &WebPlan) -> (Web, Vec<String>) {

@@ -18,10 +18,10 @@ use uuid::Uuid;
 use crate::model::shared::lock;
 use crate::sys::clock;
 
-/// So many right answers and so many wrong ones are remembered.
+/// At most this number of right answers, and as many wrong ones, is remembered.
 const REMEMBERED_MAX: usize = 64;
 
-/// After a wrong password the next waits so many times as long as it took to find out: guessing
+/// After a wrong password the next waits this number of times as long as it took to find out: guessing
 /// takes a fifth of a core at most.
 const REST_FACTOR: u32 = 4;
 

@@ -136,7 +136,6 @@ impl Routes {
     }
 }
 
-/// A short answer.
 pub(super) fn plain(status: StatusCode, text: &'static str) -> HttpAnswer {
     let mut answer = whole(PLAIN, Bytes::from_static(text.as_bytes()));
     *answer.status_mut() = status;

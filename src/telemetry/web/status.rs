@@ -19,7 +19,6 @@ use crate::telemetry::metrics::readings::SelfReading;
 /// What a page shows besides the numbers of the metrics.
 #[derive(Default)]
 pub struct Page {
-    /// What is run.
     pub about: About,
     /// What happened so far.
     pub past: Arc<Mutex<Past>>,
@@ -34,7 +33,6 @@ pub struct Page {
 pub struct About {
     /// The command line in the words of a shell, or the built-in function.
     pub command: String,
-    /// Where childminder is.
     pub directory: String,
     /// The file of the log; `None` if it goes to a stream.
     pub log: Option<String>,
@@ -83,7 +81,6 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Returns the answer.
     pub fn json(&self) -> String {
         let past = lock(&self.page.past).clone();
         let text = serde_json::to_string(&self.status(&past)).unwrap_or_default();

@@ -147,7 +147,7 @@ fn ended_site(exit_status: u8) -> Arc<Published> {
 
 struct Server {
     address: SocketAddr,
-    troubles: Arc<Mutex<Vec<String>>>,
+    failures: Arc<Mutex<Vec<String>>>,
     _end: oneshot::Sender<()>,
 }
 
@@ -170,15 +170,15 @@ fn serve_at(
     let plan = WebPlan { listen: vec![address.into()], config, ..WebPlan::default() };
     let (end, ended) = oneshot::channel::<()>();
     let (send, receive) = mpsc::channel();
-    let troubles = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&troubles);
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let theirs = Arc::clone(&failures);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let (mut web, warnings) = bind(&plan).await;
             assert!(warnings.is_empty(), "{warnings:?}");
             web.limits = limits;
-            web.on_failure(move |text| told.lock().unwrap().push(text.to_owned()));
+            web.on_failure(move |text| theirs.lock().unwrap().push(text.to_owned()));
             send.send(web.addresses()[0]).unwrap();
             // As the telemetry thread does, so it must be fit for that.
             let serving = tokio::spawn(web.serve(published));
@@ -186,7 +186,7 @@ fn serve_at(
             serving.abort();
         });
     });
-    Server { address: receive.recv_timeout(PATIENCE).unwrap(), troubles, _end: end }
+    Server { address: receive.recv_timeout(PATIENCE).unwrap(), failures, _end: end }
 }
 
 fn serve(limits: ClientLimits) -> Server {
@@ -266,7 +266,7 @@ fn a_connection_serves_request_after_request() {
 }
 
 #[test]
-fn head_tells_the_length_and_nothing_more() {
+fn head_has_the_length_and_nothing_more() {
     let server = serve(ClientLimits::default());
     let answer = server.ask(b"HEAD /metrics HTTP/1.1\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
@@ -402,8 +402,8 @@ fn passwords_are_asked_for_and_a_changed_file_counts_at_once() {
     fs::write(&path, "nonsense: 1\n").unwrap();
     assert_eq!(ask("caroline", "secret"), "500");
     assert_eq!(ask("caroline", "secret"), "500");
-    let troubles = server.troubles.lock().unwrap();
-    assert!(troubles.len() == 1 && troubles[0].contains("nonsense"), "{troubles:?}");
+    let failures = server.failures.lock().unwrap();
+    assert!(failures.len() == 1 && failures[0].contains("nonsense"), "{failures:?}");
 }
 
 #[test]
@@ -562,7 +562,7 @@ fn what_should_be_protected_is_not_served_without() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_told_and_the_others_serve() {
+fn an_address_that_cannot_be_opened_is_reported_and_the_others_serve() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().map(|address| (taken, address.to_string())).unwrap();
     let listen = vec![taken.1.clone(), "192.0.2.1:0".into(), "127.0.0.1:0".into()];
@@ -738,7 +738,7 @@ fn the_page_says_when_nobody_answers() {
     // Page, script, style and one look.
     fs::write(&path, "rate_limit:\n  interval: 1h\n  burst: 4\n").unwrap();
     let server = serve_published(busy_site(), Some(&path), ClientLimits::default());
-    // That it is skipped without a browser is told by the test above.
+    // That it is skipped without a browser is reported by the test above.
     let Some((page, _)) = browse(server.address, "/") else { return };
     assert!(page.contains(">no answer since "), "{page}");
     // Nobody knows any more.

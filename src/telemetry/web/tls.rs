@@ -19,7 +19,6 @@ use serde::Deserialize;
 use crate::telemetry::web::config_file::{self, ConfigError};
 use crate::telemetry::web::names;
 
-/// What was typed.
 #[derive(Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TlsConfigFile {

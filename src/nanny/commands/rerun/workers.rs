@@ -40,7 +40,6 @@ const OF_THE_SITE: [&[u8]; 8] = [
     b"INSTANCE_ID",
 ];
 
-/// How it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// How many were started.
@@ -234,7 +233,7 @@ impl<'a> Workers<'a> {
             let WaitStatus::Ended(end) = status else { continue };
             let before = self.running.len();
             self.running.retain(|(running, _)| *running != pid);
-            // Children that we got from a shell that executed us are none of ours.
+            // Children that we got from a shell that executed us are not ours.
             if self.running.len() < before {
                 self.done.succeeded += u64::from(end.exit_status() == 0);
                 self.bar.inc(1);

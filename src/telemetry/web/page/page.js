@@ -190,12 +190,12 @@ function draw(id, name, lines, now, format, scaled) {
   const [from, to] = [make("span", `${span(now - first)} ago`, "from"), make("span", "now", "to")];
   if (last.ended !== null) [from.textContent, to.textContent] = [`${span(now - first)} before`, "the end"];
   figure.querySelector(".plot").replaceChildren(svg, ...labels, from, to);
-  const told = lines.map(([own, series]) => {
+  const texts = lines.map(([own, series]) => {
     const all = series.map((point) => point[1]);
     const text = `now ${format(all[all.length - 1])}, at most ${format(Math.max(...all))}`;
     return lines.length > 1 ? `${own} ${text}` : text;
   });
-  svg.setAttribute("aria-label", `${name} over ${span(now - first)}: ${told.join("; ")}`);
+  svg.setAttribute("aria-label", `${name} over ${span(now - first)}: ${texts.join("; ")}`);
   if (value) value.textContent = format(points[points.length - 1][1]);
 }
 

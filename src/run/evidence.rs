@@ -46,14 +46,14 @@ const JUST_BEFORE: Duration = Duration::from_millis(10);
 const LOG_SLACK: Duration = Duration::from_millis(100);
 const LOG_DRIFT: u32 = 10_000;
 
-/// So many files are told of one attempt.
-const FILES_TOLD: usize = 1000;
+/// At most this number of files is logged for one attempt.
+const FILES_LOGGED: usize = 1000;
 
-/// So many samples of the flight recorder are told.
+/// At most this number of samples of the flight recorder is logged.
 const RECORDED_MAX: usize = 60;
 
 /// See the module's documentation.
-pub(super) struct Witness {
+pub(super) struct EvidenceGatherer {
     root: PathBuf,
     plan: Observation,
     strangers: Vec<ProcessKey>,
@@ -66,16 +66,16 @@ pub(super) struct Witness {
     late_at: Option<Moment>,
     watch_at: Option<Moment>,
     watch: Option<Watch>,
-    /// What each sample is told to.
+    /// What each sample is passed to.
     on_sample: Option<OnSample>,
     /// Of the attempt that ended last.
     files: Files,
 }
 
-impl Witness {
+impl EvidenceGatherer {
     /// Begins to watch: to be called just before the first attempt is started.
-    pub(super) fn new(plan: &Observation, tree: &Tree) -> Witness {
-        let mut witness = Witness {
+    pub(super) fn new(plan: &Observation, tree: &Tree) -> EvidenceGatherer {
+        let mut gatherer = EvidenceGatherer {
             plan: plan.clone(),
             strangers: tree.strangers(),
             counters: None,
@@ -93,24 +93,24 @@ impl Witness {
         let is_on = plan.interval > Duration::ZERO;
         if is_on {
             // A descendant may die in the first moment of the job.
-            witness.deaths.open();
+            gatherer.deaths.open();
         }
-        witness.begin_attempt();
-        witness.late_at = is_on.then(|| witness.began + LATE);
+        gatherer.begin_attempt();
+        gatherer.late_at = is_on.then(|| gatherer.began + LATE);
         if !is_on {
             // Nothing wakes us later.
             program::give_back_code();
         }
-        witness
+        gatherer
     }
 
-    /// Tells each sample.
+    /// Passes each sample to that.
     pub(super) fn telling(
         self,
         on_sample: Option<impl Fn(&TreeSample) + Send + Sync + 'static>,
-    ) -> Witness {
+    ) -> EvidenceGatherer {
         let on_sample = on_sample.map(|tell| Arc::new(tell) as OnSample);
-        Witness { on_sample, ..self }
+        EvidenceGatherer { on_sample, ..self }
     }
 
     /// Prepares for another attempt.
@@ -155,7 +155,7 @@ impl Witness {
         let is_late = self.late_at.is_some_and(|at| at <= now);
         if is_late {
             self.late_at = None;
-            // This job is none of the short ones, and now we wait.
+            // This job is not a short one, and now we wait.
             program::give_back_code();
             self.counters = Some(OomCounters::open(&self.root, tree));
             self.job.into_iter().for_each(|job| self.deaths.follow(job));
@@ -226,7 +226,7 @@ impl Witness {
         })
     }
 
-    /// Tells what a process of the job had used that was reaped just now.
+    /// Takes in what a process of the job had used that was reaped just now.
     pub(super) fn reaped(&self, pid: Pid, usage: &ResourceUsage) {
         self.deaths.reaped(pid);
         if let Some(watch) = &self.watch {
@@ -308,7 +308,7 @@ impl Witness {
         self.take_deaths(place.tree, Some(dead));
         findings.threads = self.deaths.threads();
         self.read_kernel_log(end, &mut findings);
-        EndReport { findings, open_files, failure_context: self.testimony(&seen, place) }
+        EndReport { findings, open_files, failure_context: self.failure_context(&seen, place) }
     }
 
     /// The files that were written, and then those that were only read.
@@ -317,15 +317,16 @@ impl Witness {
             let files = self.files.by_path.iter();
             files.filter(move |(_, file)| file.is_written == is_written)
         };
-        let all = used(true).chain(used(false)).take(FILES_TOLD);
-        let mut told: Vec<Event> = all
+        let all = used(true).chain(used(false)).take(FILES_LOGGED);
+        let mut events: Vec<Event> = all
             .map(|(path, file)| Event::FileUsed { path: path.clone(), file: file.clone() })
             .collect();
-        let untold = self.files.by_path.len() as u64 - told.len() as u64 + self.files.not_kept;
-        if untold > 0 {
-            told.push(Event::Notice { text: format!("{untold} more files were open") });
+        let not_logged =
+            self.files.by_path.len() as u64 - events.len() as u64 + self.files.not_kept;
+        if not_logged > 0 {
+            events.push(Event::Notice { text: format!("{not_logged} more files were open") });
         }
-        told
+        events
     }
 
     fn look_at_memory(&self, memory: &mut Memory, (dead, tree): (Pid, &Tree), seen: &Seen) {
@@ -365,24 +366,24 @@ impl Witness {
         findings.kernel_lines = log.lines;
     }
 
-    /// What the log tells of a failure besides its cause: the flight recorder, the neighbours, and
+    /// What is logged about a failure besides its cause: the flight recorder, the neighbours, and
     /// the job's last words.
-    fn testimony(&self, seen: &Seen, place: &JobPlace<'_>) -> Vec<Event> {
+    fn failure_context(&self, seen: &Seen, place: &JobPlace<'_>) -> Vec<Event> {
         let now = clock::now();
         let skipped = seen.recent.len().saturating_sub(RECORDED_MAX);
         let recorded = seen.recent.iter().skip(skipped);
-        let mut told: Vec<Event> = recorded
+        let mut events: Vec<Event> = recorded
             .map(|sample| Event::PastSample { before: now - sample.at, sample: *sample })
             .collect();
         if self.plan.neighbours {
             let processes = neighbours::of_others(&self.root, getuid().as_raw(), now);
-            told.push(Event::Neighbours { processes });
+            events.push(Event::Neighbours { processes });
         }
         let lines = place.last_words.iter().cloned();
-        told.extend(lines.map(|text| Event::StderrLine { text }));
+        events.extend(lines.map(|text| Event::StderrLine { text }));
         if self.deaths.is_lossy() {
             let text = "the kernel dropped some process events: deaths may be missing".to_owned();
-            told.push(Event::Notice { text });
+            events.push(Event::Notice { text });
         }
         if seen.interval > self.plan.interval {
             let (now, asked) = (seen.interval.as_secs_f64(), self.plan.interval.as_secs_f64());
@@ -390,8 +391,8 @@ impl Witness {
                 "samples cost more than 1 % of their interval, so they came every {now:.3} \
                  seconds in place of {asked:.3}"
             );
-            told.push(Event::Notice { text });
+            events.push(Event::Notice { text });
         }
-        told
+        events
     }
 }

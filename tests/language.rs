@@ -1,0 +1,106 @@
+//! CONTRIBUTING: "Plain technical English, as in the man pages": words that make a reader stop are written nowhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What is not written, and what is written in its place.
+const PHRASES: [(&str, &str); 38] = [
+    ("tells", "reports, logs, prints, records, exports"),
+    ("told", "reported, logged, printed, recorded"),
+    ("heed", "respect"),
+    ("heeds", "respects"),
+    ("heeded", "respected"),
+    ("lest", "so that ... not"),
+    ("anew", "again"),
+    ("thereof", "of it"),
+    ("whom", "(rephrase)"),
+    ("aught", "anything"),
+    ("dear", "expensive"),
+    ("testimony", "evidence"),
+    ("witness", "observer, evidence"),
+    ("witnesses", "observers, evidence"),
+    ("onlooker", "sample callback"),
+    ("the scene", "termination evidence"),
+    ("trouble", "failure, error, problem: say which"),
+    ("troubles", "failures, errors, problems: say which"),
+    ("for want of", "out of, without"),
+    ("for lack of", "out of, without"),
+    ("not to be had", "unavailable"),
+    ("could not be had", "unavailable"),
+    ("cannot be had", "unavailable"),
+    ("by way of", "through"),
+    ("it is none", "it is not a ..."),
+    ("that is none", "that is not a ..."),
+    ("are none of", "are not ..."),
+    ("is none of", "is not ..."),
+    ("is no record", "is not a record"),
+    ("is no duration", "is not a duration"),
+    ("begins at nothing", "starts at zero"),
+    ("rises by", "increases by"),
+    ("rise by", "increase by"),
+    ("a moment after", "say how long after"),
+    ("in good order", "cleanly"),
+    ("so many", "at most N, this number of"),
+    ("so often", "how often, every DURATION"),
+    ("goes to its end", "finishes"),
+];
+
+fn texts(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a directory") {
+            texts(&entry.expect("an entry").path(), found);
+        }
+    } else if path
+        .extension()
+        .is_some_and(|ending| ["rs", "md", "1", "html", "js"].iter().any(|kind| ending == *kind))
+    {
+        found.push(path.to_owned());
+    }
+}
+
+/// Letters, and what joins words in names: `told_at` and `Told` are found too.
+fn words(line: &str) -> String {
+    let mut text = String::from(" ");
+    let mut was_lower = false;
+    for c in line.chars() {
+        if c.is_ascii_uppercase() && was_lower {
+            text.push(' ');
+        }
+        was_lower = c.is_ascii_lowercase();
+        match c.is_alphanumeric() {
+            true => text.extend(c.to_lowercase()),
+            false if text.ends_with(' ') => {}
+            false => text.push(' '),
+        }
+    }
+    text.push(' ');
+    text
+}
+
+#[test]
+fn the_language_is_plain() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    let places =
+        ["src", "docs", "deploy", "README.md", "SECURITY.md", "CONTRIBUTING.md", "RELEASING.md"];
+    places.iter().for_each(|place| texts(&root.join(place), &mut files));
+    assert!(
+        files.len() > 100,
+        "only {} files: does this test still read the sources?",
+        files.len()
+    );
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a text");
+        let name = file.strip_prefix(root).expect("below the root").display().to_string();
+        for (number, line) in text.lines().enumerate() {
+            let line_words = words(line);
+            let found =
+                PHRASES.iter().filter(|(phrase, _)| line_words.contains(&format!(" {phrase} ")));
+            wrong.extend(found.map(|(phrase, better)| {
+                format!("{name}:{}: '{phrase}': write {better}", number + 1)
+            }));
+        }
+    }
+    assert!(wrong.is_empty(), "{} places:\n{}", wrong.len(), wrong.join("\n"));
+}
