@@ -12,7 +12,7 @@ use crate::model::signal::Signal;
 mod telemetry;
 
 pub use telemetry::{
-    AttributeLimits, Choice, Credentials, InstanceId, OtlpPlan, Pipeline, Protocol, SpanLimits,
+    AttributeLimits, Choice, Credentials, InstanceId, OtlpPlan, PipelinePlan, Protocol, SpanLimits,
     TelemetryPlan, TraceSampler, WebPlan,
 };
 

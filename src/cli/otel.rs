@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use crate::model::percent::decoded;
+use crate::model::pipeline::{PerPipeline, Pipeline};
 use crate::plan::{
-    AttributeLimits, Choice, Credentials, OtlpPlan, Pipeline, Protocol, SpanLimits, TraceSampler,
+    AttributeLimits, Choice, Credentials, OtlpPlan, PipelinePlan, Protocol, SpanLimits,
+    TraceSampler,
 };
 
 /// Returns the plan that the variables ask for; `None` if nothing shall be sent.
@@ -20,8 +22,8 @@ pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan
     if reader.flag("OTEL_SDK_DISABLED") {
         return None;
     }
-    let pipelines = ["TRACES", "METRICS", "LOGS"].map(|signal| reader.pipeline(signal));
-    if pipelines.iter().all(Option::is_none) && reader.warnings.is_empty() {
+    let pipelines = PerPipeline::of(|pipeline| reader.pipeline(pipeline));
+    if pipelines.each().all(|(_, plan)| plan.is_none()) && reader.warnings.is_empty() {
         return None;
     }
     if let Some(file) = reader.text("OTEL_CONFIG_FILE") {
@@ -117,7 +119,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     }
 
     /// A signal is sent if its exporter is `otlp`, or if that is not said and an endpoint is.
-    fn pipeline(&mut self, signal: &str) -> Option<Pipeline> {
+    fn pipeline(&mut self, pipeline: Pipeline) -> Option<PipelinePlan> {
+        let signal = &pipeline.word().to_ascii_uppercase();
         let exporter_name = format!("OTEL_{signal}_EXPORTER");
         let endpoint = self.of_signal(signal, "ENDPOINT");
         let is_sent = match self.text(&exporter_name).as_deref() {
@@ -136,18 +139,18 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let timeout = self.timeout(signal);
         self.check_compression(signal);
         self.check_headers(signal);
-        if signal == "METRICS" {
+        if pipeline == Pipeline::Metrics {
             self.check_temporality();
         }
         let protocol = self.protocol(signal);
         let is_of_all = self.name(signal, "ENDPOINT") == "OTEL_EXPORTER_OTLP_ENDPOINT";
         let endpoint = match endpoint {
             Some(base) if is_of_all && protocol == Protocol::HttpProtobuf => {
-                Some(of_the_signal(&base, &signal.to_ascii_lowercase()))
+                Some(of_the_signal(&base, pipeline.word()))
             }
             other => other,
         };
-        Some(Pipeline { protocol, endpoint, credentials, timeout })
+        Some(PipelinePlan { protocol, endpoint, credentials, timeout })
     }
 
     /// The value for one signal, or else the one for all.
@@ -376,7 +379,10 @@ mod tests {
     }
 
     fn sent(variables: &[(&str, &str)]) -> [bool; 3] {
-        with(variables).map(|plan| plan.pipelines.map(|one| one.is_some())).unwrap_or_default()
+        let plan = with(variables);
+        let is_sent =
+            |pipeline| plan.as_ref().is_some_and(|plan| plan.pipelines[pipeline].is_some());
+        Pipeline::ALL.map(is_sent)
     }
 
     const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
@@ -407,7 +413,8 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "70"),
         ])
         .unwrap();
-        let [traces, metrics, logs] = plan.pipelines.map(Option::unwrap);
+        let [traces, metrics, logs] =
+            Pipeline::ALL.map(|pipeline| plan.pipelines[pipeline].clone().unwrap());
         let millis = [&traces, &metrics, &logs].map(|one| one.timeout.as_millis());
         assert_eq!(millis, [50, 70, 70]);
         assert_eq!((traces.protocol, logs.protocol), (Protocol::Grpc, Protocol::HttpProtobuf));

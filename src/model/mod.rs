@@ -10,6 +10,7 @@ pub mod header;
 pub mod histogram;
 pub mod outcome;
 pub mod percent;
+pub mod pipeline;
 pub mod policy;
 pub mod proc_stat;
 pub mod process;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::pipeline::PerPipeline;
+
 /// What is exported while the run continues and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryPlan {
@@ -49,7 +51,7 @@ impl Default for TelemetryPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpPlan {
     /// Traces, metrics and logs, each if it is sent.
-    pub pipelines: [Option<Pipeline>; 3],
+    pub pipelines: PerPipeline<Option<PipelinePlan>>,
     /// `service.name`.
     pub service_name: Option<String>,
     /// Attributes of the resource.
@@ -138,7 +140,7 @@ pub enum Choice {
 
 /// How one signal is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pipeline {
+pub struct PipelinePlan {
     pub protocol: Protocol,
     /// Where it goes, with the path of the signal for HTTP; the default of the specification if nothing
     /// was said.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use opentelemetry_sdk::error::OTelSdkError;
 
+use crate::model::pipeline::{PerPipeline, Pipeline};
 use crate::model::shared::lock;
-use crate::telemetry::metrics::metric::PIPELINES;
 use crate::telemetry::warn::Warnings;
 
 /// Why an export failed.
@@ -68,31 +68,31 @@ fn without_repetition(text: &str) -> String {
 /// Failures of all signals, until they are reported.
 pub(super) struct Failures {
     /// Where each signal goes, without passwords.
-    addresses: [String; 3],
-    waiting: Mutex<Vec<(usize, ExportCause)>>,
+    addresses: PerPipeline<String>,
+    waiting: Mutex<Vec<(Pipeline, ExportCause)>>,
     reported: Mutex<ReportedFailures>,
     warnings: Arc<Warnings>,
 }
 
 #[derive(Default)]
 struct ReportedFailures {
-    pipelines: BTreeSet<usize>,
+    pipelines: BTreeSet<Pipeline>,
     unreachable: BTreeSet<(String, ExportCause)>,
 }
 
 impl Failures {
-    pub(super) fn new(addresses: [String; 3], warnings: &Arc<Warnings>) -> Failures {
+    pub(super) fn new(addresses: PerPipeline<String>, warnings: &Arc<Warnings>) -> Failures {
         let warnings = Arc::clone(warnings);
         Failures { addresses, waiting: Mutex::default(), reported: Mutex::default(), warnings }
     }
 
     /// Notes a failure of a signal.
-    pub(super) fn note(&self, pipeline: usize, cause: ExportCause) {
+    pub(super) fn note(&self, pipeline: Pipeline, cause: ExportCause) {
         lock(&self.waiting).push((pipeline, cause));
     }
 
     /// Says what was noted and not said before; signals with the same address and cause in one line.
-    pub(super) fn tell(&self) {
+    pub(super) fn report(&self) {
         let mut waiting = std::mem::take(&mut *lock(&self.waiting));
         let mut reported = lock(&self.reported);
         waiting.sort();
@@ -106,11 +106,11 @@ impl Failures {
         });
         while let Some((pipeline, cause)) = waiting.first().cloned() {
             let address = &self.addresses[pipeline];
-            let is_same = |(other, reason): &(usize, ExportCause)| {
+            let is_same = |(other, reason): &(Pipeline, ExportCause)| {
                 self.addresses[*other] == *address && *reason == cause
             };
             let names: Vec<&str> =
-                waiting.iter().filter(|one| is_same(one)).map(|one| PIPELINES[one.0]).collect();
+                waiting.iter().filter(|one| is_same(one)).map(|one| one.0.word()).collect();
             let text = format!("OTLP {} could not be sent to {address}: ", listed(&names));
             self.warnings.problem(&(text + cause.text()));
             waiting.retain(|one| !is_same(one));
@@ -179,15 +179,16 @@ mod tests {
     #[test]
     fn signals_of_one_address_and_cause_are_in_one_line() {
         let warnings = Arc::new(Warnings::new(|text| lock(&SAID).push(text.to_owned())));
-        let addresses = ["http://a", "http://a", "http://b"].map(str::to_owned);
+        let [traces, metrics, logs] = ["http://a", "http://a", "http://b"].map(str::to_owned);
+        let addresses = PerPipeline { traces, metrics, logs };
         let failures = Failures::new(addresses.clone(), &warnings);
         let refused = || ExportCause::Unreachable("refused".into());
-        for pipeline in [2, 0, 1] {
+        for pipeline in [Pipeline::Logs, Pipeline::Traces, Pipeline::Metrics] {
             failures.note(pipeline, refused());
         }
-        failures.tell();
-        failures.note(0, refused());
-        failures.tell();
+        failures.report();
+        failures.note(Pipeline::Traces, refused());
+        failures.report();
         let said = std::mem::take(&mut *lock(&SAID));
         let line = |what| format!("OTLP {what}: refused; the job goes on");
         let lines = [
@@ -197,16 +198,16 @@ mod tests {
         assert_eq!(said, lines);
         // One after the other: a dead address is said once, an answer for each signal.
         let failures = Failures::new(addresses.clone(), &warnings);
-        for cause in [refused(), refused()].into_iter().enumerate() {
-            failures.note(cause.0, cause.1);
-            failures.tell();
+        for pipeline in [Pipeline::Traces, Pipeline::Metrics] {
+            failures.note(pipeline, refused());
+            failures.report();
         }
         let said = std::mem::take(&mut *lock(&SAID));
         assert_eq!(said, [line("traces could not be sent to http://a")]);
         let failures = Failures::new(addresses, &warnings);
-        for pipeline in [0, 1] {
+        for pipeline in [Pipeline::Traces, Pipeline::Metrics] {
             failures.note(pipeline, ExportCause::refused("status code: 404"));
-            failures.tell();
+            failures.report();
         }
         assert_eq!(std::mem::take(&mut *lock(&SAID)).len(), 2);
     }

@@ -10,12 +10,12 @@ use opentelemetry::trace::SpanContext;
 use tokio::sync::mpsc::{self, Sender};
 
 use crate::model::event::Event;
+use crate::model::pipeline::Pipeline;
 use crate::model::shared::lock;
 use crate::sink::Stamp;
 use crate::sink::stats::Ended;
 use crate::sys::threads;
 use crate::telemetry::messages::{Begin, Farewell, Finish, Inbox, News, Note, Until};
-use crate::telemetry::metrics::metric::PIPELINES;
 use crate::telemetry::published::Published;
 use crate::telemetry::worker;
 
@@ -126,15 +126,13 @@ impl Telemetry {
     #[must_use]
     pub fn losses(&self) -> Option<String> {
         let health = self.published.health();
-        let lost = |index: usize| health.failures[index] > 0 || health.dropped[index] > 0;
-        let mut parts: Vec<String> = (0..PIPELINES.len())
-            .filter(|index| lost(*index))
-            .map(|index| {
-                let (failed, dropped) = (health.failures[index], health.dropped[index]);
-                format!(
-                    "{} ({failed} export(s) failed, {dropped} item(s) dropped)",
-                    PIPELINES[index]
-                )
+        let counts = |pipeline| (health.failures[pipeline], health.dropped[pipeline]);
+        let lost = Pipeline::ALL.into_iter().filter(|pipeline| counts(*pipeline) != (0, 0));
+        let mut parts: Vec<String> = lost
+            .map(|pipeline| {
+                let (failed, dropped) = counts(pipeline);
+                let name = pipeline.word();
+                format!("{name} ({failed} export(s) failed, {dropped} item(s) dropped)")
             })
             .collect();
         if self.farewell.is_unscraped.load(Ordering::SeqCst) {

@@ -9,6 +9,7 @@ use opentelemetry::trace::SpanContext;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::model::event::Event;
+use crate::model::pipeline::Pipeline;
 use crate::model::time::Moment;
 use crate::plan::TelemetryPlan;
 use crate::sink::stats::{Ended, RunOutcome};
@@ -27,9 +28,6 @@ const TEXTFILE_EVERY: Duration = Duration::from_secs(15);
 
 /// How often the charts of the page get a point.
 const HISTORY_EVERY: Duration = Duration::from_secs(2);
-
-/// The place of log records in [`metrics::Health`].
-const LOGS: usize = 2;
 
 /// Works until the run is over, and sends what is left then.
 pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
@@ -82,10 +80,10 @@ impl TelemetryWorker {
             ticks
         };
         let otlp = self.plan.otlp.as_ref();
-        let sent = |index: usize| otlp.filter(|otlp| otlp.pipelines[index].is_some());
-        let mut spans = every(sent(0).map(|otlp| otlp.span_delay));
-        let mut metrics = every(sent(1).map(|otlp| otlp.metric_interval));
-        let mut records = every(sent(2).map(|otlp| otlp.log_delay));
+        let sent = |pipeline| otlp.filter(|otlp| otlp.pipelines[pipeline].is_some());
+        let mut spans = every(sent(Pipeline::Traces).map(|otlp| otlp.span_delay));
+        let mut metrics = every(sent(Pipeline::Metrics).map(|otlp| otlp.metric_interval));
+        let mut records = every(sent(Pipeline::Logs).map(|otlp| otlp.log_delay));
         let mut files = every(self.textfile.as_ref().map(|_| TEXTFILE_EVERY));
         let mut history = every(self.plan.web.is_asked().then_some(HISTORY_EVERY));
         loop {
@@ -110,7 +108,7 @@ impl TelemetryWorker {
             }
             let lost = inbox.dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                self.published.note_health(|health| health.dropped[LOGS] += lost);
+                self.published.note_health(|health| health.dropped.logs += lost);
             }
         }
     }
@@ -146,7 +144,7 @@ impl TelemetryWorker {
 
     fn ended(&self, ended: &Ended, context: Option<&SpanContext>) {
         let Some(logs) = &self.exports.logs else { return };
-        let dropped = self.published.health().dropped[LOGS];
+        let dropped = self.published.health().dropped.logs;
         if dropped > 0 {
             let name = ("childminder.telemetry.dropped", Severity::Warn);
             let body = format!("{dropped} log records were dropped");

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use crate::canary;
+use crate::model::pipeline::PerPipeline;
 use crate::model::usage::ResourceUsage;
 use crate::plan::Function;
 use crate::sink::stats::{Calls, RunOutcome};
 use crate::telemetry::metrics::metric::{
-    Family, Instrument, MetricKind, MetricPoint, Otlp, PIPELINES, Snapshot, Value, each, maybe,
-    one, seconds,
+    Family, Instrument, MetricKind, MetricPoint, Otlp, Snapshot, Value, each, maybe, one, seconds,
 };
 
 const fn counter(
@@ -245,8 +245,8 @@ fn operations(word: &str) -> f64 {
     function.map_or(0.0, |function| canary::operations(function) as f64)
 }
 
-fn pipelines(counts: [u64; 3]) -> Vec<MetricPoint> {
-    each(PIPELINES.into_iter().zip(counts.map(|count| count as f64)))
+fn pipelines(counts: PerPipeline<u64>) -> Vec<MetricPoint> {
+    each(counts.each().map(|(pipeline, count)| (pipeline.word(), *count as f64)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::model::histogram::Histogram;
+use crate::model::pipeline::PerPipeline;
 use crate::sink::stats::Stats;
 use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::metrics::readings::{ChildReading, SelfReading};
@@ -107,15 +108,12 @@ pub struct Snapshot<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Exports that were tried.
-    pub exports: [u64; 3],
+    pub exports: PerPipeline<u64>,
     /// Those that failed.
-    pub failures: [u64; 3],
+    pub failures: PerPipeline<u64>,
     /// Items that were dropped, because a queue was full or an export failed for good.
-    pub dropped: [u64; 3],
+    pub dropped: PerPipeline<u64>,
 }
-
-/// The label values that go with the numbers of [`Health`].
-pub const PIPELINES: [&str; 3] = ["traces", "metrics", "logs"];
 
 /// A series without labels.
 pub fn one(value: f64) -> Vec<MetricPoint> {

@@ -26,22 +26,17 @@ use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
+use crate::model::pipeline::{PerPipeline, Pipeline};
 use crate::model::shared::lock;
-use crate::plan::{Credentials, OtlpPlan, Pipeline, Protocol};
+use crate::plan::{Credentials, OtlpPlan, PipelinePlan, Protocol};
 use crate::telemetry::failures::{ExportCause, Failures};
 use crate::telemetry::http_client::{self, Client, LastError};
 use crate::telemetry::identity::TelemetryIdentity;
-use crate::telemetry::metrics::metric::PIPELINES;
 use crate::telemetry::otlp::instruments::Instruments;
 use crate::telemetry::otlp::logs::{LogQueue, Logs};
 use crate::telemetry::otlp::spans::SpanQueue;
 use crate::telemetry::published::Published;
 use crate::telemetry::warn::Warnings;
-
-/// The places of traces, metrics and logs in every list of three.
-const TRACES: usize = 0;
-const METRICS: usize = 1;
-const LOGS: usize = 2;
 
 /// What it is about: the job, not ourselves (specification, Resource).
 #[must_use]
@@ -89,11 +84,11 @@ pub struct Exports {
     /// The records that are sent.
     pub logs: Option<Logs>,
     /// How long one export of each may take.
-    timeouts: [Duration; 3],
+    timeouts: PerPipeline<Duration>,
     /// How many items go into one export of each; metrics go as a whole.
-    batches: [usize; 3],
+    batches: PerPipeline<usize>,
     /// Why the last export of each by HTTP had no answer.
-    last_errors: [LastError; 3],
+    last_errors: PerPipeline<LastError>,
     failures: Failures,
     published: Arc<Published>,
 }
@@ -108,22 +103,20 @@ impl Exports {
         warnings: &Arc<Warnings>,
     ) -> Exports {
         let resource = resource(&published.identity, plan);
-        let [traces, metrics, logs] =
-            plan.map(|plan| plan.pipelines.each_ref().map(Option::as_ref)).unwrap_or_default();
-        let timeouts = [traces, metrics, logs]
-            .map(|pipeline| pipeline.map(|pipeline| pipeline.timeout).unwrap_or_default());
-        let addresses =
-            [traces, metrics, logs].map(|pipeline| pipeline.map(address).unwrap_or_default());
-        let (last_errors, failures) =
-            (<[LastError; 3]>::default(), Failures::new(addresses, warnings));
+        let of = |pipeline| plan.and_then(|plan| plan.pipelines[pipeline].as_ref());
+        let PerPipeline { traces, metrics, logs } = PerPipeline::of(of);
+        let timeouts = PerPipeline::of(|one| of(one).map(|plan| plan.timeout).unwrap_or_default());
+        let addresses = PerPipeline::of(|one| of(one).map(address).unwrap_or_default());
+        let last_errors = PerPipeline::<LastError>::default();
+        let failures = Failures::new(addresses, warnings);
         let spans = traces.zip(span_queue).and_then(|(pipeline, queue)| {
             let mut exporter =
-                failures.build(TRACES, span_exporter(pipeline, &last_errors[TRACES]))?;
+                failures.build(Pipeline::Traces, span_exporter(pipeline, &last_errors.traces))?;
             exporter.set_resource(&resource);
             Some(Mutex::new((exporter, queue)))
         });
         let metrics = metrics.and_then(|pipeline| {
-            failures.build(METRICS, metric_exporter(pipeline, &last_errors[METRICS]))
+            failures.build(Pipeline::Metrics, metric_exporter(pipeline, &last_errors.metrics))
         });
         let instruments = metrics.as_ref().map(|exporter| {
             let is_exponential = plan.is_some_and(|plan| plan.is_exponential);
@@ -131,7 +124,9 @@ impl Exports {
             Instruments::new(resource.clone(), form, &published.identity.labels)
         });
         let records = logs
-            .and_then(|pipeline| failures.build(LOGS, log_exporter(pipeline, &last_errors[LOGS])))
+            .and_then(|pipeline| {
+                failures.build(Pipeline::Logs, log_exporter(pipeline, &last_errors.logs))
+            })
             .zip(plan)
             .map(|(mut exporter, plan)| {
                 exporter.set_resource(&resource);
@@ -142,7 +137,7 @@ impl Exports {
             Some((exporter, logs)) => (Some(Mutex::new((exporter, logs.queue()))), Some(logs)),
             None => (None, None),
         };
-        failures.tell();
+        failures.report();
         Exports {
             spans,
             metrics: metrics.map(|exporter| Mutex::new((exporter, VecDeque::new()))),
@@ -150,7 +145,11 @@ impl Exports {
             instruments,
             logs,
             timeouts,
-            batches: plan.map_or([1; 3], |plan| [plan.span_batch, 1, plan.log_batch]),
+            batches: PerPipeline {
+                traces: plan.map_or(1, |plan| plan.span_batch),
+                metrics: 1,
+                logs: plan.map_or(1, |plan| plan.log_batch),
+            },
             last_errors,
             failures,
             published: Arc::clone(published),
@@ -160,17 +159,17 @@ impl Exports {
     /// Sends the spans that wait.
     pub async fn send_spans(&self, by: By) {
         let Some(spans) = &self.spans else { return };
-        let Some(turn) = self.turn(TRACES, spans, by).await else { return };
+        let Some(turn) = self.turn(Pipeline::Traces, spans, by).await else { return };
         let (exporter, queue) = &*turn;
         let dropped = queue.take_dropped();
-        self.published.note_health(|health| health.dropped[TRACES] += dropped);
+        self.published.note_health(|health| health.dropped.traces += dropped);
         let mut rest = queue.take();
         while !rest.is_empty() {
-            let batch = rest[..rest.len().min(self.batches[TRACES])].to_vec();
+            let batch = rest[..rest.len().min(self.batches.traces)].to_vec();
             let length = batch.len();
-            if !self.tried(TRACES, by, exporter.export(batch)).await {
+            if !self.tried(Pipeline::Traces, by, exporter.export(batch)).await {
                 let dropped = queue.put_back(rest);
-                self.published.note_health(|health| health.dropped[TRACES] += dropped);
+                self.published.note_health(|health| health.dropped.traces += dropped);
                 return;
             }
             rest.drain(..length);
@@ -180,18 +179,18 @@ impl Exports {
     /// Sends the records that wait.
     pub async fn send_records(&self, by: By) {
         let Some(records) = &self.records else { return };
-        let Some(turn) = self.turn(LOGS, records, by).await else { return };
+        let Some(turn) = self.turn(Pipeline::Logs, records, by).await else { return };
         let (exporter, queue) = &*turn;
         let dropped = queue.take_dropped();
-        self.published.note_health(|health| health.dropped[LOGS] += dropped);
+        self.published.note_health(|health| health.dropped.logs += dropped);
         let mut rest = queue.take();
         while !rest.is_empty() {
-            let batch = rest.iter().take(self.batches[LOGS]);
+            let batch = rest.iter().take(self.batches.logs);
             let borrowed: Vec<_> = batch.map(|(record, scope)| (record, scope)).collect();
             let length = borrowed.len();
-            if !self.tried(LOGS, by, exporter.export(LogBatch::new(&borrowed))).await {
+            if !self.tried(Pipeline::Logs, by, exporter.export(LogBatch::new(&borrowed))).await {
                 let dropped = queue.put_back(rest);
-                self.published.note_health(|health| health.dropped[LOGS] += dropped);
+                self.published.note_health(|health| health.dropped.logs += dropped);
                 return;
             }
             rest.drain(..length);
@@ -202,7 +201,7 @@ impl Exports {
     /// say more. Increments wait for the next tick, for nobody else knows them.
     pub async fn send_metrics(&self, by: By) {
         let (Some(metrics), Some(instruments)) = (&self.metrics, &self.instruments) else { return };
-        let Some(mut turn) = self.turn(METRICS, metrics, by).await else { return };
+        let Some(mut turn) = self.turn(Pipeline::Metrics, metrics, by).await else { return };
         let (exporter, waiting) = &mut *turn;
         waiting.extend(instruments.collect(self.published.collect()));
         let most = match exporter.temporality() {
@@ -212,10 +211,10 @@ impl Exports {
         while waiting.len() > most {
             let lost = waiting.pop_front();
             let count = lost.as_ref().map(count).filter(|_| most > 1).unwrap_or_default();
-            self.published.note_health(|health| health.dropped[METRICS] += count);
+            self.published.note_health(|health| health.dropped.metrics += count);
         }
         while let Some(oldest) = waiting.front() {
-            if !self.tried(METRICS, by, exporter.export(oldest)).await {
+            if !self.tried(Pipeline::Metrics, by, exporter.export(oldest)).await {
                 return;
             }
             waiting.pop_front();
@@ -226,14 +225,14 @@ impl Exports {
     pub async fn flush(&self, deadline: Instant) {
         let by = By::Deadline(deadline);
         tokio::join!(self.send_spans(by), self.send_records(by), self.send_metrics(by));
-        self.failures.tell();
+        self.failures.report();
     }
 
     /// Waits until the export before this one is through. In the background nobody waits: the next
     /// tick sends what this one leaves.
     async fn turn<'a, T>(
         &self,
-        pipeline: usize,
+        pipeline: Pipeline,
         mutex: &'a Mutex<T>,
         by: By,
     ) -> Option<MutexGuard<'a, T>> {
@@ -252,7 +251,7 @@ impl Exports {
     /// Waits for an export within its limits of time, and returns whether all is well.
     async fn tried(
         &self,
-        pipeline: usize,
+        pipeline: Pipeline,
         by: By,
         export: impl Future<Output = Result<(), OTelSdkError>>,
     ) -> bool {
@@ -270,13 +269,13 @@ impl Exports {
         let is_well = self.note(pipeline, result.unwrap_or(Err(OTelSdkError::Timeout(limit))));
         if matches!(by, By::NextTick) {
             // Those of the last flush are reported together.
-            self.failures.tell();
+            self.failures.report();
         }
         is_well
     }
 
     /// Takes the account of an export, and returns whether all is well.
-    fn note(&self, pipeline: usize, result: Result<(), OTelSdkError>) -> bool {
+    fn note(&self, pipeline: Pipeline, result: Result<(), OTelSdkError>) -> bool {
         self.published.note_health(|health| {
             health.exports[pipeline] += 1;
             health.failures[pipeline] += u64::from(result.is_err());
@@ -290,9 +289,9 @@ impl Exports {
 }
 
 impl Failures {
-    fn build<T>(&self, pipeline: usize, built: Result<T, String>) -> Option<T> {
+    fn build<T>(&self, pipeline: Pipeline, built: Result<T, String>) -> Option<T> {
         // The same for all signals: their own paths are no part of it.
-        let own_path = format!("/v1/{}", PIPELINES[pipeline]);
+        let own_path = format!("/v1/{}", pipeline.word());
         let noted = |reason: String| {
             self.note(pipeline, ExportCause::refused(&reason.replace(&own_path, "")))
         };
@@ -309,13 +308,13 @@ fn no_retry() -> RetryPolicy {
     RetryPolicy::disabled()
 }
 
-fn http_client(pipeline: &Pipeline, last_error: &LastError) -> Result<Client, String> {
+fn http_client(pipeline: &PipelinePlan, last_error: &LastError) -> Result<Client, String> {
     let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
     Client::new(&pipeline.credentials, endpoint.starts_with("https:"), last_error)
 }
 
 /// Returns scheme, host and port of where it goes, without a password.
-fn address(pipeline: &Pipeline) -> String {
+fn address(pipeline: &PipelinePlan) -> String {
     let default = match pipeline.protocol {
         Protocol::HttpProtobuf => "http://localhost:4318",
         Protocol::Grpc => "http://localhost:4317",
@@ -330,7 +329,7 @@ fn address(pipeline: &Pipeline) -> String {
 }
 
 /// `None` without files and where no TLS is wanted.
-fn grpc_tls(pipeline: &Pipeline) -> Result<Option<ClientTlsConfig>, String> {
+fn grpc_tls(pipeline: &PipelinePlan) -> Result<Option<ClientTlsConfig>, String> {
     let Credentials { certificate, client_key, client_certificate } = &pipeline.credentials;
     let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
     if endpoint.starts_with("http:") {
@@ -352,7 +351,7 @@ fn grpc_tls(pipeline: &Pipeline) -> Result<Option<ClientTlsConfig>, String> {
 macro_rules! exporter {
     ($(#[$doc:meta])* $name:ident, $kind:ty) => {
         $(#[$doc])*
-        fn $name(pipeline: &Pipeline, last_error: &LastError) -> Result<$kind, String> {
+        fn $name(pipeline: &PipelinePlan, last_error: &LastError) -> Result<$kind, String> {
             match pipeline.protocol {
                 Protocol::HttpProtobuf => {
                     let client = http_client(pipeline, last_error)?;

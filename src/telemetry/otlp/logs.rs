@@ -1,6 +1,5 @@
 //! Log records: an event of the run, named and with a severity, in the trace of its attempt.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -18,49 +17,18 @@ use crate::model::shared::lock;
 use crate::plan::AttributeLimits;
 use crate::sink::Stamp;
 use crate::telemetry::otlp::attempt_span::usage_values;
+use crate::telemetry::otlp::queue::BoundedQueue;
 use crate::telemetry::otlp::vocabulary;
 
 /// Records that wait to be sent.
-#[derive(Debug)]
-pub struct LogQueue {
-    records: Mutex<VecDeque<(SdkLogRecord, InstrumentationScope)>>,
-    capacity: usize,
-    dropped: std::sync::atomic::AtomicU64,
-}
-
-impl LogQueue {
-    /// Takes out all that wait.
-    #[must_use]
-    pub fn take(&self) -> Vec<(SdkLogRecord, InstrumentationScope)> {
-        lock(&self.records).drain(..).collect()
-    }
-
-    /// Puts back what could not be sent, for the next try, as far as there is room.
-    pub fn put_back(&self, records: Vec<(SdkLogRecord, InstrumentationScope)>) -> u64 {
-        let mut queue = lock(&self.records);
-        let room = self.capacity.saturating_sub(queue.len());
-        let dropped = records.len().saturating_sub(room);
-        records.into_iter().skip(dropped).rev().for_each(|record| queue.push_front(record));
-        dropped as u64
-    }
-
-    /// Returns how many were dropped since the last call, the oldest first, because there was no room.
-    pub fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, std::sync::atomic::Ordering::Relaxed)
-    }
-}
+pub type LogQueue = BoundedQueue<(SdkLogRecord, InstrumentationScope)>;
 
 #[derive(Debug)]
 struct LogCollector(Arc<LogQueue>);
 
 impl LogProcessor for LogCollector {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        let mut queue = lock(&self.0.records);
-        if queue.len() >= self.0.capacity {
-            queue.pop_front();
-            self.0.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
-        queue.push_back((record.clone(), scope.clone()));
+        self.0.push((record.clone(), scope.clone()));
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -94,7 +62,7 @@ impl Logs {
         limits: AttributeLimits,
         run_id: String,
     ) -> Logs {
-        let queue = Arc::new(LogQueue { records: Mutex::default(), capacity, dropped: 0.into() });
+        let queue = Arc::new(LogQueue::new(capacity));
         let provider = SdkLoggerProvider::builder()
             .with_resource(resource)
             .with_log_processor(LogCollector(Arc::clone(&queue)))

@@ -5,5 +5,6 @@ pub mod export;
 pub mod instruments;
 pub mod logs;
 pub mod partial_success;
+mod queue;
 pub mod spans;
 pub mod vocabulary;

@@ -12,18 +12,21 @@ use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::subscriber::Interest;
 use tracing_core::{Dispatch, Event, Level, LevelFilter, Metadata, Subscriber};
 
-use crate::telemetry::metrics::metric::PIPELINES;
+use crate::model::pipeline::Pipeline;
 use crate::telemetry::published::Published;
 use crate::telemetry::warn::Warnings;
 
 /// The crate whose events are taken in.
 const TARGET: &str = "opentelemetry-otlp";
 
-/// The fields that hold the number of rejected items, in the order of [`PIPELINES`].
-const FIELDS: [&str; 3] = ["rejected_spans", "rejected_data_points", "rejected_log_records"];
-
-/// The kinds under which each is reported once.
-const KINDS: [&str; 3] = ["rejected traces", "rejected metrics", "rejected logs"];
+/// Returns the field that holds the number of rejected items, and the kind under which it is reported once.
+const fn names(pipeline: Pipeline) -> (&'static str, &'static str) {
+    match pipeline {
+        Pipeline::Traces => ("rejected_spans", "rejected traces"),
+        Pipeline::Metrics => ("rejected_data_points", "rejected metrics"),
+        Pipeline::Logs => ("rejected_log_records", "rejected logs"),
+    }
+}
 
 /// Counts and reports rejected items of this thread's exports until the guard is dropped.
 pub fn report(published: &Arc<Published>, warnings: &Arc<Warnings>) -> DefaultGuard {
@@ -59,8 +62,8 @@ impl Subscriber for Reporter {
             count => format!("the receiver rejected {count} item(s)"),
         };
         let reason = if rejected.reason.is_empty() { "no reason given" } else { &rejected.reason };
-        let text = format!("OTLP {}: {what}: {reason}", PIPELINES[pipeline]);
-        self.warnings.once(KINDS[pipeline], &text);
+        let text = format!("OTLP {}: {what}: {reason}", pipeline.word());
+        self.warnings.once(names(pipeline).1, &text);
     }
 
     // Spans are not enabled, so none of these is called.
@@ -82,13 +85,14 @@ impl Subscriber for Reporter {
 #[derive(Default)]
 struct Rejected {
     /// Of which pipeline, and how many.
-    items: Option<(usize, u64)>,
+    items: Option<(Pipeline, u64)>,
     reason: String,
 }
 
 impl Visit for Rejected {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        let pipeline = FIELDS.iter().position(|name| *name == field.name());
+        let is_its = |pipeline: &Pipeline| names(*pipeline).0 == field.name();
+        let pipeline = Pipeline::ALL.into_iter().find(is_its);
         if let Some(pipeline) = pipeline {
             self.items = Some((pipeline, u64::try_from(value).unwrap_or(0)));
         }

@@ -4,8 +4,7 @@
 //! Names and attributes are those of TELEMETRY's contract: the run is the callee of whoever called us,
 //! the attempt the call of the job (semantic conventions for command line programs).
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::propagation::{Injector, TextMapPropagator};
@@ -23,7 +22,6 @@ use opentelemetry_sdk::trace::{
 
 use crate::model::event::Event;
 use crate::model::outcome::Termination;
-use crate::model::shared::lock;
 use crate::model::trace_context;
 use crate::model::verdict::VerdictKind;
 use crate::plan::{Choice, OtlpPlan, TelemetryPlan, TraceSampler as SamplerPlan};
@@ -31,6 +29,7 @@ use crate::sink::Stamp;
 use crate::sink::stats::{Ended, RunOutcome};
 use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::otlp::attempt_span::{AttemptSpan, usage_attributes};
+use crate::telemetry::otlp::queue::BoundedQueue;
 use crate::telemetry::otlp::vocabulary;
 use crate::telemetry::prometheus::exposition::Exemplar;
 
@@ -38,38 +37,7 @@ use crate::telemetry::prometheus::exposition::Exemplar;
 const SPAN_EVENTS_MAX: usize = 64;
 
 /// Ended spans that wait to be sent.
-#[derive(Debug)]
-pub struct SpanQueue {
-    spans: Mutex<VecDeque<SpanData>>,
-    capacity: usize,
-    dropped: std::sync::atomic::AtomicU64,
-}
-
-impl SpanQueue {
-    fn new(capacity: usize) -> SpanQueue {
-        SpanQueue { spans: Mutex::default(), capacity, dropped: 0.into() }
-    }
-
-    /// Takes out all that wait.
-    #[must_use]
-    pub fn take(&self) -> Vec<SpanData> {
-        lock(&self.spans).drain(..).collect()
-    }
-
-    /// Puts back what could not be sent, for the next try, as far as there is room.
-    pub fn put_back(&self, spans: Vec<SpanData>) -> u64 {
-        let mut queue = lock(&self.spans);
-        let room = self.capacity.saturating_sub(queue.len());
-        let dropped = spans.len().saturating_sub(room);
-        spans.into_iter().skip(dropped).rev().for_each(|span| queue.push_front(span));
-        dropped as u64
-    }
-
-    /// Returns how many were dropped since the last call, the oldest first, because there was no room.
-    pub fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, std::sync::atomic::Ordering::Relaxed)
-    }
-}
+pub type SpanQueue = BoundedQueue<SpanData>;
 
 /// Puts ended spans into the queue, with attributes of at most that length in characters.
 #[derive(Debug)]
@@ -86,12 +54,7 @@ impl SpanProcessor for SpanCollector {
             let events = span.events.events.iter_mut().flat_map(|event| &mut event.attributes);
             span.attributes.iter_mut().chain(events).for_each(|pair| cut(&mut pair.value, length));
         }
-        let mut queue = lock(&self.queue.spans);
-        if queue.len() >= self.queue.capacity {
-            queue.pop_front();
-            self.queue.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
-        queue.push_back(span);
+        self.queue.push(span);
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -179,7 +142,7 @@ impl Traces {
         resource: Resource,
         stamp: Stamp,
     ) -> Option<Traces> {
-        let otlp = plan.otlp.as_ref().filter(|otlp| otlp.pipelines[0].is_some())?;
+        let otlp = plan.otlp.as_ref().filter(|otlp| otlp.pipelines.traces.is_some())?;
         let queue = Arc::new(SpanQueue::new(otlp.span_queue));
         let limits = otlp.span_limits;
         let collector =
@@ -206,7 +169,7 @@ impl Traces {
             last_attempt: None,
             attempts: 0,
             propagates: otlp.propagates,
-            adds_events: otlp.pipelines[2].is_none(),
+            adds_events: otlp.pipelines.logs.is_none(),
             executable: identity.executable.clone(),
             owner: identity.user.clone(),
             run_id: identity.run_id.clone(),
