@@ -152,31 +152,47 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    use crate::model::facts::Reach;
+    use crate::model::outcome::SpawnFailure;
     use crate::model::policy::Policy;
-    use crate::model::process::Pid;
+    use crate::model::process::{Pid, Sender};
+    use crate::model::signal::{Origin, SignalInfo};
     use crate::model::time::Moment;
     use crate::model::usage::ResourceUsage;
     use crate::plan::{LogFormat, LogPlan, LogTarget, Observation};
     use crate::sink::log_file::{LogFile, LogName};
-    use crate::supervisor::AttemptContext;
+    use crate::supervisor::{AttemptContext, Received, Remaining};
 
-    /// A world that panics where a script says so.
+    /// What happens next in a scripted world.
+    enum Step {
+        Input(Input),
+        /// Nothing, until the deadline of the loop.
+        Deadline,
+        /// The world panics.
+        Panic,
+    }
+
+    /// A world that follows a script; no process is started and no time passes.
     #[derive(Default)]
     struct Scripted {
-        inputs: VecDeque<Option<Input>>,
+        steps: VecDeque<Step>,
+        now: Duration,
+        /// What becomes of each attempt; it runs where nothing is said.
+        spawns: VecDeque<Input>,
         spawned: u32,
-        sent: Vec<Signal>,
+        sent: Vec<(Target, Signal)>,
         cannot_follow: bool,
+        cannot_look: bool,
     }
 
     impl World for Scripted {
         fn now(&self) -> Moment {
-            Moment(Duration::ZERO)
+            Moment(self.now)
         }
 
         fn spawn(&mut self, _: AttemptContext) -> Input {
             self.spawned += 1;
-            Input::Spawned(Pid(7))
+            self.spawns.pop_front().unwrap_or(Input::Spawned(Pid(7)))
         }
 
         fn follow(&mut self) {
@@ -185,26 +201,42 @@ mod tests {
             }
         }
 
-        fn wait(&mut self, _: Option<Moment>) -> Input {
-            self.inputs.pop_front().expect("the script goes on").expect("a fault of the test's own")
+        fn wait(&mut self, deadline: Option<Moment>) -> Input {
+            match self.steps.pop_front().expect("the script goes on") {
+                Step::Input(input) => input,
+                Step::Deadline => {
+                    self.now = deadline.expect("there is a deadline").0;
+                    Input::Woken
+                }
+                Step::Panic => panic!("a fault of the test's own"),
+            }
         }
 
-        fn send(&mut self, _: Target, signal: Signal, _: Option<i32>) -> Result<(), SysError> {
-            self.sent.push(signal);
+        fn send(&mut self, to: Target, signal: Signal, _: Option<i32>) -> Result<(), SysError> {
+            self.sent.push((to, signal));
             Ok(())
         }
 
         fn look(&mut self) -> Input {
-            panic!("a fault of the test's own")
+            if self.cannot_look {
+                panic!("a fault of the test's own");
+            }
+            Input::Tree(Remaining { is_gone: true, ..Remaining::default() })
         }
     }
 
-    /// Minds a scripted job with a restart policy; returns the outcome and the log.
-    fn minded(inputs: Vec<Option<Input>>) -> (Outcome, String) {
-        minded_in(&mut Scripted { inputs: inputs.into(), ..Scripted::default() })
+    /// Minds a scripted job whose tree cannot be looked at, with `-c`; returns the outcome and the log.
+    fn minded(steps: Vec<Step>) -> (Outcome, String) {
+        minded_in(&mut Scripted { steps: steps.into(), cannot_look: true, ..Scripted::default() })
     }
 
     fn minded_in(world: &mut Scripted) -> (Outcome, String) {
+        let minded = minded_by(&Policy { continue_stopped: true, ..Policy::default() }, world);
+        assert_eq!(world.spawned, 1, "never a second copy");
+        minded
+    }
+
+    fn minded_by(policy: &Policy, world: &mut Scripted) -> (Outcome, String) {
         let dir = tempfile::tempdir().expect("a directory");
         let target = LogTarget::Directory(dir.path().to_owned());
         let plan = LogPlan { target, format: LogFormat::Text, delete_on_success: false };
@@ -218,24 +250,124 @@ mod tests {
             error: None,
             append: false,
             directory: None,
-            policy: Policy { continue_stopped: true, ..Policy::default() },
+            policy: policy.clone(),
             observation: Observation::default(),
         };
         let mut sinks = Sinks::new(log, &plan);
         let outcome = mind(&job, world, &mut sinks);
         sinks.flush();
-        assert_eq!(world.spawned, 1, "never a second copy");
+        assert!(world.steps.is_empty(), "the run ended before the script did");
         (outcome, std::fs::read_to_string(path).expect("the log"))
     }
 
-    fn ended(end: Termination) -> Option<Input> {
-        Some(Input::JobEnded(end, ResourceUsage::default(), Box::default()))
+    /// Minds a job to its end and returns its status, its verdict, the signals that were sent, and the log.
+    fn run(policy: &Policy, steps: Vec<Step>) -> (u8, VerdictKind, Vec<(Target, Signal)>, String) {
+        let mut world = Scripted { steps: steps.into(), ..Scripted::default() };
+        let (outcome, log) = minded_by(policy, &mut world);
+        (outcome.exit_status, outcome.verdict.kind, world.sent, log)
+    }
+
+    fn requested(signal: Signal) -> Step {
+        let sender = Sender::OutsideNamespace;
+        let info = SignalInfo { signal, origin: Origin::Kill, sender, value: None };
+        Step::Input(Input::Signal(Received { info, reach: Reach::OnlyUs, can_suspend: true }))
+    }
+
+    fn killed(signal: Signal) -> Step {
+        ended(Termination::Signaled { signal, core_dumped: false })
+    }
+
+    fn ended(end: Termination) -> Step {
+        Step::Input(Input::JobEnded(end, ResourceUsage::default(), Box::default()))
+    }
+
+    #[test]
+    fn a_job_starts_and_ends_and_its_status_is_returned() {
+        let (status, verdict, sent, log) =
+            run(&Policy::default(), vec![ended(Termination::Exited(0))]);
+        assert_eq!((status, verdict, sent), (0, VerdictKind::Success, vec![]));
+        let lines: Vec<&str> = log.lines().collect();
+        assert!(lines[0].ends_with("child job started in process 7"), "{log}");
+        assert!(lines.last().is_some_and(|line| line.contains("verdict: success")), "{log}");
+    }
+
+    #[test]
+    fn a_request_to_stop_is_passed_on_to_the_job() {
+        let steps = vec![requested(Signal::TERM), killed(Signal::TERM)];
+        let (status, verdict, sent, _) = run(&Policy::default(), steps);
+        assert_eq!((status, verdict), (143, VerdictKind::StopRequested));
+        assert_eq!(sent, [(Target::Job, Signal::TERM)]);
+    }
+
+    #[test]
+    fn a_stopped_job_is_continued() {
+        let policy = Policy { continue_stopped: true, ..Policy::default() };
+        let steps = vec![
+            Step::Input(Input::JobStopped(Signal::STOP)),
+            Step::Deadline,
+            Step::Input(Input::JobContinued),
+            ended(Termination::Exited(0)),
+        ];
+        let (status, _, sent, log) = run(&policy, steps);
+        assert_eq!(status, 0);
+        assert!(sent.iter().all(|(_, signal)| *signal == Signal::CONT) && !sent.is_empty());
+        assert!(log.contains("successfully sent child 7 SIGCONT"), "{log}");
+    }
+
+    #[test]
+    fn a_failed_job_is_restarted_after_the_back_off() {
+        let policy =
+            Policy { restart_on: vec!["exit:3".parse().expect("a cause")], ..Policy::default() };
+        let exits = |status| ended(Termination::Exited(status));
+        let steps = vec![exits(3), Step::Deadline, exits(0)];
+        let mut world = Scripted { steps: steps.into(), ..Scripted::default() };
+        let (outcome, log) = minded_by(&policy, &mut world);
+        assert_eq!((outcome.exit_status, world.spawned), (0, 2), "{log}");
+        assert!(world.now >= policy.backoff.min, "it waited {:?}", world.now);
+    }
+
+    #[test]
+    fn a_job_that_takes_too_long_is_ended() {
+        let limit = Duration::from_secs(5);
+        let policy = Policy { timeout: Some(limit), ..Policy::default() };
+        let mut world = Scripted {
+            steps: [Step::Deadline, Step::Deadline, killed(Signal::KILL)].into(),
+            ..Scripted::default()
+        };
+        let (outcome, log) = minded_by(&policy, &mut world);
+        assert_eq!((outcome.exit_status, outcome.verdict.kind), (124, VerdictKind::TimedOut));
+        let signals: Vec<Signal> = world.sent.iter().map(|(_, signal)| *signal).collect();
+        assert_eq!(signals, [Signal::TERM, Signal::CONT, Signal::KILL], "{log}");
+        assert_eq!(world.now, limit + policy.grace());
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_started_gives_127() {
+        let failure = SpawnFailure {
+            step: "execute job".into(),
+            errno: libc::ENOENT,
+            is_exec: true,
+            is_found: false,
+            cause: None,
+        };
+        let spawns = [Input::SpawnFailed(failure)].into();
+        let mut world = Scripted { spawns, ..Scripted::default() };
+        let (outcome, log) = minded_in(&mut world);
+        assert_eq!((outcome.exit_status, outcome.verdict.kind), (127, VerdictKind::ExecFailed));
+        assert!(log.contains("execute job"), "{log}");
+    }
+
+    /// waitid(2) says that there is no such child: another process took its status.
+    #[test]
+    fn a_job_whose_status_is_lost_gives_125() {
+        let (status, verdict, ..) = run(&Policy::default(), vec![Step::Input(Input::JobLost)]);
+        assert_eq!((status, verdict), (125, VerdictKind::StatusLost));
     }
 
     #[test]
     fn a_panic_while_the_job_runs_leaves_it_minded() {
-        let killed = Termination::Signaled { signal: Signal::KILL, core_dumped: false };
-        let (outcome, log) = minded(vec![Some(Input::Woken), None, None, ended(killed)]);
+        let (outcome, log) =
+            minded(vec![Step::Input(Input::Woken), Step::Panic, Step::Panic, killed(Signal::KILL)]);
         assert_eq!((outcome.exit_status, outcome.verdict.kind), (137, VerdictKind::Unknown));
         assert!(log.contains("internal error: the job is waited for"), "{log}");
         assert!(log.contains("child 7 terminated by signal 9 (SIGKILL)"), "{log}");
@@ -244,8 +376,8 @@ mod tests {
     /// Whatever fails after the start of the process, the job is known.
     #[test]
     fn a_job_that_cannot_be_followed_is_minded() {
-        let inputs = VecDeque::from([ended(Termination::Exited(5))]);
-        let mut world = Scripted { inputs, cannot_follow: true, ..Scripted::default() };
+        let steps = VecDeque::from([ended(Termination::Exited(5))]);
+        let mut world = Scripted { steps, cannot_follow: true, ..Scripted::default() };
         let (outcome, log) = minded_in(&mut world);
         assert_eq!(outcome.exit_status, 5);
         assert!(log.contains("child 7 exited with status 5"), "{log}");
@@ -253,12 +385,15 @@ mod tests {
 
     #[test]
     fn a_job_that_stopped_before_a_panic_is_continued() {
-        let stopped = || Some(Input::JobStopped(Signal::STOP));
-        for inputs in [vec![stopped(), None], vec![None, stopped()]] {
-            let inputs = inputs.into_iter().chain([ended(Termination::Exited(5))]).collect();
-            let mut world = Scripted { inputs, ..Scripted::default() };
+        let stopped = || Step::Input(Input::JobStopped(Signal::STOP));
+        for steps in [vec![stopped(), Step::Panic], vec![Step::Panic, stopped()]] {
+            let steps = steps.into_iter().chain([ended(Termination::Exited(5))]).collect();
+            let mut world = Scripted { steps, cannot_look: true, ..Scripted::default() };
             let (outcome, _) = minded_in(&mut world);
-            assert_eq!((outcome.exit_status, world.sent.last()), (5, Some(&Signal::CONT)));
+            assert_eq!(
+                (outcome.exit_status, world.sent.last()),
+                (5, Some(&(Target::Job, Signal::CONT)))
+            );
         }
     }
 
