@@ -12,7 +12,7 @@ use childminder::internals::key;
 use childminder::internals::{Column, Header, Row};
 use pty::{CTRL_C, Shell};
 use serde_json::Value;
-use support::{Done, Place, is_alive, kill, wait_until};
+use support::{Done, Place, is_alive, kill, lock, wait_until};
 
 const RECORD: &str = "all.csv";
 
@@ -310,14 +310,7 @@ fn a_job_whose_first_row_waits_for_the_lock_is_seen() {
     prepare(&place, &format!("cm sh -c '{WAITING}' sh 1"));
     place.write("patient", "");
     let file = fs::OpenOptions::new().append(true).open(place.file(RECORD)).expect("a record");
-    let lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).expect("free");
+    lock(&file, libc::F_WRLCK);
     let words = ["--central-log", RECORD, "sh", "-c", WAITING, "sh", "1"];
     let running = place.start_command(place.childminder(words));
     wait_until("it runs", || count_of_runs(&place, 1) == 2);

@@ -5,7 +5,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -98,21 +97,10 @@ fn a_time_limit_ends_a_job_whose_first_thread_ended() {
     assert!(done.verdict().contains("SIGKILL"), "{done:?}");
 }
 
-/// A copy of the program that every user can reach and write beside; `None` if that cannot be had.
-fn for_another_user(place: &Place) -> Option<()> {
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).expect("ours");
-    // Another process writes it: see `Place::executable`.
-    let copied = place.command("cp").arg(program()).arg(place.file("cm")).status();
-    assert!(copied.expect("cp starts").success());
-    let mut reached = place.command("setpriv");
-    let reached = reached.args(USER).args(["./cm", "--version"]).output();
-    reached.is_ok_and(|output| output.status.success()).then_some(())
-}
-
 /// What stands before childminder so that it runs in a namespace of its own after `prepare`, as root
 /// and as a user; `None` where that cannot be had.
 fn namespace(place: &Place, unshare: &[&str], prepare: &str, is_user: bool) -> Option<Command> {
-    if !is_root() || for_another_user(place).is_none() {
+    if !is_root() || !place.copy_for(USER) {
         skip("namespaces", "only root makes them, for a user that reaches the program");
         return None;
     }
@@ -276,7 +264,7 @@ fn a_chain_of_short_processes_is_ended_or_prevents_the_restart() {
         make_chain(&place);
         let mut command = if is_root() {
             // Root has cgroups, which end all at once.
-            if for_another_user(&place).is_none() {
+            if !place.copy_for(USER) {
                 return skip("a chain", "another user cannot reach the program");
             }
             let mut command = place.command("setpriv");
@@ -353,7 +341,7 @@ fn where_pidfds_are_refused_the_whole_tree_is_ended() {
     let place = Place::new();
     let mut command = place.command("strace");
     command.args(["-o", "/dev/null", "-e", "inject=pidfd_send_signal,pidfd_open:error=EPERM"]);
-    if is_root() && for_another_user(&place).is_some() {
+    if is_root() && place.copy_for(USER) {
         // Root has cgroups, which end all at once.
         command.arg("setpriv").args(USER).arg("./cm");
     } else {
@@ -384,7 +372,7 @@ fn without_descriptors_a_time_limit_still_ends_the_job() {
 #[test]
 fn a_job_out_of_reach_is_not_said_to_have_been_ended() {
     let place = Place::new();
-    if !is_root() || for_another_user(&place).is_none() {
+    if !is_root() || !place.copy_for(USER) {
         return skip("a job of another user's", "only root can make one");
     }
     let raised = place.shell("cp \"$(command -v setpriv)\" raise && chmod 4755 raise").status();

@@ -21,8 +21,7 @@ use childminder::internals::shell;
 use childminder::internals::time::Moment;
 use childminder::internals::{Column, Header, Row};
 use childminder::internals::{Kept, Writer};
-use nix::fcntl::{FcntlArg, fcntl};
-use support::{Done, Place, is_root, kill, skip, wait_until};
+use support::{Done, Place, is_root, kill, lock, skip, wait_until};
 
 /// The variable that makes an actor of the test executable: what to do, and with what.
 const ACTOR: &str = "MINDED_RECORD_ACTOR";
@@ -76,17 +75,6 @@ fn spooled(file: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn lock(file: &File) {
-    let lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).expect("nobody else has the lock");
-}
-
 fn open(path: &Path) -> File {
     OpenOptions::new().read(true).append(true).create(true).open(path).expect("opened")
 }
@@ -100,7 +88,7 @@ fn actor() {
     match words[..] {
         ["hold", file] => {
             let file = open(Path::new(file));
-            lock(&file);
+            lock(&file, libc::F_WRLCK);
             println!("ready");
             // Until whoever told us goes away.
             std::io::stdin().read_to_end(&mut Vec::new()).expect("a pipe");
@@ -430,7 +418,7 @@ fn a_file_that_was_rotated_under_a_waiting_writer_is_opened_again() {
     let (file, old) = (place.file("r.csv"), place.file("r.csv.1"));
     writer(&file, "a").keep(&[row("first")]).expect("kept");
     let held = open(&file);
-    lock(&held);
+    lock(&held, libc::F_WRLCK);
     let theirs = file.clone();
     let waiting = std::thread::spawn(move || {
         writer(&theirs, "b").patient(support::PATIENCE).keep(&[row("second")]).map(|_| ())
@@ -665,7 +653,7 @@ fn rows_that_are_not_kept_in_time_come_back_whole() {
     let place = Place::new();
     let file = place.file("r.csv");
     let held = open(&file);
-    lock(&held);
+    lock(&held, libc::F_WRLCK);
     let base = || {
         let mut base = Row::default();
         base.set(Column::Host, "node7");

@@ -4,7 +4,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -18,17 +17,6 @@ use support::{Done, Place, Running, is_root, program, skip, status_field, wait_u
 
 /// A user of this file's own: what is counted for it is what its tests have started.
 const USER: [&str; 3] = ["--reuid=54323", "--regid=54323", "--clear-groups"];
-
-/// A copy of the program that every user can reach and write beside; `None` if that cannot be had.
-fn for_another_user(place: &Place) -> Option<()> {
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).expect("ours");
-    // Another process writes it: see `Place::executable`.
-    let copied = place.command("cp").arg(program()).arg(place.file("cm")).status();
-    assert!(copied.expect("cp starts").success());
-    let mut reached = place.command("setpriv");
-    let reached = reached.args(USER).args(["./cm", "--version"]).output();
-    reached.is_ok_and(|output| output.status.success()).then_some(())
-}
 
 /// Every process of it forks until the kernel refuses or there are 400; then all leave. What one
 /// does the others see by files, so no signal and no time is needed to stop it.
@@ -54,7 +42,7 @@ fn a_fork_bomb_ends_as_its_job_does_and_leaves_nothing() {
     let place = Place::new();
     place.write("bomb", BOMB);
     let mut command = if is_root() {
-        if for_another_user(&place).is_none() {
+        if !place.copy_for(USER) {
             return skip("a fork bomb", "another user cannot reach the program");
         }
         // The limit does not hold for root.
@@ -192,7 +180,7 @@ fn what_vanishes_between_two_reads_is_no_error() {
 #[test]
 fn hidden_processes_cost_evidence_only() {
     let place = Place::new();
-    if !is_root() || for_another_user(&place).is_none() {
+    if !is_root() || !place.copy_for(USER) {
         return skip("hidepid", "only root can mount /proc anew, for another user");
     }
     let script = "cp \"$(command -v sleep)\" hidden && chmod 4755 hidden && \

@@ -13,8 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use childminder::internals::{Column, Header, Row};
-use nix::fcntl::{FcntlArg, fcntl};
-use support::{Done, Place, is_root, nanny, program, skip, wait_until};
+use support::{Done, Place, is_root, lock, nanny, program, skip, wait_until};
 
 const VICTIM: u32 = 64_001;
 const ATTACKER: u32 = 64_002;
@@ -297,14 +296,7 @@ fn a_reader_does_not_hold_up_writers() {
     let place = Place::new();
     assert_eq!(place.run(["--central-log", "r.csv", "true"]).code(), 0);
     let file = File::open(place.file("r.csv")).expect("a record");
-    let lock = libc::flock {
-        l_type: libc::F_RDLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).expect("a read lock");
+    lock(&file, libc::F_RDLCK);
     let script = "for i in 1 2 3 4 5 6 7 8; do \"$CM\" --central-log r.csv true & done; wait";
     let begun = Instant::now();
     let done = Done::without_log(place.shell(script).output().expect("sh starts"));
@@ -397,14 +389,7 @@ fn a_record_of_two_names_has_one_lock_and_one_rerun() {
 /// Takes the lock of a record as a writer does.
 fn write_lock(place: &Place, name: &str) -> File {
     let file = File::options().read(true).write(true).open(place.file(name)).expect("a record");
-    let lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).expect("a write lock");
+    lock(&file, libc::F_WRLCK);
     file
 }
 

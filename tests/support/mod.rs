@@ -199,19 +199,26 @@ impl Place {
         Some(command)
     }
 
-    /// childminder as an ordinary user; `None` if root cannot become one here.
-    pub fn as_another_user(&self, words: &[&str]) -> Option<Command> {
+    /// Makes `cm`, a copy of the program that every user can reach and write beside; returns whether the user
+    /// that setpriv(1) makes of these options can start it.
+    pub fn copy_for(&self, user: [&str; 3]) -> bool {
         fs::set_permissions(self.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+        // Another process writes it: see `Place::executable`.
         let copied = self.command("cp").arg(program()).arg(self.file("cm")).status();
         assert!(copied.expect("cp starts").success());
-        let other = ["--reuid=54321", "--regid=54321", "--clear-groups", "./cm"];
-        let reached = self.command("setpriv").args(other).arg("--version").output();
-        if !reached.is_ok_and(|output| output.status.success()) {
+        let reached = self.command("setpriv").args(user).args(["./cm", "--version"]).output();
+        reached.is_ok_and(|output| output.status.success())
+    }
+
+    /// childminder as an ordinary user; `None` if root cannot become one here.
+    pub fn as_another_user(&self, words: &[&str]) -> Option<Command> {
+        let other = ["--reuid=54321", "--regid=54321", "--clear-groups"];
+        if !self.copy_for(other) {
             skip("another user", "it cannot reach the program");
             return None;
         }
         let mut command = self.command("setpriv");
-        command.args(other).args(words);
+        command.args(other).arg("./cm").args(words);
         Some(command)
     }
 
@@ -472,6 +479,20 @@ fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
         sender.send(text).ok();
     });
     receiver
+}
+
+/// Locks a whole file for the open file description, as writers of the record do (fcntl(2)): by F_WRLCK or
+/// F_RDLCK.
+pub fn lock(file: &fs::File, kind: libc::c_int) {
+    let lock = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let locked = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock));
+    locked.expect("nobody else has the lock");
 }
 
 /// Sends a signal by its name without SIG, as a user would: kill(1) is another process.
