@@ -11,6 +11,7 @@ use crate::model::facts::Facts;
 use crate::model::findings::{Death, Findings, Memory, OomCounter};
 use crate::model::process::Pid;
 use crate::model::signal::Signal;
+use crate::model::text::byte_size;
 use crate::model::time::Moment;
 use crate::model::verdict::{Confidence, Evidence, Quality};
 
@@ -229,7 +230,7 @@ pub(super) fn size_words(memory: &Memory) -> Option<Evidence> {
     let (peak, limit) = (memory.peak_bytes()?, memory.limit_bytes?);
     let of = if memory.limit_is_hosts { "the host's" } else { "limit" };
     Some(Evidence {
-        fact: format!("peak RSS {} of {of} {}", size(peak), size(limit)),
+        fact: format!("peak RSS {} of {of} {}", byte_size(peak), byte_size(limit)),
         source: "/proc/PID/stat, getrusage(2)",
         quality: Quality::Sampled,
     })
@@ -242,10 +243,4 @@ fn pressure_words(memory: &Memory) -> Option<Evidence> {
         source: "/proc/pressure/memory",
         quality: Quality::Exact,
     })
-}
-
-/// A size with a unit that fits.
-pub(super) fn size(bytes: u64) -> String {
-    let (gib, mib) = (bytes as f64 / (1 << 30) as f64, bytes as f64 / (1 << 20) as f64);
-    if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{mib:.1} MiB") }
 }

@@ -6,6 +6,7 @@ use crate::model::facts::Facts;
 use crate::model::findings::KernelLine;
 use crate::model::process::Pid;
 use crate::model::signal::Signal;
+use crate::model::text::byte_size;
 use crate::model::verdict::{Confidence, Evidence, Quality, VerdictKind};
 
 /// Judges a death by that signal; `ended` is the first piece of evidence.
@@ -111,7 +112,7 @@ fn fault(facts: &Facts, signal: Signal) -> Judgement {
         });
     }
     if let Some(limit) = findings.limits.and_then(|limits| limits.address_space_bytes) {
-        let limit = memory::size(limit);
+        let limit = byte_size(limit);
         let fact =
             format!("RLIMIT_AS was {limit} (ulimit -v): a program without memory may end so");
         evidence.push(inferred(fact, "/proc/PID/limits"));

@@ -714,7 +714,7 @@ fn a_flat_counter_of_our_own_cgroup_excludes_it_whatever_the_host_counts() {
     assert_eq!(verdict.kind, VerdictKind::KilledByProcess);
     let text = verdict.to_string();
     let expected = "SIGKILL; not by the kernel's OOM killer: memory.events oom_kill of /batch/job7 \
-                    did not rise; peak RSS 0.0 MiB of limit 0.0 MiB; so a process";
+                    did not rise; peak RSS 99 B of limit 100 B; so a process";
     assert!(text.contains(expected), "{text}");
 }
 

@@ -193,9 +193,31 @@ pub fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
+/// Shows a number of bytes with a binary unit: `512 B`, `3.9 GiB`.
+#[must_use]
+pub fn byte_size(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut amount = count as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{amount:.1} {unit}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_the_largest_unit_that_fits() {
+        let shown: Vec<_> = [512, 1024, 4_187_593_114].into_iter().map(byte_size).collect();
+        assert_eq!(shown, ["512 B", "1.0 KiB", "3.9 GiB"]);
+    }
 
     #[test]
     fn control_characters_never_reach_the_line() {

@@ -39,9 +39,9 @@ use crate::run::sinks::Sinks;
 use crate::run::start_error::StartError;
 use crate::sink::console;
 use crate::sink::log_file::{LogFile, LogName};
-use crate::sys::clock;
 use crate::sys::entry::Given;
 use crate::sys::signals::SignalFd;
+use crate::sys::{clock, host};
 
 /// Minds what the plan says and returns the exit status. `given` is what our own parent gave us;
 /// all signals are blocked by now.
@@ -150,6 +150,6 @@ pub fn refuse(line: &str) {
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 fn log_name(command: &str) -> LogName {
-    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let host = host::name().to_string_lossy().into_owned();
     LogName { command: command.to_owned(), host, pid: nix::unistd::getpid().as_raw() }
 }

@@ -22,7 +22,7 @@ use crate::record::seal::Key;
 use crate::record::write::Writer;
 use crate::run::senders;
 use crate::sink::record::RecordSink;
-use crate::sys::{account, clock, environment};
+use crate::sys::{account, clock, environment, host};
 
 /// A longer command line is cut: all three rows of a run have it.
 const WORDS_BYTES_MAX: usize = 128 * 1024;
@@ -197,7 +197,7 @@ fn cut(mut words: String) -> String {
 }
 
 fn show_place(row: &mut Row) {
-    row.set(Column::Host, nix::unistd::gethostname().unwrap_or_default().into_vec());
+    row.set(Column::Host, host::name().into_vec());
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     row.set(Column::BootId, boot.trim());
     let uid = geteuid().as_raw();

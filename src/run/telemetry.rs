@@ -29,7 +29,7 @@ use crate::sink::console;
 use crate::sink::past::Past;
 use crate::sink::stats::Stats;
 use crate::sys::signals::SignalFd;
-use crate::sys::{activation, clock, environment, poll};
+use crate::sys::{activation, clock, environment, host, poll};
 use crate::telemetry::identity::{JobFacts, TelemetryIdentity};
 use crate::telemetry::messages::{Begin, Until};
 use crate::telemetry::otlp::export;
@@ -100,7 +100,7 @@ fn prepare_inside(
         name: plan.naming.name.clone(),
         program: program.to_string_lossy().into_owned(),
         user: user_name(uid).unwrap_or_else(|| uid.to_string()),
-        host: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
+        host: host::name().to_string_lossy().into_owned(),
         run_id: run_id.to_string(),
     };
     let identity = TelemetryIdentity::new(facts, asked);

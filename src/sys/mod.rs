@@ -16,6 +16,7 @@ pub mod entry;
 pub mod environment;
 mod exec;
 mod exec_failure;
+pub mod host;
 pub mod inherited;
 pub mod pidfd_info;
 pub mod poll;

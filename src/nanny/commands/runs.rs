@@ -4,6 +4,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value};
 
+use crate::model::text::byte_size;
 use crate::model::text::printable_json;
 use crate::model::time::WallTime;
 use crate::nanny::failure::{Failure, NOTHING};
@@ -178,7 +179,7 @@ pub fn cells(row: &Row, state: &str, now: WallTime) -> [String; 10] {
         state.to_owned(),
         words::end(row),
         if state == RUNNING { words::age(row, now) } else { words::wall(row) },
-        words::peak_bytes(row).map(words::bytes).unwrap_or_default(),
+        words::peak_bytes(row).map(byte_size).unwrap_or_default(),
         text(Column::Command),
     ]
 }

@@ -13,8 +13,8 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use crate::model::proc_stat;
 use crate::model::time::WallTime;
 use crate::record::row::{Column, Row};
-use crate::sys::clock;
 use crate::sys::proc::read_environ;
+use crate::sys::{clock, host};
 
 /// What became of a run without an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ enum ProcessSeen {
 impl ThisHost {
     #[must_use]
     pub fn look() -> ThisHost {
-        let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+        let host = host::name().to_string_lossy().into_owned();
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
         let is_in_use = |pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
         let here = ThisHost::at(Path::new("/proc"), host, ticks.unsigned_abs(), clock::wall());

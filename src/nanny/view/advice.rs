@@ -1,6 +1,7 @@
 //! What a verdict means, and what to try after it.
 
-use crate::nanny::view::words::{bytes, end, peak_bytes};
+use crate::model::text::byte_size;
+use crate::nanny::view::words::{end, peak_bytes};
 use crate::record::row::Row;
 
 /// Says what a verdict means.
@@ -46,7 +47,7 @@ pub fn advice(word: &str, row: &Row) -> Vec<String> {
         ],
         "oom_killed" => vec![
             match peak_bytes(row) {
-                Some(peak) => format!("ask for more memory than the {} it had used", bytes(peak)),
+                Some(peak) => format!("ask for more memory than the {} it had used", byte_size(peak)),
                 None => "ask for more memory".into(),
             },
             "or start fewer at once: nanny rerun -j 1".into(),

@@ -19,22 +19,6 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// Shows a number of bytes with a binary unit: `512 B`, `3.9 GiB`.
-#[must_use]
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut amount = count as f64;
-    let mut unit = "B";
-    for larger in UNITS {
-        if amount < 1024.0 {
-            break;
-        }
-        amount /= 1024.0;
-        unit = larger;
-    }
-    if unit == "B" { format!("{count} B") } else { format!("{amount:.1} {unit}") }
-}
-
 /// Shows how an attempt ended: its exit status, or the signal that ended it.
 #[must_use]
 pub fn end(row: &Row) -> String {
@@ -131,12 +115,6 @@ mod tests {
         ] {
             assert_eq!(span(seconds), shown);
         }
-    }
-
-    #[test]
-    fn bytes_have_the_largest_unit_that_fits() {
-        let shown: Vec<_> = [512, 1024, 4_187_593_114].into_iter().map(bytes).collect();
-        assert_eq!(shown, ["512 B", "1.0 KiB", "3.9 GiB"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::model::text::Escaped;
+use crate::model::text::byte_size;
 use crate::model::text::plural;
 use crate::model::wrap::wrapped;
 use crate::nanny::failure::Failure;
@@ -211,7 +212,7 @@ impl PostMortem<'_> {
     /// The peaks, and what it used altogether.
     fn used(&self) -> String {
         let row = self.run.last();
-        let limit = row.number(Column::CgroupMemoryBytes).map(words::bytes);
+        let limit = row.number(Column::CgroupMemoryBytes).map(byte_size);
         let limit = limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
         let peaks = self.run.rows().filter_map(words::peak_bytes).max();
         let processes: Option<u64> =
@@ -221,7 +222,7 @@ impl PostMortem<'_> {
             seconds(Column::WallSeconds).map(|wall| format!("{wall} wall")),
             seconds(Column::UserSeconds).map(|user| format!("{user} user")),
             seconds(Column::SystemSeconds).map(|system| format!("{system} system")),
-            peaks.map(|peak| format!("{} memory at most{limit}", words::bytes(peak))),
+            peaks.map(|peak| format!("{} memory at most{limit}", byte_size(peak))),
             processes.map(|count| format!("{count} process{}", if count == 1 { "" } else { "es" })),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -268,7 +269,7 @@ impl PostMortem<'_> {
                 words::moment(&row.text(Column::Time)),
                 words::end(row),
                 words::wall(row),
-                words::peak_bytes(row).map(words::bytes).unwrap_or_default(),
+                words::peak_bytes(row).map(byte_size).unwrap_or_default(),
                 verdict,
                 row.text(Column::Evidence).into_owned(),
             ]);
