@@ -17,6 +17,7 @@ use crate::files::last_part::{WantedKind, follow};
 use crate::files::regular::regular;
 
 pub use crate::files::directory::Directory;
+pub use crate::files::id::FileId;
 pub use crate::files::modes::{let_owner, set_mode, share_like};
 pub use crate::files::regular::read_whole;
 pub use crate::files::trust::{Links, Owner, Refusal, refusal};
@@ -40,6 +41,7 @@ pub fn read(path: &Path, owner: Owner, links: Links, bytes_max: u64) -> io::Resu
 }
 
 mod directory;
+mod id;
 mod last_part;
 mod modes;
 mod new_file;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memrchr};
 
-use crate::files::{self, Links, Owner, Refusal};
+use crate::files::{self, FileId, Links, Owner, Refusal};
 use crate::record::row::{Column, Header};
 use crate::record::table::{directory_of, is_trusted};
 
@@ -38,7 +38,7 @@ pub(super) struct Source {
     kept: Option<File>,
     is_named: bool,
     /// Its device and inode.
-    pub(super) identity: (u64, u64),
+    pub(super) id: FileId,
     /// Who alone, besides root, can write to it or put another one in its place.
     pub(super) only_writer: Option<u32>,
     pub(super) header: Header,
@@ -80,7 +80,7 @@ impl Source {
         let end = memchr(b'\n', &text[..count]).ok_or_else(foreign)?;
         let header = Header::parse(&text[..end]).ok_or_else(foreign)?;
         let positions = Column::ALL.iter().map(|column| header.position(*column)).collect();
-        let (path, identity) = (path.to_owned(), (meta.dev(), meta.ino()));
+        let (path, id) = (path.to_owned(), FileId::from(&meta));
         let (begin, end) = (end as u64 + 1, meta.len());
         let only_writer = only_writer(&path, &meta);
         let is_whole = true;
@@ -89,7 +89,7 @@ impl Source {
             path,
             kept,
             is_named,
-            identity,
+            id,
             only_writer,
             header,
             positions,
@@ -131,7 +131,7 @@ impl Source {
         }
         let file = open(&self.path, self.is_named)?;
         let meta = file.metadata()?;
-        match (meta.dev(), meta.ino()) == self.identity {
+        match FileId::from(&meta) == self.id {
             true => Ok(SourceFile::Again(file)),
             // Merged since, and another one has its name.
             false => Err(ErrorKind::NotFound.into()),

@@ -224,7 +224,7 @@ impl Record {
     pub fn grown(&self) -> Result<Record, ReadError> {
         let mut record = Record::open(&self.files)?;
         for source in &mut record.sources {
-            let is_same = |before: &&Source| before.identity == source.identity;
+            let is_same = |before: &&Source| before.id == source.id;
             if let Some(before) = self.sources.iter().find(is_same) {
                 source.begin = before.end.min(source.end);
                 source.is_whole = false;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::files;
+use crate::files::{self, FileId};
 use crate::record::lock::{Lock, Patience};
 use crate::record::row::Header;
 use crate::record::unfit::Unfit;
@@ -28,7 +28,7 @@ const TORN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The file between two times: open, and not locked.
 pub(super) struct Unlocked {
     file: File,
-    identity: (u64, u64),
+    id: FileId,
     length: u64,
     header: Cow<'static, Header>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Unlocked {
 pub(super) struct Table {
     file: File,
     lock: Lock,
-    identity: (u64, u64),
+    id: FileId,
     header: Cow<'static, Header>,
     length: u64,
     is_empty: bool,
@@ -60,12 +60,12 @@ impl Table {
             let file = open_or_create(path)?;
             let meta = file.metadata().map_err(|error| Unfit::Hindered("look at it", error))?;
             check(&meta, path)?;
-            let identity = (meta.dev(), meta.ino());
+            let id = FileId::from(&meta);
             let lock = Lock::take(&file, path, patience)?;
-            if let Some(length) = length_if_still(path, identity) {
+            if let Some(length) = length_if_still(path, id) {
                 let header = Cow::Borrowed(Header::ours_shared());
                 let is_empty = length == 0;
-                let table = Table { file, lock, identity, header, length, is_empty };
+                let table = Table { file, lock, id, header, length, is_empty };
                 return table.with_header();
             }
             // It was rotated or replaced between open and lock: rows would go where nobody looks.
@@ -76,11 +76,11 @@ impl Table {
 
     /// Returns `None` if the file is another one by now, or may begin in another way.
     fn open_again(path: &Path, last: Unlocked, patience: Patience) -> Result<Option<Table>, Unfit> {
-        let Unlocked { file, identity, length: before, header } = last;
+        let Unlocked { file, id, length: before, header } = last;
         let lock = Lock::take(&file, path, patience)?;
-        match length_if_still(path, identity) {
+        match length_if_still(path, id) {
             Some(length) if 0 < before && before <= length => {
-                Ok(Some(Table { file, lock, identity, header, length, is_empty: false }))
+                Ok(Some(Table { file, lock, id, header, length, is_empty: false }))
             }
             _ => {
                 lock.release(&file);
@@ -92,9 +92,9 @@ impl Table {
     /// Lets others write. Only to close the file would not do: a process that is being started may
     /// have a copy of the descriptor until it is executed, and so would have the lock.
     pub(super) fn unlock(self) -> Unlocked {
-        let Table { file, lock, identity, header, length, .. } = self;
+        let Table { file, lock, id, header, length, .. } = self;
         lock.release(&file);
-        Unlocked { file, identity, length, header }
+        Unlocked { file, id, length, header }
     }
 
     /// Reads the header; whoever fails lets others write.
@@ -141,7 +141,7 @@ impl Table {
 
     /// Returns where the next row begins, and in which file that is.
     pub(super) fn end(&self) -> (u64, u64) {
-        (self.identity.1, self.length)
+        (self.id.inode, self.length)
     }
 
     /// Returns the torn last line, if there is one: a writer was killed in the middle of it, or the
@@ -309,9 +309,9 @@ pub(super) fn directory_of(path: &Path) -> &Path {
 }
 
 /// Returns the length of the file if it is still the one of that name.
-fn length_if_still(path: &Path, identity: (u64, u64)) -> Option<u64> {
+fn length_if_still(path: &Path, id: FileId) -> Option<u64> {
     let named = fs::symlink_metadata(path).ok()?;
-    ((named.dev(), named.ino()) == identity).then_some(named.len())
+    (FileId::from(&named) == id).then_some(named.len())
 }
 
 fn first_line(file: &File) -> io::Result<Vec<u8>> {

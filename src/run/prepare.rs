@@ -3,11 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::files::FileId;
 use crate::plan::JobPlan;
 use crate::run::start_error::StartError;
 
@@ -116,9 +116,9 @@ impl StandardFiles {
     }
 
     /// Returns device and inode of the outputs.
-    pub(super) fn identities(&self) -> Vec<(u64, u64)> {
+    pub(super) fn ids(&self) -> Vec<FileId> {
         let files = [&self.output, &self.error].into_iter().flatten();
-        files.filter_map(|file| file.metadata().ok()).map(|meta| (meta.dev(), meta.ino())).collect()
+        files.filter_map(|file| file.metadata().ok()).map(|meta| FileId::from(&meta)).collect()
     }
 
     /// Returns the last lines that the job wrote to the file of -e in this attempt.
@@ -190,7 +190,7 @@ fn check_directory(directory: &Path) -> Result<(), StartError> {
 
 fn is_same(one: &File, other: &File) -> bool {
     match (one.metadata(), other.metadata()) {
-        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (Ok(one), Ok(other)) => FileId::from(&one) == FileId::from(&other),
         _ => false,
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::files::{Directory, Links, Owner};
+use crate::files::{Directory, FileId, Links, Owner};
 use crate::model::event::Event;
 use crate::model::text::Escaped;
 use crate::observe::files::Files;
@@ -20,8 +20,8 @@ use crate::sys::clock;
 pub(super) struct Rules<'a> {
     /// What there was when the attempt began.
     pub(super) before: &'a PathsBefore,
-    /// Files of ours, by device and inode: the log, and those of -o and -e.
-    pub(super) ours: Vec<(u64, u64)>,
+    /// Files of ours: the log, and those of -o and -e.
+    pub(super) ours: Vec<FileId>,
     /// When the attempt began.
     pub(super) since: SystemTime,
     /// Where they go; made when the first one does.
@@ -127,7 +127,7 @@ fn created_inside<'a>(path: &'a Path, rules: &Rules<'_>) -> Option<(&'a Path, Di
     let directory = Directory::open_without_links(path.parent()?).ok()?;
     let meta = directory.look(path.file_name()?).ok()?;
     let is_born_here = meta.created().is_ok_and(|born| born > rules.since);
-    let is_ours = rules.ours.contains(&(meta.dev(), meta.ino()));
+    let is_ours = rules.ours.contains(&FileId::from(&meta));
     if !meta.is_file() || meta.nlink() != 1 || !is_born_here || is_ours {
         return None;
     }

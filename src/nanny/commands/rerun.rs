@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::files::FileId;
 use crate::model::text::plural;
 use crate::nanny::commands::rerun::lock::RerunLock;
 use crate::nanny::commands::rerun::task::{Task, refusal};
@@ -261,7 +261,7 @@ impl Backlog {
     /// then be found beside it. `ours` are the childminders that we started.
     fn await_starts(&mut self, ours: &[i32]) -> Result<(), Failure> {
         let deadline = clock::now() + START_ROW_WITHIN;
-        let identity = std::fs::metadata(&self.file).map(|meta| (meta.dev(), meta.ino())).ok();
+        let identity = std::fs::metadata(&self.file).map(|meta| FileId::from(&meta)).ok();
         let mut awaited: Option<HashSet<Vec<u8>>> = None;
         loop {
             let here = ThisHost::look();

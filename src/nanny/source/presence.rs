@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use crate::files::FileId;
 use crate::model::proc_stat;
 use crate::model::time::WallTime;
 use crate::record::row::{Column, Row};
@@ -124,7 +125,7 @@ impl ThisHost {
     #[must_use]
     pub fn on_their_way(
         &self,
-        record: Option<(u64, u64)>,
+        record: Option<FileId>,
         known: &HashSet<Vec<u8>>,
         ours: &[i32],
         user: Option<u32>,
@@ -166,9 +167,9 @@ impl ThisHost {
         proc_stat::parse(&text).is_some_and(|stat| stat.name == b"childminder")
     }
 
-    fn has_open(&self, pid: i32, file: (u64, u64)) -> bool {
+    fn has_open(&self, pid: i32, file: FileId) -> bool {
         let fds = fs::read_dir(self.proc.join(format!("{pid}/fd"))).into_iter().flatten().flatten();
-        let identity = |path: PathBuf| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+        let identity = |path: PathBuf| fs::metadata(path).map(|meta| FileId::from(&meta));
         fds.filter_map(|fd| identity(fd.path()).ok()).any(|found| found == file)
     }
 
@@ -382,7 +383,7 @@ mod tests {
         let record = proc.path().join("record");
         fs::write(&record, "").expect("written");
         let meta = fs::metadata(&record).expect("there");
-        let identity = Some((meta.dev(), meta.ino()));
+        let identity = Some(FileId::from(&meta));
         assert_eq!(here.on_their_way(identity, &none, &[], None), none);
         fs::create_dir(proc.path().join("40/fd")).expect("made");
         std::os::unix::fs::symlink(&record, proc.path().join("40/fd/3")).expect("linked");

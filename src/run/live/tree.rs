@@ -69,7 +69,7 @@ impl Live {
         let (files, since) = gatherer.last_files();
         let rules = Rules {
             before: &before,
-            ours: self.files.identities(),
+            ours: self.files.ids(),
             since,
             quarantine: self.quarantine.join(format!("attempt-{attempt}")),
         };

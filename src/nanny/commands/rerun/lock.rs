@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::files::{self, Directory, Links, Owner};
+use crate::files::{self, Directory, FileId, Links, Owner};
 use crate::nanny::failure::Failure;
 use crate::nanny::notes::note;
 use crate::record::key;
@@ -139,7 +139,7 @@ fn try_hold(open: &dyn Fn() -> io::Result<Directory>, name: &OsStr, uid: u32) ->
         }
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+    let identity = |file: &File| file.metadata().map(|meta| FileId::from(&meta));
     let named = directory.file(name, Owner::Anybody).and_then(|named| identity(&named));
     if named.ok() != identity(&file).ok() {
         return Ok(Tried::Removed);
