@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use memchr::{memchr, memchr_iter};
 
@@ -115,8 +115,9 @@ impl<'a> RawRow<'a> {
 pub struct Record {
     files: Vec<PathBuf>,
     sources: Vec<Source>,
-    /// Files that are no records, and what could not be read of those that are.
+    /// Files that are not records, and what could not be read of those that are.
     pub foreign: Vec<ReadError>,
+    is_overtaken: AtomicBool,
 }
 
 impl Record {
@@ -152,16 +153,20 @@ impl Record {
 
     fn open_with(files: &[PathBuf], spooled_max: usize) -> Result<Record, ReadError> {
         let (sources, foreign) = (Vec::new(), Vec::new());
-        let mut record = Record { files: files.to_vec(), sources, foreign };
+        let is_overtaken = AtomicBool::new(false);
+        let mut record = Record { files: files.to_vec(), sources, foreign, is_overtaken };
         for file in files {
             let before = (record.sources.len(), record.foreign.len());
+            let mut is_all = false;
             for _ in 0..MERGED_TRIES {
                 record.sources.truncate(before.0);
                 record.foreign.truncate(before.1);
-                if record.add(file, spooled_max)? {
+                is_all = record.add(file, spooled_max)?;
+                if is_all {
                     break;
                 }
             }
+            record.is_overtaken.fetch_or(!is_all, Ordering::Relaxed);
         }
         Ok(record)
     }
@@ -214,6 +219,17 @@ impl Record {
             let is_cut = error.source.kind() == ErrorKind::QuotaExceeded;
             is_cut || is_failure && meta.map_or(true, is_his)
         })
+    }
+
+    /// Returns whether rows that waited were merged before they were read: they are in the shared file by now,
+    /// and were not seen here.
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        self.is_overtaken.load(Ordering::Relaxed)
+    }
+
+    fn overtaken(&self) {
+        self.is_overtaken.store(true, Ordering::Relaxed);
     }
 
     /// Opens the records again, for what was written since.
@@ -298,8 +314,10 @@ impl Record {
         let mut stretch = Stretch::default();
         let failed = |error| ReadError { path: source.path.clone(), source: error };
         let mut lines = match Lines::new(source, segment, buffer) {
-            // Merged since it was opened: the rows are in the shared file, or will be next time.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(stretch),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.overtaken();
+                return Ok(stretch);
+            }
             other => other.map_err(failed)?,
         };
         while let Some(chunk) = lines.next_chunk().map_err(failed)? {
@@ -352,7 +370,10 @@ impl Record {
         let Some(source) = self.sources.get(place.file()) else { return Ok(None) };
         let failed = |error| ReadError { path: source.path.clone(), source: error };
         let file = match source.file() {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.overtaken();
+                return Ok(None);
+            }
             other => other.map_err(failed)?,
         };
         let mut text = vec![0; 4096];

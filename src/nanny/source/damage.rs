@@ -23,6 +23,10 @@ pub fn is_incomplete(
     skipped: &Skipped,
     matcher: &Matcher,
 ) -> Result<bool, Failure> {
+    if record.is_overtaken() {
+        note("rows beside the record were merged while they were read: runs may be missing");
+        return Ok(true);
+    }
     if skipped.lines == 0 {
         return Ok(false);
     }

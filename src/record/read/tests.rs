@@ -1,6 +1,5 @@
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::record::lines::CHUNK_BYTES;
@@ -85,6 +84,34 @@ fn rows_that_are_merged_meanwhile_are_seen() {
             }
         }
     });
+}
+
+/// Of very many files not all are kept open: those that are merged before they are read are missed, and the
+/// answer knows it.
+#[test]
+fn a_reader_that_was_overtaken_by_a_merge_knows_it() {
+    let place = tempfile::tempdir().expect("a directory");
+    let main = file(place.path(), "all.csv", &[]);
+    let name = |number: usize| format!("all.csv.d/{number:03}.csv");
+    let count = KEPT_MAX + 1;
+    for number in 1..=count {
+        file(place.path(), &name(number), &[row(number, "x").to_csv_line()]);
+    }
+    let record = Record::open(std::slice::from_ref(&main)).expect("a record");
+    let see = |seen: &mut Vec<RowPlace>, row: &RawRow<'_>| seen.push(row.place);
+    let seen = record.scan(Vec::new, see).expect("read").0.concat();
+    assert_eq!((seen.len(), record.is_overtaken()), (count, false));
+    fs::remove_file(place.path().join(name(count))).expect("merged");
+    let last = seen.last().expect("a row");
+    assert_eq!((record.row_at(*last).expect("read"), record.is_overtaken()), (None, true));
+    let record = Record::open(&[main]).expect("a record");
+    fs::remove_file(place.path().join(name(1))).expect("merged");
+    let seen = record.scan(Vec::new, see).expect("read").0.concat();
+    assert_eq!(
+        (seen.len(), record.is_overtaken()),
+        (count - 1, false),
+        "the first one was kept open"
+    );
 }
 
 #[test]
