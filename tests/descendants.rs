@@ -97,7 +97,7 @@ fn with_kill_every_process_is_gone_when_childminder_ends() {
         "sending SIGTERM to every process of the job (--stragglers kill); SIGKILL in 0.300",
     );
     done.message("sending SIGKILL to every process of the job (--stragglers kill)");
-    // What we end ourselves is no loss.
+    // What we end ourselves is not a loss.
     assert!(done.verdict().starts_with("success (certain)"), "{done:?}");
     if is_root() {
         // Only who may make cgroups leaves some behind.
@@ -251,9 +251,9 @@ fn grandchildren_from_before_the_job_are_not_signalled() {
     assert_eq!(called.as_deref(), Some("sleep"));
 }
 
-/// "counted and named": a child from before the job that ends is no orphan of the job.
+/// "counted and named": a child from before the job that ends is not an orphan of the job.
 #[test]
-fn a_child_from_before_the_job_that_ends_is_no_orphan_of_it() {
+fn a_child_from_before_the_job_that_ends_is_not_an_orphan_of_it() {
     let place = Place::new();
     let job = "until [ ! -e /proc/$(cat old) ]; do sleep 0.02; done; exit 3";
     let script = format!(

@@ -111,7 +111,7 @@ fn a_job_that_is_not_there_gives_127_and_the_reason() {
 
 /// "126 / 127 | the job could not be executed / was not found"
 #[test]
-fn a_job_that_is_no_program_gives_126_and_the_reason() {
+fn a_job_that_is_not_a_program_gives_126_and_the_reason() {
     let (place, path) = place_with_path();
     let (only_bad, _) = path.split_at(path.find("/c:").expect("an item"));
     // On PATH, what may not be executed says more than what is missing.

@@ -388,7 +388,7 @@ fn a_request_to_stop_is_passed_on_and_its_sender_is_in_the_verdict() {
 }
 
 /// Section 7: the verdict says "what happened": a signal that was passed on did come by way of
-/// childminder, also one that is no request to stop.
+/// childminder, also one that is not a request to stop.
 #[test]
 fn a_job_that_dies_of_a_signal_that_was_passed_on_is_not_said_to_die_of_another() {
     let place = Place::new();
@@ -436,7 +436,7 @@ fn an_alarm_that_was_set_before_is_the_jobs() {
     assert!(done.verdict().starts_with("unknown (likely): SIGALRM; "), "{done:?}");
 }
 
-/// "nor a signal from the job's own tree to its group": it is no request to stop, and no echo kills
+/// "nor a signal from the job's own tree to its group": it is not a request to stop, and no echo kills
 /// the job later.
 #[test]
 fn a_job_that_signals_its_own_group_does_not_hear_it_twice() {

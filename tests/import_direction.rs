@@ -163,7 +163,7 @@ fn module(path: &str) -> String {
 /// with a module declared here.
 fn imports(of: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    // A visibility is no import.
+    // A visibility is not an import.
     let text = text.replace("(in crate::", "(in ");
     for path in text.split("crate::").skip(1) {
         let end = path.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');

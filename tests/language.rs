@@ -4,7 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What is not written, and what is written in its place.
-const PHRASES: [(&str, &str); 38] = [
+const PHRASES: [(&str, &str); 47] = [
+    ("tell", "report, log, print, record, show"),
+    ("telling", "reporting, ..."),
+    ("untold", "unreported, unknown"),
+    ("hears of", "gets, is informed of"),
+    ("hear of", "get, be informed of"),
+    ("heard of", "got, was informed of"),
+    ("for so long", "for this time, at most DURATION"),
+    ("after so long", "after this time"),
+    ("so long before", "this time before"),
     ("tells", "reports, logs, prints, records, exports"),
     ("told", "reported, logged, printed, recorded"),
     ("heed", "respect"),
@@ -50,12 +59,21 @@ fn texts(path: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(path).expect("a directory") {
             texts(&entry.expect("an entry").path(), found);
         }
-    } else if path
-        .extension()
-        .is_some_and(|ending| ["rs", "md", "1", "html", "js"].iter().any(|kind| ending == *kind))
-    {
+    } else if path.extension().is_some_and(|ending| {
+        ["rs", "md", "1", "5", "html", "js"].iter().any(|kind| ending == *kind)
+    }) {
         found.push(path.to_owned());
     }
+}
+
+/// `there is no`, and `is no longer` with the like, are plain; `it is no file` is not.
+fn is_no(words: &str) -> bool {
+    const AFTER: [&str; 4] = ["longer", "more", "shorter", "larger"];
+    let words: Vec<&str> = words.split_whitespace().collect();
+    words.windows(4).any(|four| {
+        let is_no = ["is", "are"].contains(&four[1]) && four[2] == "no";
+        is_no && four[0] != "there" && !AFTER.contains(&four[3])
+    })
 }
 
 /// Letters, and what joins words in names: `told_at` and `Told` are found too.
@@ -97,6 +115,9 @@ fn the_language_is_plain() {
             let line_words = words(line);
             let found =
                 PHRASES.iter().filter(|(phrase, _)| line_words.contains(&format!(" {phrase} ")));
+            if is_no(&line_words) {
+                wrong.push(format!("{name}:{}: 'is no X': write 'is not a X'", number + 1));
+            }
             wrong.extend(found.map(|(phrase, better)| {
                 format!("{name}:{}: '{phrase}': write {better}", number + 1)
             }));

@@ -156,7 +156,7 @@ fn orphans_come_to_us_and_strangers_stay_out() {
     assert_eq!(sampler.sample(clock::now()).processes, 0);
 }
 
-fn threads_are_counted_and_are_no_processes() {
+fn threads_are_counted_and_are_not_processes() {
     // Threads of a child of ours: this program again would do, but python says it shorter.
     let script = "python3 -c 'import threading,sys\n\
          for i in range(7): threading.Thread(target=sys.stdin.read if i==0 else \
@@ -194,7 +194,7 @@ fn the_tree_is_followed_through_its_life() {
     }
     time_of_ended_children_stays();
     orphans_come_to_us_and_strangers_stay_out();
-    threads_are_counted_and_are_no_processes();
+    threads_are_counted_and_are_not_processes();
     a_lack_of_descriptors_is_lived_with();
     assert!(Sampler::new(&PathBuf::from("/nowhere"), Pid(1), 0).is_err());
 }

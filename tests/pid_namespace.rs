@@ -33,7 +33,7 @@ fn in_namespace(place: &Place, job: &str) -> Option<Done> {
     assert!(evidence.contains("proc connector (use process events in a pid namespace"), "{done:?}");
     if !evidence.contains("deaths of descendants by PIDFD_GET_INFO") {
         assert!(evidence.contains("PIDFD_GET_INFO ("), "{evidence}");
-        skip("deaths in a pid namespace", "this kernel does not tell the ends of others");
+        skip("deaths in a pid namespace", "this kernel does not report the ends of others");
         return None;
     }
     let mut command = place.command("unshare");

@@ -49,7 +49,7 @@ fn events(rows: &[Row]) -> Vec<String> {
     rows.iter().map(|row| row.text(Column::Event).into_owned()).collect()
 }
 
-/// A row of a writer that is no childminder.
+/// A row of a writer that is not a childminder.
 fn row(id: &str) -> Row {
     let mut row = Row::default();
     row.set(Column::RunId, id);
@@ -278,7 +278,7 @@ fn what_was_hidden_is_nowhere_in_the_record() {
     assert!(!text.contains("geheim2") && !text.contains("geheim3"), "{text}");
     let rows = rows_of(&place.file("r.csv"));
     assert!(rows.iter().all(|row| row.text(Column::Redacted) == "true"));
-    // The pattern itself is no secret, and a rerun needs it.
+    // The pattern itself is not a secret, and a rerun needs it.
     assert!(rows[0].text(Column::Options).contains("--redact=geheim*"), "{text}");
     let job = ["--central-log", "s.csv", "--redact", "geheim*", "true"];
     assert_eq!(place.run_command(place.childminder(job)).code(), 0);
@@ -349,9 +349,9 @@ fn links_fifos_and_strange_files_are_refused() {
     for (name, reason) in [
         ("link", "it is a symbolic link"),
         ("dangling", "it is a symbolic link"),
-        ("fifo", "it is no regular file"),
+        ("fifo", "it is not a regular file"),
         ("victim", "it is not a record of childminder"),
-        ("/dev/null", "it is no regular file"),
+        ("/dev/null", "it is not a regular file"),
         (".", "it is a directory"),
     ] {
         let done = place.run(["--central-log", name, "sh", "-c", "exit 3"]);

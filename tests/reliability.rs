@@ -149,10 +149,10 @@ impl Storm {
     }
 }
 
-/// Processes that vanish between two reads are no errors: looked at without any pause, most of
+/// Processes that vanish between two reads are not errors: looked at without any pause, most of
 /// them do.
 #[test]
-fn what_vanishes_between_two_reads_is_no_error() {
+fn what_vanishes_between_two_reads_is_not_an_error() {
     let place = Place::new();
     let mut storm = Storm::start(&place, "2000");
     let root = Pid(storm.0.id().cast_signed());
@@ -215,7 +215,7 @@ fn memory_cgroup() -> Option<(PathBuf, PathBuf)> {
 /// "whatever could not be read is `None`": a cgroup that is removed under the job, which must
 /// have been moved elsewhere for that, is a counter that cannot be read, and no number.
 #[test]
-fn a_cgroup_that_is_removed_meanwhile_is_no_evidence() {
+fn a_cgroup_that_is_removed_meanwhile_is_not_evidence() {
     let Some((parent, directory)) = memory_cgroup() else {
         return skip("a cgroup that is removed", "no memory cgroup can be made here");
     };

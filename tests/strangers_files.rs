@@ -168,7 +168,7 @@ fn certificates_and_the_web_configuration_are_traps() {
     }
 }
 
-/// A certificate that is no PEM and has no end is said to be so, also in the web configuration.
+/// A certificate that is not a PEM and has no end is said to be so, also in the web configuration.
 #[test]
 fn a_certificate_of_the_web_configuration_is_a_device() {
     let Some(users) = Users::new("a certificate of the web configuration") else { return };

@@ -443,7 +443,7 @@ fn files_that_others_put_beside_the_record_hide_none_that_wait() {
     assert_eq!(listed.stderr.matches(": it is longer than ").count(), 2, "{listed:?}");
     let dry = street.run(VICTIM, &format!("{few} rerun --dry-run"));
     assert_eq!((dry.code(), dry.stdout.lines().count()), (0, 1), "{dry:?}");
-    // Files that are no records do not fill a terminal.
+    // Files that are not records do not fill a terminal.
     let spoil = "for i in $(seq 400); do echo > r.csv.d/$i.csv; done";
     assert_eq!(street.run(ATTACKER, spoil).code(), 0);
     let listed = street.run(VICTIM, &format!("{few} runs"));

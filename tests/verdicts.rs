@@ -80,7 +80,7 @@ fn the_limit_of_a_files_size_is_recognised() {
 
 /// The signals of limits that were not reached: a person sent them.
 #[test]
-fn the_signal_of_a_limit_that_was_not_reached_is_no_limit() {
+fn the_signal_of_a_limit_that_was_not_reached_is_not_a_limit() {
     for (job, confidence, words) in [
         ("kill -XCPU $$", "likely", "RLIMIT_CPU is unlimited"),
         ("ulimit -St 3600; kill -XCPU $$", "likely", "RLIMIT_CPU (soft) was 3600 s, 0.0"),
@@ -111,7 +111,7 @@ fn the_limit_of_real_time_is_named() {
 
 /// Timers of the program's own, and the reader of its output: nobody killed it.
 #[test]
-fn a_timer_of_its_own_and_a_broken_pipe_are_no_kill_by_a_process() {
+fn a_timer_of_its_own_and_a_broken_pipe_are_not_kill_by_a_process() {
     for (job, begin) in [
         ("alarm 1; sleep 60", "unknown (likely): SIGALRM; a timer that the program itself had set"),
         ("pipe R, W; close R; syswrite W, 1", "broken_pipe (likely): SIGPIPE; broken pipe"),
@@ -250,7 +250,7 @@ fn a_helper_that_was_killed_long_before_is_mentioned_and_not_the_cause() {
 
 /// Parent-death signals come after the end of the job: nothing was lost by them.
 #[test]
-fn what_dies_because_the_job_ended_is_no_loss() {
+fn what_dies_because_the_job_ended_is_not_a_loss() {
     let place = Place::new();
     if !has_proc_events(&place) {
         return;
@@ -281,7 +281,7 @@ fn a_straggler_that_crashes_while_it_is_waited_for_is_a_loss() {
     assert_verdict(&done, "success_with_losses (certain): exit status 0", &words);
 }
 
-/// A stop that was requested is named where the job ends well, and is no cause where the job ignored it.
+/// A stop that was requested is named where the job ends well, and is not a cause where the job ignored it.
 #[test]
 fn a_request_to_stop_is_weighed_by_what_the_job_did_with_it() {
     let wait = "echo up > up; until [ -e go ]; do sleep 0.01; done";
@@ -307,7 +307,7 @@ fn a_request_to_stop_is_weighed_by_what_the_job_did_with_it() {
     assert!(verdict.ends_with(", which the job ignored or blocked"), "{verdict}");
 }
 
-/// Programs end each other cleanly every day: that is no loss.
+/// Programs end each other cleanly every day: that is not a loss.
 #[test]
 fn a_pipeline_and_a_terminated_helper_are_a_full_success() {
     let place = Place::new();

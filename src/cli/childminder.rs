@@ -34,7 +34,7 @@ pub enum Invocation {
 ///
 /// # Errors
 ///
-/// What was typed is no run; nothing was opened or created.
+/// What was typed is not a run; nothing was opened or created.
 pub fn parse<'a>(
     arguments: Vec<OsString>,
     environment: impl Iterator<Item = &'a [u8]>,
@@ -343,7 +343,7 @@ mod tests {
                 Work::Job(job) => *job,
                 Work::Canary(_) => panic!("{line:?} is a canary"),
             },
-            other => panic!("{line:?} is no job: {other:?}"),
+            other => panic!("{line:?} is not a job: {other:?}"),
         }
     }
 
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_is_unset_and_those_for_jobs_are_no_options() {
+    fn an_empty_variable_is_unset_and_those_for_jobs_are_not_options() {
         let entries =
             [&b"CHILDMINDER_TIMEOUT="[..], b"CHILDMINDER_ATTEMPT=2", b"HOME=/x", b"OTEL_X="];
         assert_eq!(entries.into_iter().find_map(name_of_ours), None);

@@ -49,7 +49,7 @@ struct NannyArguments {
 enum Command {
     /// List runs, the newest last
     Runs(RunsTyped),
-    /// Tell why a run failed, as far as the record and its log know
+    /// Show why a run failed, as far as the record and its log know
     Why {
         /// The beginning of its id, or of the part that `runs` shows [default: the run that failed
         /// last]
@@ -170,7 +170,7 @@ struct DistTyped {
 ///
 /// # Errors
 ///
-/// What was typed is no question.
+/// What was typed is not a question.
 pub fn parse(arguments: Vec<OsString>) -> Result<NannyInvocation, UsageError> {
     let name = std::iter::once(OsString::from("nanny"));
     match NannyArguments::try_parse_from(name.chain(arguments)) {

@@ -14,7 +14,7 @@ use crate::plan::{
 
 /// Returns the plan that the variables ask for; `None` if nothing shall be sent.
 pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan> {
-    // The specification: a variable that is empty is unset. Blanks are no value either.
+    // The specification: a variable that is empty is unset. Blanks are not a value either.
     let mut reader = Reader {
         variable: |name: &str| variable(name).filter(|value| !value.trim().is_empty()),
         warnings: Vec::new(),

@@ -108,7 +108,9 @@ pub(super) fn metric_label(text: &str) -> Result<(String, String), String> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let is_name = key.bytes().all(is_word) && !key.starts_with(|c: char| c.is_ascii_digit());
     if !is_name || key.starts_with("__") {
-        return Err(format!("'{key}' is no label name: letters, digits and _, not a digit first"));
+        return Err(format!(
+            "'{key}' is not a label name: letters, digits and _, not a digit first"
+        ));
     }
     if TAKEN_LABELS.contains(&key.as_str()) {
         return Err(format!("the label '{key}' is in use already"));
@@ -141,7 +143,7 @@ const TAKEN_LABELS: [&str; 18] = [
 /// Reads where to listen: `9100`, `:9100` (both on loopback), `127.0.0.1:0`, `[::]:9100`.
 pub(super) fn listen_address(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    let wrong = || format!("'{text}' is no address: say PORT, HOST:PORT or [IPV6]:PORT");
+    let wrong = || format!("'{text}' is not an address: say PORT, HOST:PORT or [IPV6]:PORT");
     let port: u16 = port.parse().map_err(|_| wrong())?;
     let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
     if is_bare_ipv6 || host.contains(['/', '@', ' ']) {
@@ -181,7 +183,7 @@ pub(super) fn pushgateway(text: &str) -> Result<String, String> {
 /// Reads a count that is at least one.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err(format!("'{text}' is no number of one or more")),
+        Ok(0) | Err(_) => Err(format!("'{text}' is not a number of at least 1")),
         Ok(count) => Ok(count),
     }
 }
@@ -193,7 +195,7 @@ pub(super) fn since(text: &str) -> Result<Since, String> {
         return Ok(since);
     }
     if is_like_a_date(text) {
-        let wrong = || format!("'{text}' is no date of the calendar");
+        let wrong = || format!("'{text}' is not a date of the calendar");
         return instant(text).map(Since::At).ok_or_else(wrong);
     }
     let wrong = || {
@@ -390,7 +392,7 @@ mod tests {
         for wrong in ["2026-13-01", "2026-11-32", "2026-11-22T24:00", "22.11.2026", "", "now"] {
             assert_eq!(at(wrong), Err(()), "{wrong}");
         }
-        // As the log writes it: eight digits are no number of seconds.
+        // As the log writes it: eight digits are not a number of seconds.
         assert_eq!(at("20270101"), whole("2027-01-01T00:00:00.000000Z"));
         assert_eq!(at("20261122T1405"), whole("2026-11-22T14:05:00.000000Z"));
         assert_eq!(at("20261122T140509.25"), whole("2026-11-22T14:05:09.250000Z"));
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_verdict_is_refused_with_those_that_are() {
+    fn a_word_that_is_not_a_verdict_is_refused_with_those_that_are() {
         for word in ["success", "oom_killed", "unknown", "lost", "running", "unfinished"] {
             assert_eq!(verdict_or_state(word), Ok(word.to_owned()));
         }

@@ -104,7 +104,7 @@ fn latest_by(facts: &Facts, signal: Signal) -> Option<&Death> {
     deaths.filter(|death| is_unasked(facts, death)).max_by_key(|death| death.at)
 }
 
-/// What dies after the job, or after it was asked to stop, is no loss.
+/// What dies after the job, or after it was asked to stop, is not a loss.
 fn is_unasked(facts: &Facts, death: &Death) -> bool {
     death.at <= facts.ended_at && !requests::had_come(facts, death.at)
 }

@@ -448,7 +448,7 @@ fn a_small_job_that_was_killed_before_the_counters_were_read_was_killed_by_a_pro
 }
 
 #[test]
-fn a_kill_by_seccomp_is_no_kill_by_a_process() {
+fn a_kill_by_seccomp_is_not_a_kill_by_a_process() {
     let flat = Memory { own: counter(0, 0), host: counter(0, 0), ..Memory::default() };
     let strict = Dispositions { is_seccomp_strict: true, ..Dispositions::default() };
     let findings = Findings { dispositions: Some(strict), ..memory(flat.clone()) };
@@ -719,7 +719,7 @@ fn a_flat_counter_of_our_own_cgroup_excludes_it_whatever_the_host_counts() {
 }
 
 #[test]
-fn a_stranger_that_ran_out_of_memory_in_our_cgroup_is_no_loss_of_ours() {
+fn a_stranger_that_ran_out_of_memory_in_our_cgroup_is_not_a_loss_of_ours() {
     let findings = |names_all_victims| Findings {
         deaths: deaths(&[]),
         ..memory(Memory {
@@ -829,7 +829,7 @@ fn a_success_after_a_request_says_who_asked() {
     }
 }
 
-/// A descendant that died of that signal, so long before the end.
+/// A descendant that died of that signal, this time before the end.
 fn death_before(signal: Signal, seconds: f64) -> Findings {
     let mut deaths = deaths(&[(9, signal)]);
     deaths.first.iter_mut().chain(&mut deaths.last).for_each(|one| one.at = before_end(seconds));
@@ -850,7 +850,7 @@ fn a_helper_that_was_lost_seconds_before_does_not_explain_a_failure() {
 }
 
 #[test]
-fn what_died_after_a_request_or_because_we_ended_the_job_is_no_loss() {
+fn what_died_after_a_request_or_because_we_ended_the_job_is_not_a_loss() {
     let mut asked = with(Termination::Exited(0), death_before(KILLED, 0.5));
     asked.stop_request = heard(Signal::TERM, Reach::OnlyUs, 0.6);
     assert_eq!(judged(&asked), (VerdictKind::Success, Confidence::Certain));

@@ -40,7 +40,7 @@ pub(super) fn follow(path: &Path, wanted: WantedKind, links: Links) -> io::Resul
     let mut above = above(AT_FDCWD, &path)?;
     for _ in 0..LINKS_MAX {
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
-            // `/` or `..`, which are no links.
+            // `/` or `..`, which are not links.
             return match wanted {
                 WantedKind::File => Err(Refusal::NotRegular.into()),
                 WantedKind::Directory => {
@@ -93,7 +93,7 @@ fn above(base: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     Ok(openat(base, parent.unwrap_or(Path::new(".")), flags, Mode::empty())?)
 }
 
-/// Reads a link that may be followed; `None` if it is no link.
+/// Reads a link that may be followed; `None` if it is not a link.
 fn link_target(above: &OwnedFd, name: &OsStr) -> io::Result<Option<PathBuf>> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let link = openat(above, name, flags, Mode::empty())?;

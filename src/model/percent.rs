@@ -1,6 +1,6 @@
 //! Text in which odd bytes are written as `%XX` (RFC 3986, section 2.1).
 
-/// Returns the text with the bytes put in; `None` if that is no text, or a `%` stands for nothing.
+/// Returns the text with the bytes put in; `None` if that is not text, or a `%` stands for nothing.
 #[must_use]
 pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());

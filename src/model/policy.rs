@@ -193,7 +193,7 @@ pub struct UnknownCause {
 
 impl fmt::Display for UnknownCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' is no cause: {}", self.text, self.reason)
+        write!(f, "'{}' is not a cause: {}", self.text, self.reason)
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_tell_signals_from_the_statuses_that_look_like_them() {
+    fn causes_distinguish_signals_from_the_statuses_that_look_like_them() {
         let killed =
             AttemptEnd::Ended(Termination::Signaled { signal: Signal::KILL, core_dumped: false });
         let returned = AttemptEnd::Ended(Termination::Exited(137));
@@ -282,7 +282,7 @@ mod tests {
     fn items_that_name_no_cause_are_refused_with_a_reason() {
         for text in ["", "sunspots", "signal:", "signal:FOO", "exit:256", "exit:-1", "oom:1"] {
             let refused = text.parse::<RestartCause>().expect_err(text).to_string();
-            assert!(refused.starts_with(&format!("'{text}' is no cause: ")), "{refused}");
+            assert!(refused.starts_with(&format!("'{text}' is not a cause: ")), "{refused}");
         }
     }
 

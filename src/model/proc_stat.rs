@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_no_process_and_a_long_one_still_is() {
+    fn half_a_line_is_not_a_process_and_a_long_one_still_is() {
         for text in ["", "77", "77 (cat", ") 77 (", "77 (cat) S", "77 (cat) S 42 5 6"] {
             assert!(parse(text.as_bytes()).is_none(), "{text}");
         }

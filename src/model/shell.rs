@@ -14,7 +14,7 @@ const RESERVED: [&str; 21] = [
     "in", "select", "function", "time", "coproc", "!", "[[", "{", "}",
 ];
 
-/// Shows a command line. Control characters and bytes that are no UTF-8 appear as `$'\ooo'`, which
+/// Shows a command line. Control characters and bytes that are not UTF-8 appear as `$'\ooo'`, which
 /// bash, zsh, ksh and busybox know, and dash does not; all else any shell reads.
 #[must_use]
 pub fn command(words: &[OsString]) -> String {
@@ -26,7 +26,7 @@ pub fn command(words: &[OsString]) -> String {
     line
 }
 
-/// Shows words that are no command, such as `KEY=VALUE`.
+/// Shows words that are not a command, such as `KEY=VALUE`.
 #[must_use]
 pub fn words(words: &[OsString]) -> String {
     let Some((first, rest)) = words.split_first() else { return String::new() };

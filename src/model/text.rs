@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io;
 
-/// The longest piece of a stranger's text that goes into a line, in bytes: enough to tell jobs
+/// The longest piece of a stranger's text that goes into a line, in bytes: enough to distinguish jobs
 /// apart, and a log line stays below the 4,096 bytes that a pipe takes whole (pipe(7)).
 pub const LONGEST_BYTES: usize = 1024;
 

@@ -1,5 +1,5 @@
 //! The `traceparent` of W3C Trace Context (https://www.w3.org/TR/trace-context/), by its exact grammar:
-//! what does not follow it is no parent, and a new trace begins.
+//! what does not follow it is not a parent, and a new trace begins.
 
 /// The parent of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_is_no_parent() {
+    fn what_does_not_is_not_a_parent() {
         let (zeros, upper) = ("0".repeat(32), TRACE.to_uppercase());
         for text in [
             String::new(),

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_kernel_or_no_controller_is_no_evidence() {
+    fn an_old_kernel_or_no_controller_is_not_evidence() {
         let old = root(&[
             ("proc/self/cgroup", "4:memory:/a\n"),
             ("sys/fs/cgroup/memory/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n"),

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_info_is_passed_over() {
+    fn what_is_not_file_info_is_passed_over() {
         for text in ["", "pos:\t0\n", "flags:\t09\npos:\t0\n", "flags:\t010000000\npos:\t0\n"] {
             assert_eq!(parse_info(text.as_bytes(), Pid(1)), None, "{text}");
         }

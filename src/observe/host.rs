@@ -40,7 +40,7 @@ pub fn memory_stalled(root: &Path) -> Option<Duration> {
 }
 
 /// Returns whether nothing more can be written below that directory: no room or no inode. A read-only
-/// filesystem is no full one.
+/// filesystem is not a full one.
 #[must_use]
 pub fn is_full(directory: &Path) -> bool {
     statvfs(directory).is_ok_and(|room| {

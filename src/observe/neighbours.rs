@@ -31,7 +31,7 @@ pub fn of_others(root: &Path, uid: u32, now: Moment) -> Vec<Neighbour> {
     let Ok(entries) = fs::read_dir(root.join("proc")) else { return Vec::new() };
     for entry in entries.flatten() {
         let is_process = entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        // What goes away while we look is no neighbour any more.
+        // What goes away while we look is not a neighbour any more.
         let (true, Ok(meta)) = (is_process, entry.metadata()) else { continue };
         if meta.uid() == uid {
             continue;
@@ -77,6 +77,6 @@ mod tests {
         let names: Vec<(&str, u64, bool)> =
             found.iter().map(|one| (one.name.as_str(), one.count, one.is_recent)).collect();
         assert_eq!(names, [("cleanup", 1, true), ("sshd", 2, false)]);
-        assert!(of_others(root.path(), us, now).is_empty(), "our own are no neighbours");
+        assert!(of_others(root.path(), us, now).is_empty(), "our own are not neighbours");
     }
 }

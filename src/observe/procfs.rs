@@ -20,7 +20,7 @@ use crate::model::sample::IoBytes;
 /// More than a line of /proc/PID/stat can be: 52 numbers of at most 20 digits and a name.
 pub const LINE_BYTES: usize = 2048;
 
-/// As many descriptors of a process are counted one by one where the kernel does not tell their
+/// As many descriptors of a process are counted one by one where the kernel does not show their
 /// number; a process with more has this many.
 const FDS_MAX: usize = 65_536;
 

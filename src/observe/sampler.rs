@@ -353,7 +353,7 @@ impl Sampler {
         PidLook::Settled
     }
 
-    /// A process of another user may be hidden (`hidepid` in proc(5)), which is no failure. If we
+    /// A process of another user may be hidden (`hidepid` in proc(5)), which is not a failure. If we
     /// have too many files open, half of them are given back and all of /proc is looked through
     /// the next time.
     fn note_refusal(&mut self, error: &io::Error) -> PidLook {

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_could_know_is_no_key() {
+    fn a_file_that_others_could_know_is_not_a_key() {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join(NAME);
         let refused = |words: &str| {

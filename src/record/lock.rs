@@ -133,7 +133,7 @@ fn open(path: &Path, file: &File, shall_make: bool) -> io::Result<Option<File>> 
         Err(error) if error.kind() == ErrorKind::PermissionDenied && is_trusted(path, file) => {
             Err(error)
         }
-        // A link or something else that is no lock.
+        // A link or something else that is not a lock.
         Err(_) => Ok(None),
     }
 }

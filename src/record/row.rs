@@ -87,7 +87,7 @@ columns! {
     Tags "tags" Words,
     /// Where childminder was started; `--working-directory` is relative to it.
     WorkingDirectory "working_directory" Text,
-    /// The command line, secrets hidden; ends in ` ...(cut)` if it was too long, which is no command.
+    /// The command line, secrets hidden; ends in ` ...(cut)` if it was too long, which is not a command.
     Command "command" Words,
     /// `true` if something in `command` or `options` was hidden, so that it cannot be run again.
     Redacted "redacted" Plain,
@@ -370,7 +370,7 @@ impl Row {
     ///
     /// # Errors
     ///
-    /// The line is torn, or is no CSV.
+    /// The line is torn, or is not CSV.
     pub fn parse(header: &Header, line: &[u8]) -> Result<Row, RowError> {
         let cells = cells(line).ok_or(RowError::Quotes)?;
         if cells.len() != header.names.len() {

@@ -270,7 +270,7 @@ fn open_or_create(path: &Path) -> Result<File, Unfit> {
             Err(error) => Err(match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
                 Errno::ELOOP => Unfit::Refused("it is a symbolic link"),
                 Errno::EISDIR => Unfit::Refused("it is a directory"),
-                Errno::ENXIO => Unfit::Refused("it is no regular file"),
+                Errno::ENXIO => Unfit::Refused("it is not a regular file"),
                 _ => Unfit::Hindered("open it", error),
             }),
         };
@@ -280,7 +280,7 @@ fn open_or_create(path: &Path) -> Result<File, Unfit> {
 
 fn check(meta: &Metadata, path: &Path) -> Result<(), Unfit> {
     if !meta.is_file() {
-        return Err(Unfit::Refused("it is no regular file"));
+        return Err(Unfit::Refused("it is not a regular file"));
     }
     if [nix::unistd::geteuid().as_raw(), 0].contains(&meta.uid()) {
         return Ok(());

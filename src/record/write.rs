@@ -165,7 +165,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// They could be kept nowhere: now it is up to the caller to tell them to somebody.
+    /// They could be kept nowhere: now the caller has to report them.
     pub fn keep(&mut self, rows: &[Row]) -> Result<Kept, KeepError> {
         self.look_for_key();
         let mut rows = rows.to_vec();

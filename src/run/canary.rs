@@ -99,7 +99,7 @@ struct CanaryLoop<'a> {
 }
 
 impl CanaryLoop<'_> {
-    /// `sleep`: nothing but waiting, and telling what interrupts it.
+    /// `sleep`: nothing but waiting, and reporting what interrupts it.
     fn sleep(&mut self, bar: &ProgressBar) {
         while clock::now() < self.end {
             let deadline = self.deadline(bar);

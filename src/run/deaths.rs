@@ -256,7 +256,7 @@ impl DeathWatch {
     }
 
     /// Calls `note` with each source, with whether it is in force.
-    pub(super) fn tell(&self, mut note: impl FnMut(String, bool)) {
+    pub(super) fn report(&self, mut note: impl FnMut(String, bool)) {
         let Err(refused) = &self.events else {
             return note("deaths of descendants by the proc connector".to_owned(), true);
         };

@@ -105,11 +105,11 @@ impl EvidenceGatherer {
     }
 
     /// Passes each sample to that.
-    pub(super) fn telling(
+    pub(super) fn with_sample_callback(
         self,
         on_sample: Option<impl Fn(&TreeSample) + Send + Sync + 'static>,
     ) -> EvidenceGatherer {
-        let on_sample = on_sample.map(|tell| Arc::new(tell) as OnSample);
+        let on_sample = on_sample.map(|call| Arc::new(call) as OnSample);
         EvidenceGatherer { on_sample, ..self }
     }
 
@@ -199,14 +199,14 @@ impl EvidenceGatherer {
             .as_ref()
             .zip(self.job)
             .and_then(|(counters, job)| counters.on_sample(self.root.clone(), job));
-        let tell = self.on_sample.clone();
+        let on_sample = self.on_sample.clone();
         Box::new(move |sample, rows| {
             look(sample, rows);
             if let Some(count) = &mut count {
                 count(sample.at);
             }
-            if let Some(tell) = &tell {
-                tell(sample);
+            if let Some(call) = &on_sample {
+                call(sample);
             }
         })
     }
@@ -241,10 +241,10 @@ impl EvidenceGatherer {
             if is_there { in_force.push(name) } else { missing.push(name) }
         };
         if let Some(counters) = &self.counters {
-            counters.tell(&mut note);
+            counters.report(&mut note);
         }
         note("/dev/kmsg".into(), host::can_read_kernel_log());
-        self.deaths.tell(note);
+        self.deaths.report(note);
         Event::EvidenceSources { in_force, missing }
     }
 

@@ -52,7 +52,7 @@ pub(super) struct Live {
     wants_cgroup: bool,
     given: Given,
     pub(super) signals: SignalFd,
-    /// What hears of attempts before they start, besides the sinks.
+    /// What gets the attempts before they start, besides the sinks.
     pub(super) telemetry: Option<SharedTelemetry>,
     senders: Senders,
     /// Under a batch system, from the first start on.
@@ -206,7 +206,7 @@ impl Live {
             None => {
                 let on_sample = self.telemetry.as_ref().map(|one| one.borrow().on_sample());
                 let gatherer = EvidenceGatherer::new(&self.observation, &self.tree);
-                self.gatherer = Some(gatherer.telling(on_sample));
+                self.gatherer = Some(gatherer.with_sample_callback(on_sample));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What counts OOM kills, read before and after an attempt, and at each sample of it.
 //!
-//! Used by `gatherer`; what the counts mean, `diagnose` decides.
+//! Used by `run/evidence`; what the counts mean, `diagnose` decides.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -123,7 +123,7 @@ impl OomCounters {
     }
 
     /// Calls `note` with each source, with whether it is in force.
-    pub(super) fn tell(&self, mut note: impl FnMut(String, bool)) {
+    pub(super) fn report(&self, mut note: impl FnMut(String, bool)) {
         match &self.cgroup {
             Some(cgroup) => note(cgroup.counter_name(), self.own_before.is_some()),
             None => note("OOM counter of a cgroup".into(), false),

@@ -307,7 +307,7 @@ fn show_scheduler(row: &mut Row, environment: &[(&str, &str)]) {
     }
 }
 
-/// Takes an entry apart; what is no UTF-8 is no number and no name of a batch system.
+/// Takes an entry apart; what is not UTF-8 is neither a number nor the name of a batch system.
 fn named(entry: &'static [u8]) -> Option<(&'static str, &'static str)> {
     std::str::from_utf8(entry).ok()?.split_once('=')
 }

@@ -14,7 +14,7 @@ use crate::sys::signals::RawSignal;
 /// Programs that signal one process of a job or all of them when they stop, suspend or cancel it.
 const WHOLE_JOB_SENDERS: [&str; 1] = [SLURMSTEPD];
 
-/// A pid is looked up again after so long: by then it may be another process. For a flood of
+/// A pid is looked up again after this time: by then it may be another process. For a flood of
 /// signals from one sender, and one that has gone before all of them were read, once is enough.
 const LOOK_UP_AGAIN: Duration = Duration::from_millis(100);
 
@@ -45,7 +45,7 @@ pub(super) trait Surroundings {
     /// Returns whether that process is one of its own.
     fn contains(&self, pid: Pid) -> bool;
     /// Returns whether we shall know which signals reached all processes.
-    fn can_tell_reach(&self) -> bool;
+    fn can_know_reach(&self) -> bool;
 }
 
 /// A run without a job.
@@ -60,7 +60,7 @@ impl Surroundings for NoJob {
         false
     }
 
-    fn can_tell_reach(&self) -> bool {
+    fn can_know_reach(&self) -> bool {
         false
     }
 }
@@ -125,7 +125,7 @@ impl Senders {
             _ if raw.pid == self.ourselves => Reach::OurFault,
             _ if looked.is_of_job => Reach::FromJob { is_in_group: job.is_in_our_group() },
             // Where nothing would report which processes it reached, better twice than never.
-            Some(name) if job.can_tell_reach() => Reach::Unclear(name),
+            Some(name) if job.can_know_reach() => Reach::Unclear(name),
             _ => Reach::OnlyUs,
         };
         (sender, reach)
@@ -202,7 +202,7 @@ mod tests {
     struct Job {
         is_in_our_group: bool,
         processes: Vec<Pid>,
-        can_tell_reach: bool,
+        can_know_reach: bool,
     }
 
     impl Surroundings for Job {
@@ -214,8 +214,8 @@ mod tests {
             self.processes.contains(&pid)
         }
 
-        fn can_tell_reach(&self) -> bool {
-            self.can_tell_reach
+        fn can_know_reach(&self) -> bool {
+            self.can_know_reach
         }
     }
 
@@ -260,7 +260,7 @@ mod tests {
     fn a_process_of_the_job_is_known_unless_its_name_could_be_forged() {
         let parent = nix::unistd::getppid().as_raw();
         for is_in_our_group in [true, false] {
-            let job = Job { is_in_our_group, processes: vec![Pid(parent)], can_tell_reach: true };
+            let job = Job { is_in_our_group, processes: vec![Pid(parent)], can_know_reach: true };
             let (_, reach) = Senders::new().resolve(raw(Origin::Kill, parent), &job);
             assert_eq!(reach, Reach::FromJob { is_in_group: is_in_our_group });
             let (_, reach) = Senders::new().resolve(raw(Origin::Queue, parent), &job);

@@ -121,7 +121,7 @@ impl Sinks {
         }
         let is_verdict = matches!(event, Event::Judged(_) | Event::Concluded(_));
         if is_verdict {
-            self.tell_news(stamp);
+            self.report_news(stamp);
         }
         let written = self.log.publish(stamp, event);
         self.note(written);
@@ -142,7 +142,7 @@ impl Sinks {
     }
 
     /// Logs what is known so far of telemetry and of the rows: the verdict ends the log.
-    fn tell_news(&mut self, stamp: Stamp) {
+    fn report_news(&mut self, stamp: Stamp) {
         self.log_telemetry_news(stamp);
         let news = self.record.as_mut().map(|record| record.take_news(ROW_PATIENCE));
         for text in news.unwrap_or_default() {
@@ -180,7 +180,7 @@ impl Sinks {
         // While that is on its way.
         if let Some(record) = self.record.take() {
             let account = record.finish(self.stamp(), DEADLINE);
-            self.tell(account);
+            self.report(account);
         }
         let lost = telemetry.map(|exporter| {
             let mut exporter = exporter.borrow_mut();
@@ -210,7 +210,7 @@ impl Sinks {
     }
 
     /// What could be kept nowhere else is kept in the log, and reported.
-    fn tell(&mut self, account: KeepReport) {
+    fn report(&mut self, account: KeepReport) {
         for text in account.apart {
             self.publish(&Event::Notice { text });
         }

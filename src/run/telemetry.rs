@@ -190,7 +190,7 @@ impl TelemetrySink {
         self.contained(|inside| inside.publish(stamp, event));
     }
 
-    /// Takes what the log shall tell of telemetry.
+    /// Takes what is to be logged about telemetry.
     pub(super) fn take_news(&mut self) -> Vec<String> {
         let mut news = std::mem::take(&mut self.news);
         news.extend(self.contained(|inside| inside.take_news()));

@@ -22,7 +22,7 @@ pub(super) trait World {
     ///
     /// # Errors
     ///
-    /// The kernel refused; a process that has gone is no error.
+    /// The kernel refused; that a process has gone is not an error.
     fn send(&mut self, to: Target, signal: Signal, value: Option<i32>) -> Result<(), SysError>;
     /// Looks which processes of the job live.
     fn look(&mut self) -> Input;

@@ -292,7 +292,7 @@ fn make_directories(directory: &Path, created: &mut Vec<PathBuf>) -> io::Result<
                 created.push(directory.to_owned());
             }
             (io::ErrorKind::AlreadyExists, _) if directory.is_dir() => {}
-            // A link to what does not exist is there and is no directory.
+            // A link to what does not exist is there and is not a directory.
             (io::ErrorKind::AlreadyExists, _) => return Err(io::ErrorKind::NotADirectory.into()),
             _ => return Err(error),
         },

@@ -22,7 +22,7 @@ pub struct Outlet {
     waiting: Vec<u8>,
     /// Whether the last byte in the file is inside of a line whose rest was lost.
     is_torn: bool,
-    /// Lines that no caller heard of: they waited, or found no room.
+    /// Lines that were reported to no caller: they waited, or found no room.
     lost: u64,
 }
 
@@ -47,7 +47,7 @@ impl Outlet {
     /// is counted as well.
     pub fn put(&mut self, fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
         self.take(fd, line)?;
-        // The caller hears of this line.
+        // This line is reported to the caller.
         let written = self.retry(fd);
         if written.is_err() {
             self.lost = self.lost.saturating_sub(1);

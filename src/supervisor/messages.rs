@@ -35,7 +35,7 @@ pub enum Input {
     Tree(Remaining),
     /// The judgement that was asked for.
     Judged(Verdict),
-    /// The world has something to tell that decides nothing.
+    /// The world reports something that decides nothing.
     News(Event),
     /// The deadline passed, or nothing in particular happened.
     Woken,
@@ -78,7 +78,7 @@ pub struct Received {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Start the job, and tell it these things.
+    /// Start the job with these things in its environment.
     Spawn(AttemptContext),
     /// Send a signal of our own.
     Send(Target, Signal),

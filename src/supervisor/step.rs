@@ -172,7 +172,7 @@ impl Supervisor {
     fn attempt_over(&mut self, now: Moment, mut job: Box<Job>, end: AttemptEnd, report: EndReport) {
         let EndReport { mut findings, failure_context, .. } = report;
         self.settle_unclear(&mut job);
-        // Where every death is known with its time, what was reaped after the job's end is no news.
+        // Where every death is known with its time, what was reaped after the job's end is not news.
         if !findings.deaths.is_complete {
             job.deaths.kept().cloned().for_each(|one| findings.deaths.add(one));
         }

@@ -199,7 +199,7 @@ fn a_job_that_cannot_be_executed_is_finished_with_its_number() {
 }
 
 #[test]
-fn a_lost_status_is_no_success_and_restarts_only_if_asked() {
+fn a_lost_status_is_not_a_success_and_restarts_only_if_asked() {
     let mut bench = Bench::running(restarting());
     assert_eq!(bench.input(Input::JobLost), "status_lost judge look");
     assert_eq!(bench.input(tree(&[])), "judged finish(125,status_lost)");
@@ -296,7 +296,7 @@ fn a_job_that_dies_before_we_know_was_asked_by_the_batch_system() {
 }
 
 #[test]
-fn a_signal_from_the_job_itself_is_no_request_and_no_echo() {
+fn a_signal_from_the_job_itself_is_not_a_request_and_is_not_sent_back() {
     let grace = Some(Duration::from_secs(3));
     let mut bench = Bench::running(Policy { kill_after: grace, ..restarting() });
     let own = Reach::FromJob { is_in_group: true };
@@ -323,7 +323,7 @@ fn only_a_sigterm_starts_the_grace_period() {
 }
 
 #[test]
-fn the_kernels_word_about_a_child_is_no_signal_to_log() {
+fn the_kernels_word_about_a_child_is_not_a_signal_to_log() {
     let info = SignalInfo {
         signal: Signal::CHLD,
         origin: Origin::Child,
@@ -559,7 +559,7 @@ fn what_nobody_sees_is_not_taken_for_gone() {
 
 /// Of what is in the cgroup and no descendant of ours no signal reports the end.
 #[test]
-fn what_is_no_descendant_is_looked_at_again() {
+fn what_is_not_a_descendant_is_looked_at_again() {
     let mut bench = Bench::running(Policy { stragglers: Stragglers::Wait, ..Policy::default() });
     bench.input(exited(0));
     let seen = || {

@@ -1,4 +1,4 @@
-//! Finds and executes the job, in the child: like execvp(3), but what is no script is never given to sh.
+//! Finds and executes the job, in the child: like execvp(3), but what is not a script is never given to sh.
 //!
 //! The child shares its parent's memory, so everything here is async-signal-safe (signal-safety(7)): it
 //! calls execve, access, open, read and close only. Why an execution failed is found out by the parent

@@ -144,7 +144,7 @@ fn no_format(file: &Path, depth: usize) -> Option<String> {
             return Some(format!("its first line is longer than {} bytes", HEAD_BYTES - 1));
         }
         let why = if depth > 0 { no_format(&interpreter, depth - 1) } else { None };
-        let why = why.unwrap_or_else(|| "it is no program".to_owned());
+        let why = why.unwrap_or_else(|| "it is not a program".to_owned());
         return Some(format!(
             "its interpreter '{}' cannot be executed: {why}",
             interpreter.display()

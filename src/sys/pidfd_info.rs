@@ -163,7 +163,7 @@ mod tests {
             assert_eq!(held.end(), End::Known(end));
         } else {
             // The harness shows nothing of a test that passes, but this goes past it.
-            let text = b"SKIPPED: PIDFD_GET_INFO: this kernel does not tell the ends of others\n";
+            let text = b"SKIPPED: PIDFD_GET_INFO: this kernel does not report the ends of others\n";
             std::io::Write::write_all(&mut std::io::stderr(), text).unwrap();
         }
         assert!(hold(key).is_none(), "it has gone");

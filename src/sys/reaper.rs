@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_parent_is_no_process_of_the_job() {
+    fn our_parent_is_not_a_process_of_the_job() {
         let tree = Tree::new(false, String::new());
         let parent = Pid(nix::unistd::getppid().as_raw());
         assert!(tree.living().iter().all(|process| process.key.pid != parent));

@@ -91,7 +91,7 @@ pub(super) fn trappable_set() -> libc::sigset_t {
 ///
 /// None that sigaction(2) lists can occur.
 pub fn default_sigchld() -> Result<bool, SysError> {
-    // SAFETY: SIG_DFL is no handler, so nothing of ours is ever called.
+    // SAFETY: SIG_DFL is not a handler, so nothing of ours is ever called.
     let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     if before == libc::SIG_ERR {
         return Err(SysError::new("reset SIGCHLD", Errno::last()));
@@ -203,7 +203,7 @@ fn origin(signal: Signal, code: i32) -> Origin {
 }
 
 /// Sends a signal to the process behind a pidfd, with an integer as sigqueue(3) does if there is
-/// one. A process that has ended is no error: the answer is then `false`.
+/// one. That a process has ended is not an error: the answer is then `false`.
 ///
 /// # Errors
 ///

@@ -382,7 +382,7 @@ fn prepare_child(shared: &mut ChildShared) -> Result<(), Step> {
 /// All other signals are as we were given them: nobody sets any.
 fn restore_signals(shared: &ChildShared) {
     if shared.ignore_sigchld {
-        // SAFETY: SIG_IGN is no handler.
+        // SAFETY: SIG_IGN is not a handler.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
     // SAFETY: the mask is the one that the parent was given.

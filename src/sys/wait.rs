@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_no_child_of_ours_has_no_status_to_lose() {
+    fn a_process_that_is_not_a_child_of_ours_has_no_status_to_lose() {
         let (waited, _) = take(Pid(1)).expect("ECHILD is an answer");
         assert_eq!(waited, Waited::NoChild);
     }

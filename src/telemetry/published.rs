@@ -17,7 +17,7 @@ use crate::telemetry::metrics::readings::{ChildReading, SelfReading};
 use crate::telemetry::prometheus::exposition::{self, Clamp, Collected, Exemplar};
 use crate::telemetry::web::status::{Asked, Page};
 
-/// So long a text is given out again if nothing happened: the job's own process is then read
+/// For this time a text is given out again if nothing happened: the job's own process is then read
 /// ten times in a second at most, however many ask.
 const FRESH: Duration = Duration::from_millis(100);
 

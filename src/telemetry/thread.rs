@@ -87,7 +87,7 @@ impl Telemetry {
         }
     }
 
-    /// Takes what there is to tell in the log.
+    /// Takes what is to be logged.
     #[must_use]
     pub fn take_news(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.news))

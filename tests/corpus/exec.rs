@@ -84,7 +84,7 @@ fn refused() -> Vec<Case> {
         failed("interpreter-plain", "its interpreter is not executable",
             r#"echo x > perl; printf '#!%s/perl\n' "$PWD" > job; chmod 755 job; exec "$CM" ./job"#, 126).says("interpreter"),
         failed("interpreter-directory", "its interpreter is a directory", &file(r"#!/tmp\n"), 126).says("interpreter").says("/tmp"),
-        failed("interpreter-binary", "its interpreter is no program",
+        failed("interpreter-binary", "its interpreter is not a program",
             r#"printf 'x\000' > perl; chmod 755 perl; printf '#!%s/perl\n' "$PWD" > job; chmod 755 job; exec "$CM" ./job"#, 126),
         failed("closed-directory", "its directory may not be searched",
             r#"mkdir closed; cp /bin/true closed/job; chmod 600 closed; "$CM" closed/job; r=$?; chmod 700 closed; exit $r"#, 126)

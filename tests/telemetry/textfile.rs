@@ -128,7 +128,7 @@ fn a_directory_that_cannot_be_written_is_warned_of_and_no_more() {
     }
 }
 
-/// What is no number of ours goes; what is stays.
+/// What is not a number of ours goes; what is stays.
 #[test]
 fn what_is_in_the_way_of_the_file_is_replaced_as_a_whole() {
     let place = Place::new();

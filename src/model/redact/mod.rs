@@ -11,7 +11,7 @@
 //! * tokens of well-known services, JSON web tokens, private keys;
 //! * words, or values behind `=`, that match a pattern of `--redact`: `*` is anything, `?` one byte.
 //!
-//! The value is weighed, too: a small number, `none`, a path, `$TOKEN` or `@FILE` is no secret. A word
+//! The value is weighed, too: a small number, `none`, a path, `$TOKEN` or `@FILE` is not a secret. A word
 //! with blanks in it, such as a script for `sh -c`, is looked through word by word.
 //!
 //! `rules`, `programs` and `tokens` are the rules as data. The work is linear in the length of the text:

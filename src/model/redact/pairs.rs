@@ -16,7 +16,7 @@ pub(super) enum Reading {
     /// It has words in it, as a shell reads them, and each is looked into as well: only what stands
     /// in several words is looked for.
     Script,
-    /// It is a sentence: what looks like a word of it is no value.
+    /// It is a sentence: what looks like a word of it is not a value.
     Prose,
 }
 

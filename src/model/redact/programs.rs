@@ -31,7 +31,7 @@ pub(super) struct SecretOptions {
     pub(super) attached_only: bool,
     /// Whole options, without their dashes.
     pub(super) words: &'static [(&'static str, Part)],
-    /// What in a word that is no option is secret.
+    /// What in a word that is not an option is secret.
     pub(super) operand: Option<Part>,
     /// Options that look like secrets and are none, without their dashes.
     pub(super) harmless: &'static [&'static str],

@@ -216,7 +216,7 @@ pub(super) const HARMLESS_NAMES: [&str; 9] = [
     "secretstore",
 ];
 
-/// Values that are no secret, whatever the name.
+/// Values that are not a secret, whatever the name.
 pub(super) const HARMLESS_VALUES: [&str; 22] = [
     "0",
     "1",
@@ -242,7 +242,7 @@ pub(super) const HARMLESS_VALUES: [&str; 22] = [
     "keyring",
 ];
 
-/// Values that are no token and no key, but could be somebody's password.
+/// Values that are neither a token nor a key, but could be somebody's password.
 pub(super) const HARMLESS_WORDS: [&str; 36] = [
     "default",
     "any",

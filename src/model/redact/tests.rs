@@ -137,7 +137,7 @@ fn cpu_seconds() -> f64 {
 }
 
 #[test]
-fn what_is_no_secret_stays() {
+fn what_is_not_a_secret_stays() {
     for words in [
         &["train", "--tokenizer", "bert", "--max-tokens=512", "--tokens", "9"][..],
         &["x", "--password-file=/run/p", "--token-file", "/run/t", "--password-stdin"],

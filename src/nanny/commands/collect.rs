@@ -38,7 +38,7 @@ const LISTED_MAX: usize = 20;
 /// Lost rows that are written at a time.
 const BATCH: usize = 256;
 
-/// What cells of the start row tell of that row, and not of the run.
+/// Cells that are about the start row, and not about the run.
 const NOT_OF_THE_END: [Column; 4] = [Column::Event, Column::Time, Column::Apart, Column::Seal];
 
 pub fn answer(collect: &Collect, out: &mut dyn Write, screen: &Screen) -> Result<u8, Failure> {
@@ -68,7 +68,7 @@ pub fn answer(collect: &Collect, out: &mut dyn Write, screen: &Screen) -> Result
         if merged.left > 0 {
             note(&format!("{} file{} could not be merged", merged.left, plural(merged.left)));
             status = NOTHING;
-            tell_unfit(file_path);
+            report_unfit(file_path);
         }
         if !unfinished.is_empty() {
             table.write(out, |_| None)?;
@@ -112,7 +112,7 @@ fn merge(file: &Path) -> Result<Merged, Failure> {
 }
 
 /// Says why files were not merged.
-fn tell_unfit(file: &Path) {
+fn report_unfit(file: &Path) {
     match write::unfit(file) {
         Ok(unfit) => unfit.iter().take(LISTED_MAX).for_each(|(path, why)| {
             note(&format!("not merged: {}: {why}", path.display()));

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_the_log_tell_the_same_story() {
+    fn both_forms_of_the_log_give_the_same_summary() {
         let text = "20261122T165222.650415 [+0.000436](node7): child sh started in process 4221\n\
             20261122T165222.650449 [+0.000470](node7): trapped SIGHUP SIGINT\n\
             20261122T165223.000000 [+0.350000](node7): signal 15 (SIGTERM) from kill(2). Signal sent\n\

@@ -30,7 +30,7 @@ pub fn verdict(word: &str) -> &'static str {
     }
 }
 
-/// Says what to try after that verdict; the row may tell more.
+/// Says what to try after that verdict; the row may say more.
 #[must_use]
 pub fn advice(word: &str, row: &Row) -> Vec<String> {
     let signal = end(row);
@@ -71,7 +71,7 @@ pub fn advice(word: &str, row: &Row) -> Vec<String> {
         "cpu_limit" => vec!["raise the limit (ulimit -t), or make the job save its state".into()],
         "file_size_limit" => vec!["raise the limit (ulimit -f), or write several files".into()],
         "timed_out" => vec![
-            "give it more time (--timeout), or find out what it waited for: the samples in the log tell \
+            "give it more time (--timeout), or find out what it waited for: the samples in the log show \
              whether it used the CPU".into(),
         ],
         "descendant_killed" => vec!["see the evidence for what was killed: that is what to mend".into()],

@@ -146,7 +146,7 @@ fn what_was_missed_is_found_within_a_minute_of_samples() {
 }
 
 #[test]
-fn a_thread_is_no_process() {
+fn a_thread_is_not_a_process() {
     let fake = Fake::new();
     let line = include_bytes!("../../../tests/fixtures/proc/stat-of-a-thread");
     let of_ours = String::from_utf8_lossy(line).replace("11958", "100");

@@ -23,7 +23,7 @@ pub(super) fn spooled(file: &Path) -> io::Result<Vec<PathBuf>> {
     let Ok(meta) = fs::symlink_metadata(&folder) else { return Ok(Vec::new()) };
     let above = fs::metadata(directory_of(file))?;
     if !meta.is_dir() || !is_trusted(&meta, &above) {
-        let why = "it is no directory, or another user's where all may make one";
+        let why = "it is not a directory, or another user's where all may make one";
         return Err(io::Error::new(ErrorKind::PermissionDenied, why));
     }
     let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());

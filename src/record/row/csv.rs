@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::model::text::is_direction_mark;
 
-/// A line that is no row.
+/// A line that is not a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowError {
     /// Quotes are open or stand where none may.
@@ -86,7 +86,7 @@ pub(super) fn cells(line: &[u8]) -> Option<Vec<Vec<u8>>> {
 /// What a spreadsheet takes for the beginning of a formula, also in full width.
 pub(super) const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
-/// Makes bytes harmless: control characters, bytes that are no UTF-8, marks that turn the direction
+/// Makes bytes harmless: control characters, bytes that are not UTF-8, marks that turn the direction
 /// of text, and the beginning of what a spreadsheet would take for a formula.
 pub(super) fn escaped(bytes: &[u8]) -> Cow<'_, [u8]> {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'[' | b']'..=b'~');

@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn a_line_that_was_cut_is_no_row(row in row(), seed in any::<usize>()) {
+    fn a_line_that_was_cut_is_not_a_row(row in row(), seed in any::<usize>()) {
         let mut row = row;
         row.set(Column::LogFile, "log");
         let line = row.to_csv_line();

@@ -42,7 +42,7 @@ impl Live {
                 job: self.child.as_ref().map(|child| child.pid),
                 tree: &self.tree,
                 signal: raw.signal,
-                can_tell_reach: self.signal_probe.is_some(),
+                can_know_reach: self.signal_probe.is_some(),
             };
             let is_from_child = raw.signal == Signal::CHLD && raw.origin == Origin::Child;
             let (info, reach) = if is_from_child {
@@ -109,7 +109,7 @@ struct Around<'a> {
     job: Option<Pid>,
     tree: &'a Tree,
     signal: Signal,
-    can_tell_reach: bool,
+    can_know_reach: bool,
 }
 
 impl Surroundings for Around<'_> {
@@ -123,7 +123,7 @@ impl Surroundings for Around<'_> {
         self.job == Some(pid) || self.tree.contains(pid)
     }
 
-    fn can_tell_reach(&self) -> bool {
-        self.can_tell_reach
+    fn can_know_reach(&self) -> bool {
+        self.can_know_reach
     }
 }

@@ -50,7 +50,7 @@ impl Live {
             if remaining.is_gone || !remaining.seen.is_empty() {
                 break;
             }
-            self.tell_blindness();
+            self.log_blindness();
             if let Err(error) = self.collect_changes() {
                 self.failed(&error);
             }
@@ -105,7 +105,7 @@ impl Live {
     }
 
     /// Says once that /proc does not help.
-    fn tell_blindness(&mut self) {
+    fn log_blindness(&mut self) {
         if !self.is_blindness_logged && !proc::is_usable() {
             self.is_blindness_logged = true;
             let text =
@@ -133,7 +133,7 @@ impl Live {
     }
 
     fn send_to_tree(&mut self, signal: Signal) -> Result<(), SysError> {
-        self.tell_blindness();
+        self.log_blindness();
         if let (Signal::KILL, Some(cgroup)) = (signal, &self.cgroup) {
             // The walk below is for what left the cgroup, or for all if this fails.
             cgroup.kill().ok();

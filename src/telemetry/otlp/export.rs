@@ -290,7 +290,7 @@ impl Exports {
 
 impl Failures {
     fn build<T>(&self, pipeline: Pipeline, built: Result<T, String>) -> Option<T> {
-        // The same for all signals: their own paths are no part of it.
+        // The same for all signals: their own paths are not part of it.
         let own_path = format!("/v1/{}", pipeline.word());
         let noted = |reason: String| {
             self.note(pipeline, ExportCause::refused(&reason.replace(&own_path, "")))

@@ -49,7 +49,7 @@ impl MetricReader for SharedReader {
     }
 }
 
-/// The numbers that instruments tell next.
+/// The numbers that instruments report next.
 type Latest = Arc<Mutex<Option<Arc<Collected>>>>;
 
 pub struct Instruments {

@@ -327,7 +327,7 @@ pub(in crate::telemetry) mod tests {
     }
 
     #[test]
-    fn both_forms_tell_the_same_numbers() {
+    fn both_forms_have_the_same_numbers() {
         let identity = identity();
         let families = families(&collected(&stats(), &identity), &identity);
         let old = text(&families);

@@ -2,7 +2,7 @@
 //!
 //! All jobs of a host may share the file, so it is changed under a lock and replaced as a whole.
 //! Entries of a childminder that is gone without a goodbye are dropped by the next one. A file that
-//! is not ours to change, because it is no list, stays as it is.
+//! is not ours to change, because it is not a list, stays as it is.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -224,7 +224,7 @@ impl TargetsFile {
     }
 
     fn read(&self) -> io::Result<Vec<Value>> {
-        let text = "it is no JSON list of targets, so it stays as it is";
+        let text = "it is not a JSON list of targets, so it stays as it is";
         match self.directory.file(&self.name, Owner::Anybody).and_then(|file| whole(&file)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_stays_as_it_is() {
+    fn what_is_not_a_list_stays_as_it_is() {
         let place = tempfile::tempdir().unwrap();
         for text in ["{}", "not json", "[1,", "\"x\""] {
             let path = place.path().join("other");

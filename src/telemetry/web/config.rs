@@ -2,7 +2,7 @@
 //! be: checked, with its certificates read.
 //!
 //! What the format knows and we cannot do is an error that names it, as an unknown key is: who
-//! asked for protection and does not get it must hear of it.
+//! asked for protection and does not get it must be informed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,8 @@ impl Read {
         };
         let users = self.typed.basic_auth_users.unwrap_or_default();
         for (user, hash) in &users {
-            let wrong = |_| ConfigError::new(format!("the password of '{user}' is no bcrypt hash"));
+            let wrong =
+                |_| ConfigError::new(format!("the password of '{user}' is not a bcrypt hash"));
             hash.parse::<HashParts>().map_err(wrong)?;
         }
         let headers = self.typed.http_server_config.and_then(|http| http.headers);
@@ -126,14 +127,15 @@ fn header((name, value): (&String, &String)) -> Result<(HeaderName, HeaderValue)
         let wanted = allowed.join("' or '");
         return Err(ConfigError::new(format!("{name} may be '{wanted}' only, and not '{value}'")));
     }
-    let wrong = || ConfigError::new(format!("'{value}' is no value for the HTTP header {name}"));
+    let wrong = || ConfigError::new(format!("'{value}' is not a value for the HTTP header {name}"));
     let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
     Ok((name.parse().map_err(|_| wrong())?, value))
 }
 
 fn rate(typed: TypedRate) -> Result<Option<(Duration, u32)>, ConfigError> {
     let Some(text) = typed.interval else { return Ok(None) };
-    let wrong = || ConfigError::new(format!("rate_limit: interval '{text}' is no span such as 1s"));
+    let wrong =
+        || ConfigError::new(format!("rate_limit: interval '{text}' is not a duration such as 1s"));
     let interval = go_duration(&text).ok_or_else(wrong)?;
     Ok((!interval.is_zero()).then_some((interval, typed.burst)))
 }

@@ -54,7 +54,7 @@ pub(super) struct Desk {
     next: AtomicU64,
 }
 
-/// When a connection was heard of last, and the bell that asks it to go.
+/// When a connection was active last, and what asks it to close.
 struct Pulse {
     heard: Mutex<ReadHalf>,
     leave: Notify,

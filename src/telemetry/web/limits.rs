@@ -14,7 +14,7 @@ pub(super) struct ClientLimits {
     pub(super) next_request: Duration,
     /// For one answer, of which the password may take the most.
     pub(super) answer: Duration,
-    /// A connection that has asked nothing for so long may be closed for another.
+    /// A connection that has asked nothing for this time may be closed for another.
     pub(super) idle: Duration,
 }
 

@@ -139,8 +139,8 @@ impl Web {
     }
 
     /// Who shall hear, in a line each, of what goes wrong while it serves.
-    pub fn on_failure(&mut self, tell: impl Fn(&str) + Send + Sync + 'static) {
-        self.guard.complain = Box::new(tell);
+    pub fn on_failure(&mut self, report: impl Fn(&str) + Send + Sync + 'static) {
+        self.guard.complain = Box::new(report);
     }
 
     /// Serves for ever; whoever drops this closes all ports and connections.

@@ -30,7 +30,7 @@ pub(super) fn form(headers: &HeaderMap) -> MetricsForm {
             _ => {}
         }
     }
-    // A browser says neither, and `*/*` is no wish for OpenMetrics.
+    // A browser says neither, and `*/*` does not ask for OpenMetrics.
     if open > 0 && open >= text { MetricsForm::OpenMetrics } else { MetricsForm::Text }
 }
 

@@ -65,7 +65,7 @@ impl Passwords {
         let Some((name, password)) = credentials(headers) else { return false };
         let (hash, is_known) = match users.get(&name) {
             Some(hash) => (hash.clone(), true),
-            // As much work as for a user, so that the time does not tell who is one.
+            // As much work as for a user, so that the time does not show who is one.
             None => (format!("{}{NOBODY}", dearest(users)), false),
         };
         let key = self.key(&name, &password, &hash);

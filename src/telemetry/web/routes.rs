@@ -18,7 +18,7 @@ use crate::plan::WebPlan;
 use crate::telemetry::published::{MetricsForm, Published};
 use crate::telemetry::web::negotiation;
 
-/// An answer, whole: none of ours is so long that it would have to be streamed.
+/// An answer, whole: all of ours are short enough not to be streamed.
 pub(super) type HttpAnswer = Response<Full<Bytes>>;
 
 /// Below this, packing saves no packet.

@@ -75,7 +75,7 @@ impl<'a> Workers<'a> {
     ///
     /// No descriptor left.
     pub fn new(given: &'a Given, at_once: usize) -> Result<Workers<'a>, Failure> {
-        // Not drawn where standard error is no terminal.
+        // Not drawn where standard error is not a terminal.
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
         let bar =
             ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -189,7 +189,7 @@ fn a_page_of_another_site_reads_nothing() {
     }
     let by_target = "GET http://evil.example/status.json HTTP/1.1\r\nConnection: close\r\n\r\n";
     assert!(server.ask(by_target.as_bytes()).starts_with("HTTP/1.1 421"));
-    // Who knows the password is no page of another site.
+    // A page of another site does not know the password.
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("web.yml");
     fs::write(&path, format!("basic_auth_users:\n  alice: {}\n", hash())).unwrap();
