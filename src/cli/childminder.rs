@@ -12,6 +12,7 @@ use crate::cli::options::{
     ChildminderArguments, Format, OnLoss, Recorded, StragglerPolicy, TypedObservation,
     TypedTelemetry,
 };
+use crate::cli::value_error::ValueError;
 use crate::cli::variables::{self, FOR_JOBS, PREFIX, variable};
 use crate::cli::{UsageError, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
@@ -100,7 +101,7 @@ type Pair = (String, String);
 fn split_pairs(
     variable: &str,
     pairs: &[Pair],
-    check: impl Fn(&str) -> Result<Pair, String>,
+    check: impl Fn(&str) -> Result<Pair, ValueError>,
 ) -> Result<Vec<Pair>, UsageError> {
     let mut texts: Vec<String> = Vec::new();
     for (key, values) in pairs {

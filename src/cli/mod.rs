@@ -6,6 +6,7 @@ pub mod nanny;
 mod options;
 mod otel;
 mod usage;
+mod value_error;
 mod values;
 mod variables;
 

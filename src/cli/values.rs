@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cli::value_error::ValueError;
 use crate::model::policy::{Backoff, Forward, RestartCause};
 use crate::model::signal::Signal;
 use crate::model::time::WallTime;
@@ -17,8 +18,8 @@ const UNITS: [(&str, f64); 6] =
     [("ms", 1e-3), ("us", 1e-6), ("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0)];
 
 /// Reads `90`, `1.5s`, `250ms`, `2m`, `1h30m`: a number without a unit is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a duration: say 90, 1.5s, 250ms, 2m, 1h30m or 1d");
+pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
+    let wrong = || ValueError::Duration(text.to_owned());
     let mut rest = text;
     let mut seconds = 0.0;
     while !rest.is_empty() {
@@ -39,30 +40,30 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     match Duration::try_from_secs_f64(seconds) {
         Ok(span) if span <= LONGEST => Ok(span),
-        _ => Err(format!("'{text}' is longer than ten years")),
+        _ => Err(ValueError::TooLong(text.to_owned())),
     }
 }
 
 /// A span that has to be longer than nothing.
-pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<Duration, ValueError> {
     match duration(text)? {
-        Duration::ZERO => Err("it would end the job at once: say a duration above 0".into()),
+        Duration::ZERO => Err(ValueError::EndsAtOnce),
         span => Ok(span),
     }
 }
 
 /// Reads `MIN..MAX`.
-pub(super) fn backoff(text: &str) -> Result<Backoff, String> {
-    let (min, max) = text.split_once("..").ok_or("say MIN..MAX, such as 1s..5m")?;
+pub(super) fn backoff(text: &str) -> Result<Backoff, ValueError> {
+    let (min, max) = text.split_once("..").ok_or(ValueError::BackoffForm)?;
     let (min, max) = (duration(min)?, duration(max)?);
     if min > max {
-        return Err("the minimum is longer than the maximum".into());
+        return Err(ValueError::BackoffOrder);
     }
     Ok(Backoff { min, max })
 }
 
 /// Reads `all`, `none` or signals with commas between them.
-pub(super) fn forward(text: &str) -> Result<Forward, String> {
+pub(super) fn forward(text: &str) -> Result<Forward, ValueError> {
     match text {
         "all" => Ok(Forward::All),
         "none" => Ok(Forward::None),
@@ -70,50 +71,46 @@ pub(super) fn forward(text: &str) -> Result<Forward, String> {
     }
 }
 
-fn trappable_list(list: &str) -> Result<Vec<Signal>, String> {
+fn trappable_list(list: &str) -> Result<Vec<Signal>, ValueError> {
     list.split(',').map(trappable).collect()
 }
 
 /// A signal that childminder can receive.
-pub(super) fn trappable(text: &str) -> Result<Signal, String> {
-    let signal: Signal = text.parse().map_err(|error| format!("{error}"))?;
-    if signal.is_trappable() { Ok(signal) } else { Err(format!("{signal} cannot be trapped")) }
+pub(super) fn trappable(text: &str) -> Result<Signal, ValueError> {
+    let signal: Signal = text.parse().map_err(ValueError::Signal)?;
+    if signal.is_trappable() { Ok(signal) } else { Err(ValueError::Untrappable(signal)) }
 }
 
 /// One item of `--restart-on` and `--never-on`.
-pub(super) fn cause(text: &str) -> Result<RestartCause, String> {
-    text.parse().map_err(|error| format!("{error}"))
+pub(super) fn cause(text: &str) -> Result<RestartCause, ValueError> {
+    text.parse().map_err(ValueError::Cause)
 }
 
 /// A word that names something: not empty, no control characters.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, ValueError> {
     match text {
-        "" => Err("the name is empty".into()),
-        _ if text.chars().any(char::is_control) => {
-            Err("the name has control characters in it".into())
-        }
+        "" => Err(ValueError::EmptyName),
+        _ if text.chars().any(char::is_control) => Err(ValueError::ControlCharacters),
         _ => Ok(text.to_owned()),
     }
 }
 
 /// Reads `KEY=VALUE`.
-pub(super) fn tag(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("say KEY=VALUE, such as team=physics")?;
+pub(super) fn tag(text: &str) -> Result<(String, String), ValueError> {
+    let (key, value) = text.split_once('=').ok_or(ValueError::PairForm)?;
     Ok((name(key)?, value.to_owned()))
 }
 
 /// Reads `KEY=VALUE`, where the key is a label name of Prometheus that we do not use ourselves.
-pub(super) fn metric_label(text: &str) -> Result<(String, String), String> {
+pub(super) fn metric_label(text: &str) -> Result<(String, String), ValueError> {
     let (key, value) = tag(text)?;
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let is_name = key.bytes().all(is_word) && !key.starts_with(|c: char| c.is_ascii_digit());
     if !is_name || key.starts_with("__") {
-        return Err(format!(
-            "'{key}' is not a label name: letters, digits and _, not a digit first"
-        ));
+        return Err(ValueError::LabelName(key));
     }
     if TAKEN_LABELS.contains(&key.as_str()) {
-        return Err(format!("the label '{key}' is in use already"));
+        return Err(ValueError::TakenLabel(key));
     }
     Ok((key, value))
 }
@@ -141,9 +138,9 @@ const TAKEN_LABELS: [&str; 18] = [
 ];
 
 /// Reads where to listen: `9100`, `:9100` (both on loopback), `127.0.0.1:0`, `[::]:9100`.
-pub(super) fn listen_address(text: &str) -> Result<String, String> {
+pub(super) fn listen_address(text: &str) -> Result<String, ValueError> {
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    let wrong = || format!("'{text}' is not an address: say PORT, HOST:PORT or [IPV6]:PORT");
+    let wrong = || ValueError::ListenAddress(text.to_owned());
     let port: u16 = port.parse().map_err(|_| wrong())?;
     let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
     if is_bare_ipv6 || host.contains(['/', '@', ' ']) {
@@ -153,62 +150,56 @@ pub(super) fn listen_address(text: &str) -> Result<String, String> {
 }
 
 /// A path of a URL.
-pub(super) fn web_path(text: &str) -> Result<String, String> {
+pub(super) fn web_path(text: &str) -> Result<String, ValueError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
     let taken = WebPlan::PAGE.into_iter().find(|(path, _)| *path == text);
     match taken {
-        Some((path, what)) => Err(format!("{path} is {what}: choose another path")),
+        Some((path, what)) => Err(ValueError::TakenPath { path, what }),
         None if text.starts_with('/') && text.bytes().all(is_plain) => Ok(text.to_owned()),
-        None => Err(format!("'{text}' is not a path such as /metrics")),
+        None => Err(ValueError::WebPath(text.to_owned())),
     }
 }
 
 /// Reads a count, which may be zero.
-pub(super) fn count(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("'{text}' is not a whole number from 0 to {}", u32::MAX))
+pub(super) fn count(text: &str) -> Result<u32, ValueError> {
+    text.parse().map_err(|_| ValueError::Count(text.to_owned()))
 }
 
 /// Reads the address of a Pushgateway.
-pub(super) fn pushgateway(text: &str) -> Result<String, String> {
+pub(super) fn pushgateway(text: &str) -> Result<String, ValueError> {
     let rest = ["http://", "https://"].into_iter().find_map(|scheme| text.strip_prefix(scheme));
     let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
     // Who may be in there with a password is not repeated.
     if host.is_empty() || host.starts_with(':') || text.contains(char::is_whitespace) {
-        return Err("it is not an address: say http://HOST:PORT, with or without a path".into());
+        return Err(ValueError::Pushgateway);
     }
     Ok(text.to_owned())
 }
 
 /// Reads a count that is at least one.
-pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, ValueError> {
     match text.parse() {
-        Ok(0) | Err(_) => Err(format!("'{text}' is not a number of at least 1")),
+        Ok(0) | Err(_) => Err(ValueError::AtLeastOne(text.to_owned())),
         Ok(count) => Ok(count),
     }
 }
 
 /// Reads a span (`2h`, `2 hours ago`), a day (`yesterday`), a date or a date and time in UTC.
-pub(super) fn since(text: &str) -> Result<Since, String> {
+pub(super) fn since(text: &str) -> Result<Since, ValueError> {
     let lower = text.to_ascii_lowercase();
     if let Some(since) = day(&lower) {
         return Ok(since);
     }
     if is_like_a_date(text) {
-        let wrong = || format!("'{text}' is not a date of the calendar");
+        let wrong = || ValueError::Date(text.to_owned());
         return instant(text).map(Since::At).ok_or_else(wrong);
     }
-    let wrong = || {
-        format!(
-            "'{text}' is neither a span (2h, '2 days ago'), nor a day (today, yesterday, monday), nor \
-             a date (2026-11-22, 20261122, 2026-11-22T14:00)"
-        )
-    };
     let span = match lower.strip_suffix(" ago") {
         Some(span) => duration(&short(span.trim())),
         None => duration(text),
     };
-    span.map(Since::Ago).map_err(|_| wrong())
+    span.map(Since::Ago).map_err(|_| ValueError::Since(text.to_owned()))
 }
 
 /// Reads a day by its name.
@@ -292,12 +283,12 @@ pub(super) fn verdicts_and_states() -> Vec<&'static str> {
 }
 
 /// Reads a verdict, or the state of a run without an end.
-pub(super) fn verdict_or_state(text: &str) -> Result<String, String> {
+pub(super) fn verdict_or_state(text: &str) -> Result<String, ValueError> {
     let words = verdicts_and_states();
     if words.contains(&text) {
         return Ok(text.to_owned());
     }
-    Err(format!("there is no verdict or state '{text}': it is one of {}", words.join(", ")))
+    Err(ValueError::VerdictOrState { text: text.to_owned(), words })
 }
 
 #[cfg(test)]
@@ -367,7 +358,7 @@ mod tests {
             assert!(web_path(text).is_err(), "{text}");
         }
         for (path, _) in WebPlan::PAGE {
-            let said = web_path(path).expect_err(path);
+            let said = web_path(path).expect_err(path).to_string();
             assert!(said.starts_with(path) && said.ends_with("choose another path"), "{said}");
         }
     }
@@ -430,7 +421,7 @@ mod tests {
         for word in ["success", "oom_killed", "unknown", "lost", "running", "unfinished"] {
             assert_eq!(verdict_or_state(word), Ok(word.to_owned()));
         }
-        let error = verdict_or_state("oom_kiled").expect_err("a typing error");
+        let error = verdict_or_state("oom_kiled").expect_err("a typing error").to_string();
         assert!(error.contains("'oom_kiled'") && error.contains("oom_killed"), "{error}");
     }
 }

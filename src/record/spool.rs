@@ -23,6 +23,7 @@ use nix::fcntl::renameat;
 use crate::files::{self, Directory, Links, Owner};
 use crate::record::row::{Column, Header, Row, SCHEMA};
 use crate::record::table::{Table, directory_of, is_trusted};
+use crate::record::unfit::NotMerged;
 
 /// Files that are merged at a time at most, because others wait for the lock.
 const MERGED_MAX: usize = 64;
@@ -183,7 +184,7 @@ impl Spool {
     }
 
     /// Returns the files that cannot be merged as they are, and why.
-    pub(super) fn unfit(&self) -> io::Result<Vec<(PathBuf, String)>> {
+    pub(super) fn unfit(&self) -> io::Result<Vec<(PathBuf, NotMerged)>> {
         let directory = match self.open() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -310,30 +311,30 @@ struct SpooledFile {
 
 impl SpooledFile {
     /// Reads it, or says why it is not a file of rows; also returns how many bytes were read.
-    fn open(directory: &Directory, name: &str) -> Result<(SpooledFile, u64), String> {
-        let failed = |error: io::Error| error.to_string();
-        let file = directory.file(OsStr::new(name), Owner::Anybody).map_err(failed)?;
-        let owner = file.metadata().map_err(failed)?.uid();
-        let mut text = files::read_whole(&file, BYTES_MAX as u64).map_err(failed)?;
+    fn open(directory: &Directory, name: &str) -> Result<(SpooledFile, u64), NotMerged> {
+        let file = directory.file(OsStr::new(name), Owner::Anybody).map_err(NotMerged::Read)?;
+        let owner = file.metadata().map_err(NotMerged::Read)?.uid();
+        let mut text = files::read_whole(&file, BYTES_MAX as u64).map_err(NotMerged::Read)?;
         let bytes = text.len() as u64;
         let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1);
-        let header = Header::parse(&text[..end]).ok_or("it is not a record of childminder")?;
+        let header = Header::parse(&text[..end]).ok_or(NotMerged::NotARecord)?;
         text.drain(..end);
         Ok((SpooledFile { header, text, owner }, bytes))
     }
 
     /// Its rows, one at a time; each must be of the file's owner.
-    fn rows(&self) -> impl Iterator<Item = Result<Row, String>> {
+    fn rows(&self) -> impl Iterator<Item = Result<Row, NotMerged>> {
         let is_ours = self.owner == nix::unistd::geteuid().as_raw();
         let lines = self.text.split_inclusive(|byte| *byte == b'\n');
         lines.map(move |line| {
-            let row = Row::parse(&self.header, line).map_err(|error| error.to_string())?;
+            let row = Row::parse(&self.header, line).map_err(NotMerged::Row)?;
             let uid = row.text(Column::Uid);
             let is_his = if uid.is_empty() { is_ours } else { uid.parse() == Ok(self.owner) };
             match is_his {
                 true => Ok(row),
                 false => {
-                    Err(format!("it belongs to uid {} and has a row of uid '{uid}'", self.owner))
+                    let uid = uid.into_owned();
+                    Err(NotMerged::AnothersRow { owner: self.owner, uid })
                 }
             }
         })

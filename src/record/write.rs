@@ -15,7 +15,7 @@ use crate::record::row::{Column, Header, Row};
 use crate::record::seal::Key;
 use crate::record::spool::{MERGED_BYTES_MAX, Spool};
 use crate::record::table::{Table, Unlocked, hold};
-use crate::record::unfit::Unfit;
+use crate::record::unfit::{NotMerged, Unfit};
 
 /// How long the lock is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -290,7 +290,7 @@ pub fn make_folder(file: &Path) -> io::Result<Directory> {
 /// # Errors
 ///
 /// The folder cannot be read, or is none that can be trusted.
-pub fn unfit(file: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+pub fn unfit(file: &Path) -> io::Result<Vec<(PathBuf, NotMerged)>> {
     Spool::beside(file).unfit()
 }
 

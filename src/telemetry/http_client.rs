@@ -1,8 +1,9 @@
 //! The HTTP client of telemetry: for OTLP over HTTP, and for the Pushgateway.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,7 +14,7 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use opentelemetry_http::{HttpClient, HttpError};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -43,12 +44,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// A file of the credentials cannot be read or is none; the text names it.
+    /// A file of the credentials cannot be read or is not what it should be; the error names it.
     pub fn new(
         credentials: &Credentials,
         wants_tls: bool,
         last_error: &LastError,
-    ) -> Result<Client, String> {
+    ) -> Result<Client, ClientError> {
         let config = tls(credentials, wants_tls)?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
@@ -60,12 +61,61 @@ impl Client {
     }
 }
 
-fn tls(credentials: &Credentials, wants_tls: bool) -> Result<ClientConfig, String> {
+/// Why there can be no client. Each names the file that is wrong.
+#[derive(Debug)]
+pub enum ClientError {
+    /// A file of certificates.
+    Certificate(PathBuf, CredentialError),
+    /// The key of the client, or the certificate that belongs to it.
+    ClientKey(PathBuf, CredentialError),
+    /// The versions of TLS and the provider do not go together.
+    Tls(rustls::Error),
+}
+
+/// What is wrong with a file of the credentials.
+#[derive(Debug)]
+pub enum CredentialError {
+    /// It cannot be read.
+    Read(io::Error),
+    /// It is not in the format PEM.
+    Pem(pem::Error),
+    /// It has no certificate.
+    Empty,
+    /// TLS does not take what is in it.
+    Tls(rustls::Error),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Certificate(path, why) => {
+                write!(f, "certificate '{}': {why}", path.display())
+            }
+            ClientError::ClientKey(path, why) => {
+                write!(f, "client key '{}': {why}", path.display())
+            }
+            ClientError::Tls(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for CredentialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CredentialError::Read(error) => error.fmt(f),
+            CredentialError::Pem(error) => error.fmt(f),
+            CredentialError::Empty => f.write_str("there is none in the file"),
+            CredentialError::Tls(error) => error.fmt(f),
+        }
+    }
+}
+
+fn tls(credentials: &Credentials, wants_tls: bool) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &credentials.certificate {
         for certificate in certificates(path)? {
-            let added = roots.add(certificate);
-            added.map_err(|error| format!("certificate '{}': {error}", path.display()))?;
+            let added = roots.add(certificate).map_err(CredentialError::Tls);
+            added.map_err(|why| ClientError::Certificate(path.clone(), why))?;
         }
     } else if wants_tls {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -73,28 +123,33 @@ fn tls(credentials: &Credentials, wants_tls: bool) -> Result<ClientConfig, Strin
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+        .map_err(ClientError::Tls)?
         .with_root_certificates(roots);
     match (&credentials.client_certificate, &credentials.client_key) {
-        (Some(certificate), Some(key)) => {
-            let failed =
-                |error: &dyn std::fmt::Display| format!("client key '{}': {error}", key.display());
-            let text = pem(key).map_err(|error| failed(&error))?;
-            let parsed = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(&error))?;
-            let config = builder.with_client_auth_cert(certificates(certificate)?, parsed);
-            config.map_err(|error| failed(&error))
+        (Some(certificate), Some(path)) => {
+            let failed = |why| ClientError::ClientKey(path.clone(), why);
+            let key = private_key(path).map_err(failed)?;
+            let config = builder.with_client_auth_cert(certificates(certificate)?, key);
+            config.map_err(|error| failed(CredentialError::Tls(error)))
         }
         _ => Ok(builder.with_no_client_auth()),
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let failed =
-        |error: &dyn std::fmt::Display| format!("certificate '{}': {error}", path.display());
-    let text = pem(path).map_err(|error| failed(&error))?;
-    let found = CertificateDer::pem_slice_iter(&text);
-    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-    if found.is_empty() { Err(failed(&"there is none in the file")) } else { Ok(found) }
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialError> {
+    let text = pem(path).map_err(CredentialError::Read)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(CredentialError::Pem)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let read = || {
+        let text = pem(path).map_err(CredentialError::Read)?;
+        let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<_, _>>()
+            .map_err(CredentialError::Pem)?;
+        if found.is_empty() { Err(CredentialError::Empty) } else { Ok(found) }
+    };
+    read().map_err(|why| ClientError::Certificate(path.to_owned(), why))
 }
 
 /// Reads a file of certificates or a key. It may belong to anybody: the user named it.

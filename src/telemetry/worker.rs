@@ -17,7 +17,7 @@ use crate::sys::clock;
 use crate::telemetry::messages::{Begin, Farewell, Finish, Inbox, News, Note, Until};
 use crate::telemetry::otlp::export::{By, Exports};
 use crate::telemetry::otlp::partial_success;
-use crate::telemetry::prometheus::pushgateway;
+use crate::telemetry::prometheus::pushgateway::{self, PushError};
 use crate::telemetry::prometheus::textfile::TextFile;
 use crate::telemetry::published::Published;
 use crate::telemetry::served::Served;
@@ -209,9 +209,9 @@ impl TelemetryWorker {
         let push = async {
             let Some(url) = url else { return };
             let result = timeout_at(deadline, pushgateway::push(&url, &published)).await;
-            if let Err(reason) = result.unwrap_or_else(|_| Err(pushgateway::late(&url, &published)))
-            {
-                warnings.once("pushgateway", &format!("no metrics pushed to {reason}"));
+            let late = |_| Err(PushError::late(&url, &published));
+            if let Err(error) = result.unwrap_or_else(late) {
+                warnings.once("pushgateway", &format!("no metrics pushed to {error}"));
             }
         };
         // A file is written to its end, once it is begun: the lock is waited for a second at most.

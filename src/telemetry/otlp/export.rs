@@ -8,13 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::tonic_types::transport::{
-    Certificate, ClientTlsConfig, Identity as TlsIdentity,
-};
-use opentelemetry_otlp::{
-    ExporterBuildError, LogExporter, MetricExporter, RetryPolicy, SpanExporter, WithExportConfig,
-    WithHttpConfig, WithTonicConfig,
-};
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
@@ -28,10 +22,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::model::pipeline::{PerPipeline, Pipeline};
 use crate::model::shared::lock;
-use crate::plan::{Credentials, OtlpPlan, PipelinePlan, Protocol};
+use crate::plan::{OtlpPlan, PipelinePlan, Protocol};
 use crate::telemetry::failures::{ExportCause, Failures};
-use crate::telemetry::http_client::{self, Client, LastError};
+use crate::telemetry::http_client::LastError;
 use crate::telemetry::identity::TelemetryIdentity;
+use crate::telemetry::otlp::exporters::{
+    ExporterError, log_exporter, metric_exporter, span_exporter,
+};
 use crate::telemetry::otlp::instruments::Instruments;
 use crate::telemetry::otlp::logs::{LogQueue, Logs};
 use crate::telemetry::otlp::spans::SpanQueue;
@@ -289,28 +286,14 @@ impl Exports {
 }
 
 impl Failures {
-    fn build<T>(&self, pipeline: Pipeline, built: Result<T, String>) -> Option<T> {
+    fn build<T>(&self, pipeline: Pipeline, built: Result<T, ExporterError>) -> Option<T> {
         // The same for all signals: their own paths are not part of it.
         let own_path = format!("/v1/{}", pipeline.word());
-        let noted = |reason: String| {
-            self.note(pipeline, ExportCause::refused(&reason.replace(&own_path, "")))
+        let noted = |error: ExporterError| {
+            self.note(pipeline, ExportCause::refused(&error.to_string().replace(&own_path, "")))
         };
         built.map_err(noted).ok()
     }
-}
-
-fn reason(error: ExporterBuildError) -> String {
-    error.to_string()
-}
-
-/// What was not sent waits for the next tick, so nothing is tried again in between.
-fn no_retry() -> RetryPolicy {
-    RetryPolicy::disabled()
-}
-
-fn http_client(pipeline: &PipelinePlan, last_error: &LastError) -> Result<Client, String> {
-    let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
-    Client::new(&pipeline.credentials, endpoint.starts_with("https:"), last_error)
 }
 
 /// Returns scheme, host and port of where it goes, without a password.
@@ -327,55 +310,3 @@ fn address(pipeline: &PipelinePlan) -> String {
     let host = rest.split('/').next().unwrap_or_default();
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
-
-/// `None` without files and where no TLS is wanted.
-fn grpc_tls(pipeline: &PipelinePlan) -> Result<Option<ClientTlsConfig>, String> {
-    let Credentials { certificate, client_key, client_certificate } = &pipeline.credentials;
-    let endpoint = pipeline.endpoint.as_deref().unwrap_or_default();
-    if endpoint.starts_with("http:") {
-        return Ok(None);
-    }
-    let read = |path: &std::path::PathBuf| {
-        http_client::pem(path).map_err(|error| format!("read '{}': {error}", path.display()))
-    };
-    let mut config = match certificate {
-        Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
-        None => ClientTlsConfig::new().with_enabled_roots(),
-    };
-    if let (Some(certificate), Some(key)) = (client_certificate, client_key) {
-        config = config.identity(TlsIdentity::from_pem(read(certificate)?, read(key)?));
-    }
-    Ok(Some(config))
-}
-
-macro_rules! exporter {
-    ($(#[$doc:meta])* $name:ident, $kind:ty) => {
-        $(#[$doc])*
-        fn $name(pipeline: &PipelinePlan, last_error: &LastError) -> Result<$kind, String> {
-            match pipeline.protocol {
-                Protocol::HttpProtobuf => {
-                    let client = http_client(pipeline, last_error)?;
-                    let builder = <$kind>::builder().with_http().with_http_client(client);
-                    let builder = match &pipeline.endpoint {
-                        Some(endpoint) => builder.with_endpoint(endpoint),
-                        None => builder,
-                    };
-                    builder.with_retry_policy(no_retry()).build().map_err(reason)
-                }
-                Protocol::Grpc => {
-                    let builder = <$kind>::builder().with_tonic().with_retry_policy(no_retry());
-                    let builder = match grpc_tls(pipeline)? {
-                        Some(config) => builder.with_tls_config(config),
-                        None => builder,
-                    };
-                    builder.build().map_err(reason)
-                }
-            }
-        }
-    };
-}
-
-// Three types of the same shape, without a trait that they share.
-exporter!(span_exporter, SpanExporter);
-exporter!(metric_exporter, MetricExporter);
-exporter!(log_exporter, LogExporter);

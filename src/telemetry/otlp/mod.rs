@@ -2,6 +2,7 @@
 
 pub mod attempt_span;
 pub mod export;
+mod exporters;
 pub mod instruments;
 pub mod logs;
 pub mod partial_success;

@@ -3,10 +3,12 @@
 //! By POST: it replaces metrics of the same name in our own group and nothing else, so a failure
 //! does not take away when the job last succeeded.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use hyper::body::Bytes;
-use hyper::{Request, Uri};
+use hyper::{Request, StatusCode, Uri};
 use opentelemetry_http::HttpClient;
 
 use crate::model::percent::decoded;
@@ -16,22 +18,62 @@ use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::prometheus::exposition;
 use crate::telemetry::published::Published;
 
+/// Why nothing was pushed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PushError {
+    /// Scheme, host and port; without them the URL is wrong.
+    address: Option<String>,
+    reason: PushReason,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum PushReason {
+    /// The URL is not one.
+    Address,
+    /// No client or no request can be made.
+    Prepare(String),
+    /// There was no answer, and why.
+    Unreachable(String),
+    /// There was no answer in time.
+    Late,
+    /// Its status, and the first line of its text.
+    Refused(StatusCode, String),
+}
+
+impl PushError {
+    /// No answer came in time.
+    pub fn late(url: &str, published: &Published) -> PushError {
+        let address = target(url, &published.identity).map(|(uri, _)| address(&uri)).ok();
+        PushError { address, reason: PushReason::Late }
+    }
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = &self.address {
+            write!(f, "{address}: ")?;
+        }
+        match &self.reason {
+            PushReason::Address => f.write_str(
+                "an address that is not valid: say http://HOST:PORT, with or without a path",
+            ),
+            PushReason::Prepare(why) | PushReason::Unreachable(why) => f.write_str(why),
+            PushReason::Late => f.write_str("no answer within the time limit"),
+            PushReason::Refused(status, line) => write!(f, "it answered {status}: {line}"),
+        }
+    }
+}
+
 /// Pushes all metrics of the job.
 ///
 /// # Errors
 ///
-/// A line that says what is wrong with the URL or with the answer, and where that is.
-pub async fn push(url: &str, published: &Published) -> Result<(), String> {
-    let (uri, authorization) = target(url, &published.identity)?;
+/// The URL is wrong, or there was no answer, or not a good one.
+pub async fn push(url: &str, published: &Published) -> Result<(), PushError> {
+    let (uri, authorization) =
+        target(url, &published.identity).map_err(|reason| PushError { address: None, reason })?;
     let pushed = push_to(&uri, authorization, published).await;
-    pushed.map_err(|reason| format!("{}: {reason}", address(&uri)))
-}
-
-/// Says that there was no answer in time, and where.
-#[must_use]
-pub fn late(url: &str, published: &Published) -> String {
-    let address = target(url, &published.identity).map(|(uri, _)| address(&uri));
-    format!("{}: no answer within the time limit", address.unwrap_or_default())
+    pushed.map_err(|reason| PushError { address: Some(address(&uri)), reason })
 }
 
 /// Returns scheme, host and port; [`target`] took the user out.
@@ -44,30 +86,31 @@ async fn push_to(
     uri: &Uri,
     authorization: Option<String>,
     published: &Published,
-) -> Result<(), String> {
+) -> Result<(), PushReason> {
     let collected = published.collect().of_the_job();
     let body = exposition::text(&exposition::families(&collected, &published.identity));
     let mut request = Request::post(uri).header("content-type", exposition::TEXT);
     if let Some(authorization) = authorization {
         request = request.header("authorization", authorization);
     }
-    let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
+    let request =
+        request.body(Bytes::from(body)).map_err(|error| PushReason::Prepare(error.to_string()))?;
     let (credentials, wants_tls) = (Credentials::default(), uri.scheme_str() == Some("https"));
-    let client = Client::new(&credentials, wants_tls, &LastError::default())?;
-    let answer = client.send_bytes(request).await.map_err(|error| http_client::cause(&*error))?;
+    let client = Client::new(&credentials, wants_tls, &LastError::default())
+        .map_err(|error| PushReason::Prepare(error.to_string()))?;
+    let answer = client.send_bytes(request).await;
+    let answer = answer.map_err(|error| PushReason::Unreachable(http_client::cause(&*error)))?;
     if answer.status().is_success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(answer.body());
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    Err(format!("it answered {}: {}", answer.status(), line.chars().take(200).collect::<String>()))
+    Err(PushReason::Refused(answer.status(), line.chars().take(200).collect()))
 }
 
 /// Makes the address of our group, and the header for a user in the URL.
-fn target(url: &str, identity: &TelemetryIdentity) -> Result<(Uri, Option<String>), String> {
-    let wrong =
-        || "an address that is not valid: say http://HOST:PORT, with or without a path".to_owned();
-    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+fn target(url: &str, identity: &TelemetryIdentity) -> Result<(Uri, Option<String>), PushReason> {
+    let (scheme, rest) = url.split_once("://").ok_or(PushReason::Address)?;
     let (authority, path) = match rest.split_once('/') {
         Some((authority, path)) => (authority, format!("/{}", path.trim_end_matches('/'))),
         None => (rest, String::new()),
@@ -87,9 +130,10 @@ fn target(url: &str, identity: &TelemetryIdentity) -> Result<(Uri, Option<String
             part("instance", instance)
         )
     };
-    let uri: Uri = format!("{scheme}://{host}{path}{group}").parse().map_err(|_| wrong())?;
+    let uri: Uri =
+        format!("{scheme}://{host}{path}{group}").parse().map_err(|_| PushReason::Address)?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-        return Err(wrong());
+        return Err(PushReason::Address);
     }
     Ok((uri, user.map(authorization)))
 }

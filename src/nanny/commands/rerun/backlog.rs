@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::files::FileId;
 use crate::model::text::plural;
-use crate::nanny::commands::rerun::task::{Task, refusal};
+use crate::nanny::commands::rerun::task::{NOT_RECORDED_YET, NotRunAgain, RefusalReason, Task};
 use crate::nanny::failure::Failure;
 use crate::nanny::notes::note;
 use crate::nanny::source::index::{self, Matcher};
@@ -27,8 +27,6 @@ const LISTED_MAX: usize = 20;
 /// A run that began at most this time ago may still wait for the lock of the record with its first row.
 const START_ROW_WITHIN: Duration = LOCK_PATIENCE.saturating_add(Duration::from_secs(1));
 
-const NOT_RECORDED_YET: &str = "began and is not in the record yet: try again later";
-
 /// A row that says that a job runs may be among them.
 const OVERTAKEN: &str = "rows beside the record were merged while they were read: try again later";
 
@@ -42,7 +40,7 @@ pub(super) struct Backlog {
     proof: Proof,
     pub(super) tasks: Vec<(JobIdentity, Task)>,
     /// Why others are not run again.
-    pub(super) refused: Vec<String>,
+    pub(super) refused: Vec<NotRunAgain>,
     /// What else is to be said.
     notes: Vec<String>,
     pub(super) is_damaged: bool,
@@ -109,11 +107,11 @@ impl Backlog {
             let task = match user.filter(|uid| *uid != 0) {
                 None => Task::new(&row, file, None),
                 Some(uid) if backlog.not_recorded.contains(&uid) => {
-                    Err(refusal(&row, &format!("a run of its user {NOT_RECORDED_YET}")))
+                    Err(NotRunAgain::new(&row, RefusalReason::UserNotRecordedYet))
                 }
                 Some(uid) => match account::of(uid) {
                     Some(account) => Task::new(&row, file, Some(account)),
-                    None => Err(refusal(&row, &format!("/etc/passwd has no uid {uid}"))),
+                    None => Err(NotRunAgain::new(&row, RefusalReason::UnknownUser(uid))),
                 },
             };
             match task {
@@ -138,7 +136,7 @@ impl Backlog {
     fn note_doubts(&mut self, jobs: &Jobs) -> Result<(), Failure> {
         for one in jobs.unproven() {
             let row = self.record.row_at(one.place)?.unwrap_or_default();
-            self.refused.push(refusal(&row, &one.doubt.words()));
+            self.refused.push(NotRunAgain::new(&row, RefusalReason::Unproven(one.doubt.clone())));
         }
         for one in jobs.claims().take(LISTED_MAX) {
             let row = self.record.row_at(one.place)?.unwrap_or_default();
@@ -167,7 +165,7 @@ impl Backlog {
     }
 
     pub(super) fn report(&self) {
-        self.refused.iter().take(LISTED_MAX).for_each(|why| note(why));
+        self.refused.iter().take(LISTED_MAX).for_each(|refused| note(&refused.to_string()));
         if let Some(more @ 1..) = self.refused.len().checked_sub(LISTED_MAX) {
             note(&format!("and {more} more that cannot be run again"));
         }
@@ -281,7 +279,7 @@ fn settle(
     record: &Record,
     here: &ThisHost,
     job: &mut RecordedJob,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<NotRunAgain>, Failure> {
     let mut going_on = None;
     for start in job.started().to_vec() {
         let Some(row) = record.row_at(start.place)? else { continue };
@@ -293,20 +291,12 @@ fn settle(
                 job.give_up(start);
                 continue;
             }
-            RunState::Running => "it still runs".to_owned(),
-            RunState::Orphaned => {
-                "its processes are still there, though childminder is gone".to_owned()
-            }
-            RunState::Unknown(why) => format!("it may still run: {why}"),
-            RunState::Elsewhere => {
-                let host = row.text(Column::Host);
-                format!(
-                    "it began on {host} and has no end: if that host is gone, \
-                     `nanny collect --host-gone {host}` says so"
-                )
-            }
+            RunState::Running => RefusalReason::StillRuns,
+            RunState::Orphaned => RefusalReason::Orphaned,
+            RunState::Unknown(why) => RefusalReason::MayRun(why),
+            RunState::Elsewhere => RefusalReason::Elsewhere(row.text(Column::Host).into_owned()),
         };
-        going_on = Some(refusal(&row, &why));
+        going_on = Some(NotRunAgain::new(&row, why));
     }
     Ok(going_on)
 }

@@ -1,6 +1,7 @@
 //! One job to be run again, made of a row of the record.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,9 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::shell;
+use crate::nanny::source::proof::Doubt;
 use crate::nanny::view::words;
 use crate::record::row::{Column, Row};
 use crate::sys::account::Account;
+
+/// A run whose start is not in the record.
+pub(super) const NOT_RECORDED_YET: &str = "began and is not in the record yet: try again later";
 
 /// One job to be run again.
 pub struct Task {
@@ -26,11 +31,88 @@ pub struct Task {
     pub line: String,
 }
 
-/// Says that a job is not run again, and why.
-#[must_use]
-pub fn refusal(row: &Row, why: &str) -> String {
-    let (run, command) = (words::short_id(row), row.text(Column::Command));
-    format!("not run again: {run} ({command}): {why}")
+/// A job that is not run again, and why.
+#[derive(Debug)]
+pub struct NotRunAgain {
+    run: String,
+    command: String,
+    reason: RefusalReason,
+}
+
+/// Why a job is not run again.
+#[derive(Debug)]
+pub enum RefusalReason {
+    HiddenSecret,
+    CutCommandLine,
+    NoCommandLine,
+    NoDirectory(PathBuf),
+    /// Another user may have put this there since.
+    MayBeSwapped(PathBuf),
+    UnreadableUmask,
+    /// A run of its user began and is not in the record.
+    UserNotRecordedYet,
+    UnknownUser(u32),
+    Unproven(Doubt),
+    StillRuns,
+    /// childminder is gone, and processes of the job are not.
+    Orphaned,
+    /// Why nobody can know.
+    MayRun(String),
+    /// The host that it began on.
+    Elsewhere(String),
+}
+
+impl NotRunAgain {
+    #[must_use]
+    pub fn new(row: &Row, reason: RefusalReason) -> NotRunAgain {
+        let command = row.text(Column::Command).into_owned();
+        NotRunAgain { run: words::short_id(row), command, reason }
+    }
+}
+
+impl fmt::Display for NotRunAgain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not run again: {} ({}): {}", self.run, self.command, self.reason)
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RefusalReason::HiddenSecret => {
+                f.write_str("a secret in its command line or options was hidden in the record")
+            }
+            RefusalReason::CutCommandLine => {
+                f.write_str("its command line was too long for the record")
+            }
+            RefusalReason::NoCommandLine => {
+                f.write_str("the record does not have its command line")
+            }
+            RefusalReason::NoDirectory(path) => {
+                write!(f, "its directory {} is not there", path.display())
+            }
+            RefusalReason::MayBeSwapped(path) => {
+                let why = "by now it is another user's, in a directory that all may write to";
+                write!(f, "{}: {why}", path.display())
+            }
+            RefusalReason::UnreadableUmask => f.write_str("its umask cannot be read"),
+            RefusalReason::UserNotRecordedYet => {
+                write!(f, "a run of its user {NOT_RECORDED_YET}")
+            }
+            RefusalReason::UnknownUser(uid) => write!(f, "/etc/passwd has no uid {uid}"),
+            RefusalReason::Unproven(doubt) => f.write_str(&doubt.words()),
+            RefusalReason::StillRuns => f.write_str("it still runs"),
+            RefusalReason::Orphaned => {
+                f.write_str("its processes are still there, though childminder is gone")
+            }
+            RefusalReason::MayRun(why) => write!(f, "it may still run: {why}"),
+            RefusalReason::Elsewhere(host) => write!(
+                f,
+                "it began on {host} and has no end: if that host is gone, \
+                 `nanny collect --host-gone {host}` says so"
+            ),
+        }
+    }
 }
 
 impl Task {
@@ -39,23 +121,23 @@ impl Task {
     /// # Errors
     ///
     /// Why the job cannot be run again.
-    pub fn new(row: &Row, file: &Path, user: Option<Account>) -> Result<Task, String> {
-        let refused = |why: &str| Err(refusal(row, why));
+    pub fn new(row: &Row, file: &Path, user: Option<Account>) -> Result<Task, NotRunAgain> {
+        let refused = |reason| Err(NotRunAgain::new(row, reason));
         if row.text(Column::Redacted) == "true" {
-            return refused("a secret in its command line or options was hidden in the record");
+            return refused(RefusalReason::HiddenSecret);
         }
         let (Some(command), Some(options)) =
             (row.words(Column::Command), row.words(Column::Options))
         else {
-            return refused("its command line was too long for the record");
+            return refused(RefusalReason::CutCommandLine);
         };
         if command.is_empty() {
-            return refused("the record does not have its command line");
+            return refused(RefusalReason::NoCommandLine);
         }
         let directory =
             PathBuf::from(OsString::from_vec(row.get(Column::WorkingDirectory).to_vec()));
         if !directory.is_dir() {
-            return refused(&format!("its directory {} is not there", directory.display()));
+            return refused(RefusalReason::NoDirectory(directory));
         }
         let uid = user.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid);
         let mut paths = vec![directory.clone()];
@@ -68,14 +150,13 @@ impl Task {
         paths.extend(program.map(|word| inside.join(word)));
         paths.push(inside);
         if let Some(path) = paths.iter().find(|path| may_be_swapped(path, uid)) {
-            let why = "by now it is another user's, in a directory that all may write to";
-            return refused(&format!("{}: {why}", path.display()));
+            return refused(RefusalReason::MayBeSwapped(path.clone()));
         }
         let umask = match &*row.text(Column::Umask) {
             "" => None,
             text => match u32::from_str_radix(text, 8).ok().filter(|umask| *umask <= 0o777) {
                 Some(umask) => Some(umask),
-                None => return refused("its umask cannot be read"),
+                None => return refused(RefusalReason::UnreadableUmask),
             },
         };
         // Relative to wherever -w leads; ours is absolute.
@@ -142,7 +223,7 @@ mod tests {
         row
     }
 
-    fn task(row: &Row, file: &str) -> Result<Task, String> {
+    fn task(row: &Row, file: &str) -> Result<Task, NotRunAgain> {
         Task::new(row, Path::new(file), None)
     }
 
@@ -165,12 +246,12 @@ mod tests {
         assert_eq!(masked_task.umask, Some(0o27));
         assert!(masked_task.line.starts_with("cd /tmp && umask 0027 && childminder "));
         masked.set(Column::Umask, "99");
-        assert!(task(&masked, "/r.csv").err().expect("refused").contains("umask"));
+        assert!(task(&masked, "/r.csv").err().expect("refused").to_string().contains("umask"));
     }
 
     #[test]
     fn what_cannot_be_repeated_is_refused_and_says_why() {
-        let refused = |row: &Row| task(row, "/r.csv").err().expect("refused");
+        let refused = |row: &Row| task(row, "/r.csv").err().expect("refused").to_string();
         assert!(refused(&row("/nowhere/at/all")).ends_with("/nowhere/at/all is not there"));
         let mut hidden = row("/tmp");
         hidden.set(Column::Redacted, "true");
