@@ -10,6 +10,7 @@ mod diagnose;
 mod plan;
 mod question;
 mod supervisor;
+mod trace;
 
 mod canary;
 mod cli;

@@ -15,6 +15,8 @@ pub enum Question {
     Collect(Collect),
     /// How long the calls of built-in functions took.
     Dist(Dist),
+    /// Where the processes of a running job wait: a pid, or the beginning of the id of a run.
+    Stacks(String),
     /// Which runs these records had last, for the completions of shells.
     Ids(Vec<PathBuf>),
 }

@@ -7,16 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may name after `crate::`, besides itself.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("files", &[]),
     ("plan", &["model"]),
     ("question", &["model"]),
     ("supervisor", &["model"]),
     ("diagnose", &["model"]),
+    ("trace", &["model"]),
     ("cli", &["model", "plan", "question"]),
     ("sys", &["model"]),
-    ("observe", &["model"]),
+    ("observe", &["model", "trace"]),
     ("canary", &["model", "plan"]),
     ("record", &["model", "plan", "files"]),
     ("sink", &["model", "plan", "files", "record", "sys"]),

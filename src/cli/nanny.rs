@@ -65,6 +65,12 @@ enum Command {
     },
     /// Show how long the calls of built-in functions took (childminder -f), from their logs
     Dist(DistTyped),
+    /// Show where the processes of a running job wait: states, system calls, Python frames
+    Stacks {
+        /// A process of the job, or its childminder; or the beginning of the run's id
+        #[arg(value_name = "PID-OR-RUN")]
+        target: String,
+    },
     /// Print the newest runs of the record, for completions
     #[command(hide = true)]
     Ids,
@@ -199,6 +205,7 @@ fn invocation(typed: NannyArguments) -> Result<NannyInvocation, UsageError> {
             return Ok(NannyInvocation::Show(completions(shell, program)));
         }
         Command::Dist(dist) => Question::Dist(dist_question(dist)),
+        Command::Stacks { target } => Question::Stacks(target),
         _ if files.is_empty() => {
             return Err(UsageError(
                 "no record was named: give --central-log FILE, or set CHILDMINDER_CENTRAL_LOG"

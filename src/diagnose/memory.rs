@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::diagnose::evidence::{exact, inferred};
 use crate::model::facts::Facts;
-use crate::model::findings::{Death, Findings, Memory, OomCounter};
+use crate::model::findings::{Death, Findings, MemoryFindings, OomCounter};
 use crate::model::process::Pid;
 use crate::model::signal::Signal;
 use crate::model::text::byte_size;
@@ -155,14 +155,14 @@ fn killer(facts: &Facts, pid: Pid, at: Moment) -> Killer<'_> {
     }
 }
 
-fn dying(memory: &Memory) -> Duration {
+fn dying(memory: &MemoryFindings) -> Duration {
     let size = memory.peak_bytes().unwrap_or(0) as f64;
     DYING + Duration::from_secs_f64(size / GIVEN_BACK_PER_SECOND)
 }
 
 /// Returns whether every kill that was counted has a name. The host's counter has all of them, those in
 /// cgroups too.
-fn names_all(memory: &Memory) -> bool {
+fn names_all(memory: &MemoryFindings) -> bool {
     let counted = memory.host.as_ref().or(memory.own.as_ref()).map_or(u64::MAX, OomCounter::rise);
     memory.names_all_victims && memory.victims.len() as u64 >= counted
 }
@@ -200,7 +200,7 @@ pub(super) fn counter_words(counter: &OomCounter) -> Evidence {
     exact(format!("{} +{}", counter.name, counter.rise()), "proc(5)")
 }
 
-fn unread_words(memory: &Memory) -> &'static str {
+fn unread_words(memory: &MemoryFindings) -> &'static str {
     match memory.is_read_too_late {
         true => "it ended before the counters of OOM kills were first read",
         false => "no counter of OOM kills can be read here",
@@ -209,24 +209,24 @@ fn unread_words(memory: &Memory) -> &'static str {
 
 /// Says that a job that ended before the counters were first read was small, if it was: the OOM killer takes one
 /// of the largest processes.
-pub(super) fn small_words(memory: &Memory) -> Option<Evidence> {
+pub(super) fn small_words(memory: &MemoryFindings) -> Option<Evidence> {
     let peak = memory.peak_bytes().unwrap_or(memory.floor_bytes);
     let is_small = memory.limit_bytes.is_some_and(|limit| (peak as f64) < limit as f64 * LARGE);
     let fact = format!("{}, and it was far below the limit of memory", unread_words(memory));
     (memory.is_read_too_late && is_small).then(|| inferred(fact, "getrusage(2)"))
 }
 
-fn is_near_limit(memory: &Memory) -> bool {
+fn is_near_limit(memory: &MemoryFindings) -> bool {
     has_share(memory, if memory.limit_is_hosts { NEAR_OF_HOST } else { NEAR })
 }
 
-fn has_share(memory: &Memory, share: f64) -> bool {
+fn has_share(memory: &MemoryFindings, share: f64) -> bool {
     let peak = memory.peak_bytes().zip(memory.limit_bytes);
     peak.is_some_and(|(peak, limit)| peak as f64 >= limit as f64 * share)
 }
 
 /// The peak and the limit, if both are known.
-pub(super) fn size_words(memory: &Memory) -> Option<Evidence> {
+pub(super) fn size_words(memory: &MemoryFindings) -> Option<Evidence> {
     let (peak, limit) = (memory.peak_bytes()?, memory.limit_bytes?);
     let of = if memory.limit_is_hosts { "the host's" } else { "limit" };
     Some(Evidence {
@@ -236,7 +236,7 @@ pub(super) fn size_words(memory: &Memory) -> Option<Evidence> {
     })
 }
 
-fn pressure_words(memory: &Memory) -> Option<Evidence> {
+fn pressure_words(memory: &MemoryFindings) -> Option<Evidence> {
     let share = memory.pressure_full.filter(|share| *share >= MUCH_PRESSURE)?;
     Some(Evidence {
         fact: format!("all tasks waited for memory {share:.0} % of the time"),

@@ -5,7 +5,7 @@ use crate::model::facts::Heard;
 use std::time::Duration;
 
 use crate::model::findings::{
-    CoreDump, Death, Deaths, Dispositions, Findings, KernelLine, Limits, Memory, OomCounter,
+    CoreDump, Death, Deaths, Dispositions, Findings, KernelLine, Limits, MemoryFindings, OomCounter,
 };
 use crate::model::outcome::SpawnFailure;
 use crate::model::process::{Pid, Sender, SenderProcess};
@@ -60,7 +60,7 @@ fn judged(facts: &Facts) -> (VerdictKind, Confidence) {
 fn exit_status_137_is_the_programs_own_word_and_not_a_kill() {
     let verdict = judge(&facts(Termination::Exited(137)));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::ExitNonzero, Confidence::Likely));
-    let known = judged(&with(Termination::Exited(137), memory(Memory::default())));
+    let known = judged(&with(Termination::Exited(137), memory(MemoryFindings::default())));
     assert_eq!(known, (VerdictKind::ExitNonzero, Confidence::Certain));
     assert!(verdict.to_string().contains("no signal ended the job itself"), "{verdict}");
 }
@@ -221,7 +221,7 @@ fn counter(before: u64, after: u64) -> Option<OomCounter> {
     Some(OomCounter { name: "memory.events oom_kill of /batch/job7".into(), before, after })
 }
 
-fn memory(memory: Memory) -> Findings {
+fn memory(memory: MemoryFindings) -> Findings {
     Findings { memory, deaths: deaths(&[]), ..Findings::default() }
 }
 
@@ -239,13 +239,13 @@ const KILLED: Signal = Signal::KILL;
 
 #[test]
 fn a_counter_of_our_own_cgroup_that_rose_proves_out_of_memory() {
-    let findings = memory(Memory {
+    let findings = memory(MemoryFindings {
         own: counter(3, 4),
         own_is_private: true,
         limit_bytes: Some(4 << 30),
         job_peak_bytes: Some(4_187_593_114),
         tree_peak_bytes: Some(17),
-        ..Memory::default()
+        ..MemoryFindings::default()
     });
     let verdict = judge(&with(killed(KILLED), findings));
     assert_eq!(
@@ -257,7 +257,8 @@ fn a_counter_of_our_own_cgroup_that_rose_proves_out_of_memory() {
 
 #[test]
 fn the_kernels_log_proves_it_only_for_the_process_that_it_names() {
-    let named = |pid| memory(Memory { victims: vec![Pid(pid)], ..Memory::default() });
+    let named =
+        |pid| memory(MemoryFindings { victims: vec![Pid(pid)], ..MemoryFindings::default() });
     let ours = judged(&with(killed(KILLED), named(PID.0)));
     assert_eq!(ours, (VerdictKind::OomKilled, Confidence::Certain));
     let other = judged(&with(killed(KILLED), named(9)));
@@ -267,11 +268,11 @@ fn the_kernels_log_proves_it_only_for_the_process_that_it_names() {
 #[test]
 fn the_hosts_counter_is_likely_only_near_a_limit() {
     let findings = |peak| {
-        memory(Memory {
+        memory(MemoryFindings {
             host: counter(7, 8),
             limit_bytes: Some(100),
             job_peak_bytes: Some(peak),
-            ..Memory::default()
+            ..MemoryFindings::default()
         })
     };
     let near = judged(&with(killed(KILLED), findings(90)));
@@ -282,8 +283,12 @@ fn the_hosts_counter_is_likely_only_near_a_limit() {
 
 #[test]
 fn without_any_counter_a_peak_or_pressure_makes_it_possible() {
-    let near = Memory { limit_bytes: Some(100), tree_peak_bytes: Some(95), ..Memory::default() };
-    let pressed = Memory { pressure_full: Some(60.0), ..Memory::default() };
+    let near = MemoryFindings {
+        limit_bytes: Some(100),
+        tree_peak_bytes: Some(95),
+        ..MemoryFindings::default()
+    };
+    let pressed = MemoryFindings { pressure_full: Some(60.0), ..MemoryFindings::default() };
     for findings in [near, pressed] {
         let verdict = judged(&with(killed(KILLED), memory(findings)));
         assert_eq!(verdict, (VerdictKind::OomKilled, Confidence::Possible));
@@ -292,7 +297,11 @@ fn without_any_counter_a_peak_or_pressure_makes_it_possible() {
 
 #[test]
 fn a_kill_that_was_not_the_kernels_was_somebodys() {
-    let findings = memory(Memory { own: counter(2, 2), host: counter(5, 5), ..Memory::default() });
+    let findings = memory(MemoryFindings {
+        own: counter(2, 2),
+        host: counter(5, 5),
+        ..MemoryFindings::default()
+    });
     let verdict = judge(&with(killed(KILLED), findings));
     assert_eq!(
         (verdict.kind, verdict.confidence),
@@ -308,7 +317,11 @@ fn the_hard_limit_of_cpu_time_kills_and_the_soft_one_signals() {
     let spent = |seconds| Findings {
         limits,
         cpu: Some(Duration::from_secs_f64(seconds)),
-        ..memory(Memory { own: counter(0, 0), host: counter(0, 0), ..Memory::default() })
+        ..memory(MemoryFindings {
+            own: counter(0, 0),
+            host: counter(0, 0),
+            ..MemoryFindings::default()
+        })
     };
     // The kernel counts ticks, and reports what it measured: that is less on a busy machine.
     for seconds in [1.7, 1.8, 2.004] {
@@ -411,7 +424,7 @@ fn the_limit_of_real_time_is_named_for_real_time_programs() {
         limits,
         is_real_time: Some(is_real_time),
         cpu: Some(Duration::from_millis(450)),
-        ..memory(Memory { own: counter(0, 0), ..Memory::default() })
+        ..memory(MemoryFindings { own: counter(0, 0), ..MemoryFindings::default() })
     };
     let verdict = judge(&with(killed(Signal::XCPU), findings(true)));
     assert_eq!((verdict.kind, verdict.confidence), (VerdictKind::CpuLimit, Confidence::Likely));
@@ -429,12 +442,12 @@ fn kernel_line(thread: i32, name: &str) -> KernelLine {
 
 #[test]
 fn a_small_job_that_was_killed_before_the_counters_were_read_was_killed_by_a_process() {
-    let early = |tree_peak_bytes| Memory {
+    let early = |tree_peak_bytes| MemoryFindings {
         is_read_too_late: true,
         limit_bytes: Some(100),
         floor_bytes: 5,
         tree_peak_bytes,
-        ..Memory::default()
+        ..MemoryFindings::default()
     };
     let small = judged(&with(killed(KILLED), memory(early(None))));
     assert_eq!(small, (VerdictKind::KilledByProcess, Confidence::Possible));
@@ -442,14 +455,15 @@ fn a_small_job_that_was_killed_before_the_counters_were_read_was_killed_by_a_pro
     assert_eq!(medium, (VerdictKind::Unknown, Confidence::Possible));
     let near = judged(&with(killed(KILLED), memory(early(Some(90)))));
     assert_eq!(near, (VerdictKind::OomKilled, Confidence::Possible));
-    let logged = Memory { names_all_victims: true, ..early(None) };
+    let logged = MemoryFindings { names_all_victims: true, ..early(None) };
     let logged = judged(&with(killed(KILLED), memory(logged)));
     assert_eq!(logged, (VerdictKind::KilledByProcess, Confidence::Likely));
 }
 
 #[test]
 fn a_kill_by_seccomp_is_not_a_kill_by_a_process() {
-    let flat = Memory { own: counter(0, 0), host: counter(0, 0), ..Memory::default() };
+    let flat =
+        MemoryFindings { own: counter(0, 0), host: counter(0, 0), ..MemoryFindings::default() };
     let strict = Dispositions { is_seccomp_strict: true, ..Dispositions::default() };
     let findings = Findings { dispositions: Some(strict), ..memory(flat.clone()) };
     let verdict = judged(&with(killed(KILLED), findings));
@@ -531,7 +545,8 @@ fn the_signal_that_ended_the_job_is_pending_in_the_zombie_and_had_an_effect() {
 
 #[test]
 fn a_hung_pool_whose_worker_ran_out_of_memory_says_so() {
-    let mut findings = memory(Memory { victims: vec![Pid(813)], ..Memory::default() });
+    let mut findings =
+        memory(MemoryFindings { victims: vec![Pid(813)], ..MemoryFindings::default() });
     findings.deaths = deaths(&[(813, KILLED)]);
     let limit = EndedByUs::TimedOut(Duration::from_secs(1));
     let facts = Facts { ended_by_us: Some(limit), ..with(killed(Signal::TERM), findings) };
@@ -583,12 +598,12 @@ fn a_shell_that_reports_its_killed_child_is_believed_where_the_kernel_agrees() {
 fn a_worker_that_ran_out_of_memory_is_reported_whatever_its_parent_returns() {
     let findings = Findings {
         deaths: deaths(&[(9, Signal::KILL)]),
-        ..memory(Memory {
+        ..memory(MemoryFindings {
             own: counter(0, 1),
             own_is_private: true,
             limit_bytes: Some(100),
             job_peak_bytes: Some(97),
-            ..Memory::default()
+            ..MemoryFindings::default()
         })
     };
     let failed = judged(&with(Termination::Exited(137), findings.clone()));
@@ -632,52 +647,52 @@ fn an_increased_counter_explains_137_where_deaths_of_descendants_are_not_reporte
 
 #[test]
 fn sigkill_in_a_shared_cgroup_is_weighed_by_names_size_and_time() {
-    let judged_with = |memory_of: Memory| judged(&with(killed(KILLED), memory(memory_of)));
-    let shared = Memory {
+    let judged_with = |memory_of: MemoryFindings| judged(&with(killed(KILLED), memory(memory_of)));
+    let shared = MemoryFindings {
         own: counter(0, 1),
         host: counter(4, 5),
         limit_bytes: Some(100),
         tree_peak_bytes: Some(90),
-        ..Memory::default()
+        ..MemoryFindings::default()
     };
     let oom = |confidence| (VerdictKind::OomKilled, confidence);
     let by_a_process = (VerdictKind::KilledByProcess, Confidence::Likely);
     assert_eq!(judged_with(shared.clone()), oom(Confidence::Likely));
-    let private = Memory { own_is_private: true, ..shared.clone() };
+    let private = MemoryFindings { own_is_private: true, ..shared.clone() };
     assert_eq!(judged_with(private.clone()), oom(Confidence::Certain));
     // A worker that nobody reported may have been what was counted.
     let unseen = Findings { deaths: Deaths::default(), ..memory(private.clone()) };
     assert_eq!(judged(&with(killed(KILLED), unseen)), oom(Confidence::Likely));
     // A small job is rarely the victim: a stranger may have come and gone.
-    let small = Memory { tree_peak_bytes: Some(3), ..private.clone() };
+    let small = MemoryFindings { tree_peak_bytes: Some(3), ..private.clone() };
     assert_eq!(judged_with(small), oom(Confidence::Possible));
-    let medium = Memory { tree_peak_bytes: Some(50), ..private.clone() };
+    let medium = MemoryFindings { tree_peak_bytes: Some(50), ..private.clone() };
     assert_eq!(judged_with(medium), oom(Confidence::Likely));
     // The kernel's log names another process for each kill that was counted.
-    let named = Memory { victims: vec![Pid(9)], names_all_victims: true, ..shared.clone() };
+    let named = MemoryFindings { victims: vec![Pid(9)], names_all_victims: true, ..shared.clone() };
     assert_eq!(judged_with(named.clone()), by_a_process);
-    let overwritten = Memory { names_all_victims: false, ..named.clone() };
+    let overwritten = MemoryFindings { names_all_victims: false, ..named.clone() };
     assert_eq!(judged_with(overwritten), oom(Confidence::Likely));
-    let twice = Memory { host: counter(4, 6), own: counter(0, 2), ..named };
+    let twice = MemoryFindings { host: counter(4, 6), own: counter(0, 2), ..named };
     assert_eq!(judged_with(twice), oom(Confidence::Likely));
-    let ours = Memory { victims: vec![Pid(9), PID], ..shared };
+    let ours = MemoryFindings { victims: vec![Pid(9), PID], ..shared };
     assert_eq!(judged_with(ours), oom(Confidence::Certain));
     // What was counted seconds before is not the end.
-    let early = Memory { own_rose_at: Some(before_end(5.0)), ..private.clone() };
+    let early = MemoryFindings { own_rose_at: Some(before_end(5.0)), ..private.clone() };
     let verdict = judge(&with(killed(KILLED), memory(early.clone())));
     assert_eq!((verdict.kind, verdict.confidence), by_a_process);
     assert!(verdict.to_string().contains("rose 5.0 s before and not again"), "{verdict}");
-    let sooner = Memory { own_rose_at: Some(before_end(1.2)), ..private.clone() };
+    let sooner = MemoryFindings { own_rose_at: Some(before_end(1.2)), ..private.clone() };
     assert_eq!(judged_with(sooner), by_a_process);
     // To give back many gigabytes takes a while.
-    let large = Memory {
+    let large = MemoryFindings {
         own_rose_at: Some(before_end(1.2)),
         limit_bytes: Some(4 << 30),
         tree_peak_bytes: Some(4 << 30),
         ..private.clone()
     };
     assert_eq!(judged_with(large), oom(Confidence::Certain));
-    let just_now = Memory { own_rose_at: Some(before_end(0.5)), ..private };
+    let just_now = MemoryFindings { own_rose_at: Some(before_end(0.5)), ..private };
     assert_eq!(judged_with(just_now), oom(Confidence::Certain));
 }
 
@@ -685,12 +700,12 @@ fn sigkill_in_a_shared_cgroup_is_weighed_by_names_size_and_time() {
 fn a_kill_that_was_counted_for_a_worker_does_not_prove_that_of_the_job() {
     let findings = |own, peak| Findings {
         deaths: deaths(&[(9, KILLED)]),
-        ..memory(Memory {
+        ..memory(MemoryFindings {
             own,
             own_is_private: true,
             limit_bytes: Some(100),
             tree_peak_bytes: Some(peak),
-            ..Memory::default()
+            ..MemoryFindings::default()
         })
     };
     let replaced = judged(&with(killed(KILLED), findings(counter(0, 1), 10)));
@@ -703,12 +718,12 @@ fn a_kill_that_was_counted_for_a_worker_does_not_prove_that_of_the_job() {
 
 #[test]
 fn a_flat_counter_of_our_own_cgroup_excludes_it_whatever_the_host_counts() {
-    let findings = memory(Memory {
+    let findings = memory(MemoryFindings {
         own: counter(2, 2),
         host: counter(7, 8),
         limit_bytes: Some(100),
         tree_peak_bytes: Some(99),
-        ..Memory::default()
+        ..MemoryFindings::default()
     });
     let verdict = judge(&with(killed(KILLED), findings));
     assert_eq!(verdict.kind, VerdictKind::KilledByProcess);
@@ -722,12 +737,12 @@ fn a_flat_counter_of_our_own_cgroup_excludes_it_whatever_the_host_counts() {
 fn a_stranger_that_ran_out_of_memory_in_our_cgroup_is_not_a_loss_of_ours() {
     let findings = |names_all_victims| Findings {
         deaths: deaths(&[]),
-        ..memory(Memory {
+        ..memory(MemoryFindings {
             own: counter(0, 1),
             host: counter(0, 1),
             victims: vec![Pid(9)],
             names_all_victims,
-            ..Memory::default()
+            ..MemoryFindings::default()
         })
     };
     let named = judged(&with(Termination::Exited(0), findings(true)));
@@ -740,10 +755,14 @@ fn a_stranger_that_ran_out_of_memory_in_our_cgroup_is_not_a_loss_of_ours() {
 
 #[test]
 fn no_verdict_says_that_no_counter_was_read_when_one_was() {
-    let near = Memory { limit_bytes: Some(100), tree_peak_bytes: Some(95), ..Memory::default() };
+    let near = MemoryFindings {
+        limit_bytes: Some(100),
+        tree_peak_bytes: Some(95),
+        ..MemoryFindings::default()
+    };
     let none = judge(&with(killed(KILLED), memory(near.clone()))).to_string();
     assert!(none.contains("no counter of OOM kills can be read here"), "{none}");
-    let late = Memory { is_read_too_late: true, ..near };
+    let late = MemoryFindings { is_read_too_late: true, ..near };
     let late = judge(&with(killed(KILLED), memory(late))).to_string();
     assert!(late.contains("ended before the counters of OOM kills were first read"), "{late}");
 }
@@ -803,7 +822,7 @@ fn a_death_long_after_the_same_signal_is_not_certainly_its_effect() {
     // Another signal than the one that was passed on came from elsewhere.
     let other = Facts {
         stop_request: request(Signal::TERM, Reach::OnlyUs),
-        findings: memory(Memory { own: counter(0, 0), ..Memory::default() }),
+        findings: memory(MemoryFindings { own: counter(0, 0), ..MemoryFindings::default() }),
         ..facts(killed(KILLED))
     };
     let verdict = judge(&other);
@@ -891,12 +910,12 @@ fn no_sigkill_without_a_name_or_a_private_counter_is_certain() {
     for (own, host) in counters.iter().flat_map(|own| counters.iter().map(move |host| (own, host)))
     {
         for tree_peak_bytes in sizes {
-            let memory_of = Memory {
+            let memory_of = MemoryFindings {
                 own: own.clone(),
                 host: host.clone(),
                 tree_peak_bytes,
                 limit_bytes: Some(100),
-                ..Memory::default()
+                ..MemoryFindings::default()
             };
             let (_, confidence) = judged(&with(killed(KILLED), memory(memory_of)));
             assert_ne!(confidence, Confidence::Certain, "{own:?} {host:?}");

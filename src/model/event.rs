@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::model::header::LogHeader;
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::process::{Descendant, Pid};
-use crate::model::sample::{FileUse, Peaks, TreeSample};
+use crate::model::sample::{FileUse, Neighbour, Peaks, TreeSample};
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::text::Escaped;
 use crate::model::usage::ResourceUsage;
@@ -183,22 +183,13 @@ pub enum Event {
     StderrLine {
         text: String,
     },
+    /// A line of the report about where the job's processes wait.
+    Stack {
+        text: String,
+    },
     Notice {
         text: String,
     },
-}
-
-/// A process of another user, or several of one name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Neighbour {
-    /// Its effective user id.
-    pub uid: u32,
-    /// Its name (`comm` in proc(5)).
-    pub name: String,
-    /// How many there were.
-    pub count: u64,
-    /// Whether it began in the last seconds.
-    pub is_recent: bool,
 }
 
 impl Event {
@@ -394,7 +385,7 @@ impl fmt::Display for Event {
                 write!(f, "recorder -{:.1} s: {sample}", before.as_secs_f64())
             }
             Event::StderrLine { text } => write!(f, "stderr: {}", Escaped(text)),
-            Event::Notice { text } => f.write_str(text),
+            Event::Notice { text } | Event::Stack { text } => f.write_str(text),
         }
     }
 }

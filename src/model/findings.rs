@@ -28,7 +28,7 @@ pub const BY_PIDFD: &str = "PIDFD_GET_INFO";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     /// Evidence about the OOM killer.
-    pub memory: Memory,
+    pub memory: MemoryFindings,
     /// Descendants that died of a signal before the job ended.
     pub deaths: Deaths,
     /// The resource limits that the job died under; only looked up if it failed.
@@ -66,7 +66,7 @@ pub struct Findings {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Memory {
+pub struct MemoryFindings {
     /// The counter of OOM kills of our own cgroup; `None` also if the job had left it.
     pub own: Option<OomCounter>,
     /// Whether only childminder and the job were in that cgroup whenever we looked.
@@ -96,7 +96,7 @@ pub struct Memory {
     pub pressure_full: Option<f64>,
 }
 
-impl Memory {
+impl MemoryFindings {
     /// Returns the largest resident set that is known to be the job's, in bytes.
     #[must_use]
     pub fn peak_bytes(&self) -> Option<u64> {
@@ -381,12 +381,13 @@ mod tests {
 
     #[test]
     fn a_peak_that_is_our_own_size_is_not_the_jobs() {
-        let memory = Memory { job_peak_bytes: Some(3), floor_bytes: 3, ..Memory::default() };
+        let memory =
+            MemoryFindings { job_peak_bytes: Some(3), floor_bytes: 3, ..MemoryFindings::default() };
         assert_eq!(memory.peak_bytes(), None);
-        let sampled = Memory { tree_peak_bytes: Some(1), ..memory.clone() };
+        let sampled = MemoryFindings { tree_peak_bytes: Some(1), ..memory.clone() };
         assert_eq!(sampled.peak_bytes(), Some(1));
-        assert_eq!(Memory { job_peak_bytes: Some(9), ..sampled }.peak_bytes(), Some(9));
-        let memory = Memory { floor_bytes: 4096 * 1024, ..Memory::default() };
+        assert_eq!(MemoryFindings { job_peak_bytes: Some(9), ..sampled }.peak_bytes(), Some(9));
+        let memory = MemoryFindings { floor_bytes: 4096 * 1024, ..MemoryFindings::default() };
         let peaks = Some(Peaks { rss_bytes: 1024 * 1024, ..Peaks::default() });
         for (max_rss_kib, sampled, expected) in
             [(4096, peaks, 1024), (4096, None, 4096), (5000, peaks, 5000)]

@@ -19,6 +19,7 @@ pub mod sample;
 pub mod shared;
 pub mod shell;
 pub mod signal;
+pub mod syscall;
 pub mod text;
 pub mod time;
 pub mod trace_context;

@@ -138,3 +138,16 @@ pub struct Seen {
     /// The interval that the thread keeps now; longer than asked for if a sample cost too much.
     pub interval: Duration,
 }
+
+/// A process of another user, or several of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Neighbour {
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its name (`comm` in proc(5)).
+    pub name: String,
+    /// How many there were.
+    pub count: u64,
+    /// Whether it began in the last seconds.
+    pub is_recent: bool,
+}

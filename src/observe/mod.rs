@@ -16,5 +16,6 @@ pub mod pressure;
 pub mod procfs;
 pub mod recorder;
 pub mod sampler;
+pub mod stacks;
 pub mod strangers;
 pub mod watch;

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::event::Neighbour;
 use crate::model::proc_stat;
 use crate::model::process::Pid;
+use crate::model::sample::Neighbour;
 use crate::model::time::Moment;
 
 /// A process that began so shortly before the death is called recent.

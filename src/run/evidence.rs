@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::getuid;
 
 use crate::model::event::Event;
-use crate::model::findings::{Findings, Memory};
+use crate::model::findings::{Findings, MemoryFindings};
 use crate::model::outcome::Termination;
 use crate::model::process::{Pid, ProcessKey};
 use crate::model::sample::{Seen, TreeSample};
@@ -329,7 +329,7 @@ impl EvidenceGatherer {
         events
     }
 
-    fn look_at_memory(&self, memory: &mut Memory, (dead, tree): (Pid, &Tree), seen: &Seen) {
+    fn look_at_memory(&self, memory: &mut MemoryFindings, (dead, tree): (Pid, &Tree), seen: &Seen) {
         if let Some(counters) = &self.counters {
             return counters.look_at_host(memory, &self.root, (seen, self.began));
         }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::model::event::Event;
 use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::policy::Stragglers;
 use crate::model::process::{Pid, RunId};
@@ -27,6 +28,7 @@ use crate::run::prepare::StandardFiles;
 use crate::run::quarantine::PathsBefore;
 use crate::run::run_id;
 use crate::run::senders::Senders;
+use crate::run::stall::StallReports;
 use crate::run::telemetry::SharedTelemetry;
 use crate::run::world::{World, contained};
 use crate::supervisor::{AttemptContext, EndReport, Input, Target};
@@ -55,6 +57,9 @@ pub(super) struct Live {
     /// What gets the attempts before they start, besides the sinks.
     pub(super) telemetry: Option<SharedTelemetry>,
     senders: Senders,
+    stall_reports: StallReports,
+    /// When who asks for a report can be heard: a short job does not pay for it.
+    listen_at: Option<Moment>,
     /// Under a batch system, from the first start on.
     signal_probe: Option<SignalProbe>,
     batch: Vec<RawSignal>,
@@ -118,6 +123,8 @@ impl Live {
             signals,
             telemetry: None,
             senders: Senders::new(),
+            stall_reports: StallReports::default(),
+            listen_at: None,
             signal_probe: None,
             batch: Vec::new(),
             tree: Tree::new(has_children, format!("{RUN_ID}={run_id}")),
@@ -273,6 +280,7 @@ impl World for Live {
                 self.tree.started(child.pid);
                 // A short job, whose descriptors ours go with, does not pay for looking for them.
                 self.release_at = (!self.may_restart).then(|| clock::now() + LATE);
+                self.listen_at = Some(clock::now() + LATE);
                 Input::Spawned(self.child.insert(child).pid)
             }
             Err(failure) => Input::SpawnFailed(failure),
@@ -306,6 +314,16 @@ impl World for Live {
 
     fn send(&mut self, to: Target, signal: Signal, value: Option<i32>) -> Result<(), SysError> {
         self.signal(to, signal, value)
+    }
+
+    fn inspect(&mut self) -> Option<Input> {
+        let begun = contained(|| self.stall_reports.begin(&self.tree));
+        let text = match begun {
+            Some(Ok(())) => return None,
+            Some(Err(error)) => format!("the job's stacks cannot be read: {error}"),
+            None => "the job's stacks cannot be read".to_owned(),
+        };
+        Some(Input::StallReport(vec![Event::Notice { text }]))
     }
 
     fn look(&mut self) -> Input {

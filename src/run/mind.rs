@@ -77,6 +77,7 @@ fn mind_all(
                 Action::Forward(signal, value) => {
                     is_sent = is_done(world.send(Target::Job, signal, value), sinks);
                 }
+                Action::Inspect => answers.extend(world.inspect()),
                 Action::Look => answers.push_back(world.look()),
                 Action::Judge(facts) => answers.push_back(Input::Judged(diagnose::judge(&facts))),
                 // What the kernel refused was not forwarded.
@@ -215,6 +216,10 @@ mod tests {
         fn send(&mut self, to: Target, signal: Signal, _: Option<i32>) -> Result<(), SysError> {
             self.sent.push((to, signal));
             Ok(())
+        }
+
+        fn inspect(&mut self) -> Option<Input> {
+            Some(Input::StallReport(Vec::new()))
         }
 
         fn look(&mut self) -> Input {

@@ -19,6 +19,7 @@ mod recording;
 mod run_id;
 mod senders;
 mod sinks;
+mod stall;
 mod start_error;
 mod telemetry;
 mod world;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::model::findings::{Memory, OomCounter};
+use crate::model::findings::{MemoryFindings, OomCounter};
 use crate::model::process::Pid;
 use crate::model::sample::Seen;
 use crate::model::shared::lock;
@@ -83,7 +83,12 @@ impl OomCounters {
     }
 
     /// Fills in what our cgroup says. `dead` is the job, which was not reaped yet.
-    pub(super) fn look_at_own(&self, memory: &mut Memory, (root, dead): (&Path, Pid), tree: &Tree) {
+    pub(super) fn look_at_own(
+        &self,
+        memory: &mut MemoryFindings,
+        (root, dead): (&Path, Pid),
+        tree: &Tree,
+    ) {
         let Some(cgroup) = &self.cgroup else { return };
         let sampled = *lock(&self.own_sampled);
         if sampled.has_left || cgroup.holds(root, dead) == Some(false) {
@@ -103,7 +108,7 @@ impl OomCounters {
     /// Fills in what the host says, and the sizes. The attempt began at `began`.
     pub(super) fn look_at_host(
         &self,
-        memory: &mut Memory,
+        memory: &mut MemoryFindings,
         root: &Path,
         (seen, began): (&Seen, Moment),
     ) {

@@ -26,6 +26,9 @@ pub(super) trait World {
     fn send(&mut self, to: Target, signal: Signal, value: Option<i32>) -> Result<(), SysError>;
     /// Looks which processes of the job live.
     fn look(&mut self) -> Input;
+    /// Finds out where the processes of the job wait; the answer, `StallReport`, may come from a later
+    /// wait.
+    fn inspect(&mut self) -> Option<Input>;
 }
 
 /// Does what may fail without costing the job anything: a panic in it is reported by the hook of `run`,

@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) started: Moment,
     /// When `--timeout` is reached.
     pub(super) timeout_at: Option<Moment>,
+    /// When it is ended without the report about what it waits for.
+    pub(super) report_until: Option<Moment>,
     /// When SIGKILL follows a SIGTERM of ours or one that we passed on.
     pub(super) kill_at: Option<Moment>,
     pub(super) ended_by_us: Option<EndedByUs>,
@@ -116,6 +118,7 @@ impl Job {
             pid,
             started: now,
             timeout_at: timeout.map(|span| now + span),
+            report_until: None,
             kill_at: None,
             ended_by_us: None,
             ending_since: None,
@@ -136,7 +139,10 @@ impl Job {
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let stop = self.stop.as_ref().and_then(|stop| stop.act_at);
         let unclear = self.unclear.front().map(|one| one.decide_at);
-        [self.timeout_at, self.kill_at, stop, unclear].into_iter().flatten().min()
+        [self.timeout_at, self.report_until, self.kill_at, stop, unclear]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

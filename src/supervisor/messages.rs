@@ -33,6 +33,8 @@ pub enum Input {
     OrphanEnded(Pid, Termination, ResourceUsage),
     /// What is left of the job.
     Tree(Remaining),
+    /// Where the processes of the job wait, as far as it was asked for.
+    StallReport(Vec<Event>),
     /// The judgement that was asked for.
     Judged(Verdict),
     /// The world reports something that decides nothing.
@@ -86,6 +88,8 @@ pub enum Action {
     Forward(Signal, Option<i32>),
     /// Find out which processes of the job live.
     Look,
+    /// Find out where the processes of the job wait, before they are ended.
+    Inspect,
     Judge(Box<Facts>),
     Publish(Event),
     /// The run is over.

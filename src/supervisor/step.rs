@@ -21,6 +21,10 @@ use crate::supervisor::{
 /// At most this number of orphans is logged one by one; the others are only counted.
 const ORPHANS_NAMED: u64 = 20;
 
+/// A job that timed out is ended this long after it at the latest, with or without a report about what
+/// it waited for.
+const STALL_REPORT_MAX: Duration = Duration::from_millis(750);
+
 impl Supervisor {
     /// Takes in what happened and returns what is to be done, in that order.
     #[must_use]
@@ -54,6 +58,7 @@ impl Supervisor {
             (State::Running(job), Input::JobStopped(signal)) => self.stopped(now, job, signal),
             (State::Running(job), Input::JobContinued) => self.continued(now, job),
             (State::Running(job), Input::Woken) => self.job_deadlines(now, job),
+            (state, Input::StallReport(report)) => self.stall_reported(now, state, report),
             (state, Input::News(event)) => {
                 self.publish(event);
                 self.state = state;
@@ -262,7 +267,12 @@ impl Supervisor {
             job.timeout_at = None;
             let limit = self.policy.timeout.unwrap_or_default();
             self.publish(Event::TimedOut { limit });
-            self.end_job(now, &mut job, EndedByUs::TimedOut(limit), "it timed out");
+            // What it waited for is gone once it is ended.
+            job.report_until = Some(now + STALL_REPORT_MAX);
+            self.actions.push(Action::Inspect);
+        }
+        if is_due(job.report_until, now) {
+            self.end_of_time(now, &mut job);
         }
         if is_due(job.kill_at, now) {
             job.kill_at = None;
@@ -279,6 +289,24 @@ impl Supervisor {
             self.mend_stop(now, &mut job, signal);
         }
         self.state = State::Running(job);
+    }
+
+    /// The report that a job that timed out waits for.
+    fn stall_reported(&mut self, now: Moment, mut state: State, report: Vec<Event>) {
+        report.into_iter().for_each(|event| self.publish(event));
+        // It may have ended by itself meanwhile.
+        if let State::Running(job) = &mut state
+            && job.report_until.is_some()
+        {
+            self.end_of_time(now, job);
+        }
+        self.state = state;
+    }
+
+    fn end_of_time(&mut self, now: Moment, job: &mut Job) {
+        job.report_until = None;
+        let limit = self.policy.timeout.unwrap_or_default();
+        self.end_job(now, job, EndedByUs::TimedOut(limit), "it timed out");
     }
 
     /// Begins to end the job: SIGTERM now, SIGKILL after the grace period.

@@ -72,6 +72,7 @@ fn word(action: &Action) -> String {
         Action::Spawn(context) => format!("spawn#{}", context.attempt),
         Action::Send(to, signal) => format!("send({to:?},{signal})"),
         Action::Forward(signal, _) => format!("forward({signal})"),
+        Action::Inspect => "inspect".into(),
         Action::Look => "look".into(),
         Action::Judge(_) => "judge".into(),
         Action::Publish(event) => {
@@ -460,11 +461,39 @@ fn a_time_limit_ends_the_whole_tree_and_gives_124() {
     let second = Duration::from_secs(1);
     let policy = Policy { timeout: Some(second), kill_after: Some(second), ..restarting() };
     let mut bench = Bench::running(policy);
-    let ending = "timed_out terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
-    assert_eq!(bench.wake(), ending);
+    assert_eq!(bench.wake(), "timed_out inspect");
+    let ending = "stack terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    let report = || Input::StallReport(vec![Event::Stack { text: "it waits".into() }]);
+    assert_eq!(bench.input(report()), ending);
+    assert_eq!(bench.input(report()), "stack", "another that somebody asked for");
     assert_eq!(bench.wake(), "killing send(Tree,SIGKILL)");
     assert_eq!(bench.input(killed(Signal::KILL)), "signaled usage judge look");
     assert_eq!(bench.input(tree(&[])), "judged finish(124,timed_out)");
+}
+
+/// A report that does not come delays the end by a bounded time, and one that comes late is logged.
+#[test]
+fn a_time_limit_does_not_wait_for_a_report_for_long() {
+    let second = Duration::from_secs(1);
+    let policy = Policy { timeout: Some(second), ..Policy::default() };
+    let mut bench = Bench::running(policy);
+    assert_eq!(bench.wake(), "timed_out inspect");
+    let timed_out_at = bench.now;
+    let ending = "terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
+    assert_eq!(bench.wake(), ending);
+    assert!(bench.now - timed_out_at < second);
+    let late = Input::StallReport(vec![Event::Stack { text: "it waits".into() }]);
+    assert_eq!(bench.input(late), "stack");
+}
+
+/// A job that ends while the report is made was not ended by the time limit.
+#[test]
+fn a_job_that_ends_just_at_its_time_limit_has_its_own_status() {
+    let policy = Policy { timeout: Some(Duration::from_secs(1)), ..Policy::default() };
+    let mut bench = Bench::running(policy);
+    assert_eq!(bench.wake(), "timed_out inspect");
+    assert_eq!(bench.input(exited(0)), "exited usage judge look");
+    assert_eq!(bench.input(tree(&[])), "judged finish(0,success)");
 }
 
 #[test]
@@ -473,6 +502,7 @@ fn the_grace_period_of_a_time_limit_goes_on_for_what_the_job_leaves() {
     let policy = Policy { timeout: Some(second), kill_after: Some(second), ..Policy::default() };
     let mut bench = Bench::running(policy);
     bench.wake();
+    bench.input(Input::StallReport(Vec::new()));
     bench.pass(second / 2);
     bench.input(killed(Signal::TERM));
     let ending = "stragglers terminating send(Tree,SIGTERM) send(StoppedInTree,SIGCONT)";
@@ -714,6 +744,8 @@ enum Move {
     Lose,
     Orphan(Termination),
     Fork,
+    /// A report about where the job waits, asked for or not.
+    Report,
     /// Makes a process that nobody sees, of which that number of SIGKILLs misses.
     Hide(u32),
     Wake,
@@ -739,6 +771,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         1 => Just(Move::Lose),
         1 => any_end().prop_map(Move::Orphan),
         1 => Just(Move::Fork),
+        1 => Just(Move::Report),
         1 => (0..200_u32).prop_map(Move::Hide),
         6 => Just(Move::Wake),
     ]
@@ -829,6 +862,8 @@ impl Fake {
                 None
             }
             Action::Send(..) => None,
+            // The answer is a move of its own, or does not come.
+            Action::Inspect => None,
             Action::Look => {
                 let is_gone = self.others.is_empty() && self.hidden.is_none();
                 Some(remaining(&self.others, is_gone))
@@ -883,6 +918,7 @@ impl Fake {
                 self.is_job_alive = false;
                 Input::JobEnded(end, ResourceUsage::default(), Box::default())
             }
+            Move::Report => Input::StallReport(Vec::new()),
             Move::Lose => {
                 self.is_job_alive = false;
                 Input::JobLost

@@ -18,6 +18,7 @@ mod exec;
 mod exec_failure;
 pub mod host;
 pub mod inherited;
+pub mod local_socket;
 pub mod pidfd_info;
 pub mod poll;
 pub mod proc;

@@ -124,6 +124,12 @@ impl Tree {
         self.left_out = Some(pid);
     }
 
+    /// Returns the processes that are ours and not the job's: strangers, and what was left out.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<Pid> {
+        self.strangers.iter().map(|key| key.pid).chain(self.left_out).collect()
+    }
+
     /// Returns the processes that were ours before the job was.
     #[must_use]
     pub fn strangers(&self) -> Vec<ProcessKey> {

@@ -5,4 +5,5 @@ pub mod dist;
 pub mod ids;
 pub mod rerun;
 pub mod runs;
+pub mod stacks;
 pub mod why;

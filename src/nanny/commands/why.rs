@@ -75,7 +75,7 @@ fn rows_of(record: &Record, wanted: &str) -> Result<(Vec<Row>, Skipped), Failure
     }
     let visit = |found: &mut Vec<(Vec<u8>, RowPlace)>, row: &RawRow<'_>| {
         let id = row.raw(Column::RunId);
-        if is_meant(id, wanted.as_bytes()) && row.is_whole() {
+        if words::is_id_like(id, wanted.as_bytes()) && row.is_whole() {
             found.push((id.to_vec(), row.place));
         }
     };
@@ -99,27 +99,4 @@ fn rows_of(record: &Record, wanted: &str) -> Result<(Vec<Row>, Skipped), Failure
         rows.extend(record.row_at(*place)?);
     }
     Ok((rows, skipped))
-}
-
-/// Returns whether an id begins like that, or its last group, which is what `runs` shows.
-fn is_meant(id: &[u8], wanted: &[u8]) -> bool {
-    let last = id.iter().rposition(|byte| *byte == b'-').map_or(0, |hyphen| hyphen + 1);
-    id.starts_with(wanted) || id[last..].starts_with(wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_is_named_by_the_beginning_of_its_id_or_of_its_last_group() {
-        let id = b"01a204e0-2768-7f0c-8f43-9fa94d990baf";
-        for wanted in ["01a2", "01a204e0-2768", "9fa9", "9fa94d990baf"] {
-            assert!(is_meant(id, wanted.as_bytes()), "{wanted}");
-        }
-        for wanted in ["0baf", "2768", "9fa94d990baf0", "ffff"] {
-            assert!(!is_meant(id, wanted.as_bytes()), "{wanted}");
-        }
-        assert!(is_meant(b"odd", b"od"));
-    }
 }

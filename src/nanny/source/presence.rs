@@ -13,6 +13,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use crate::files::FileId;
 use crate::model::proc_stat;
 use crate::model::time::WallTime;
+use crate::nanny::view::words;
 use crate::record::row::{Column, Row};
 use crate::sys::proc::read_environ;
 use crate::sys::{clock, host};
@@ -104,8 +105,35 @@ impl ThisHost {
         pids.into_iter().flatten().any(|pid| user.is_none() || self.real_uid(*pid) == user)
     }
 
+    /// Returns the runs with an id like that of which a process is there, and these processes.
+    #[must_use]
+    pub fn runs_like(&self, wanted: &str) -> Vec<(Vec<u8>, Vec<i32>)> {
+        let is_like = |run: &[u8]| words::is_id_like(run, wanted.as_bytes());
+        let runs = self.minded.iter().filter(|(run, _)| is_like(run));
+        runs.map(|(run, pids)| (run.clone(), pids.clone())).collect()
+    }
+
+    /// Returns the run that a process belongs to: that of its environment, or the one that it minds.
+    #[must_use]
+    pub fn run_of(&self, pid: i32) -> Option<Vec<u8>> {
+        let has = |pid: i32| self.minded.iter().find(|(_, pids)| pids.contains(&pid));
+        if !self.is_childminder(pid) {
+            return has(pid).map(|(run, _)| run.clone());
+        }
+        // One that minds a run may be of another run itself.
+        let children = |pids: &[i32]| pids.iter().any(|child| self.parent(*child) == Some(pid));
+        self.minded.iter().find(|(_, pids)| children(pids)).map(|(run, _)| run.clone())
+    }
+
+    /// Returns the parent of a process; `None` if there is no such process.
+    #[must_use]
+    pub fn parent(&self, pid: i32) -> Option<i32> {
+        self.stat(pid).map(|(parent, _)| parent)
+    }
+
     /// Returns the real user id of a process: it stays that of the caller in a program with the set-user-ID bit.
-    fn real_uid(&self, pid: i32) -> Option<u32> {
+    #[must_use]
+    pub fn real_uid(&self, pid: i32) -> Option<u32> {
         let text = fs::read_to_string(self.proc.join(format!("{pid}/status"))).ok()?;
         let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
         ids.split_ascii_whitespace().next()?.parse().ok()

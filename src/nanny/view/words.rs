@@ -97,6 +97,13 @@ pub fn last_group(id: &str) -> &str {
     id.rsplit('-').next().unwrap_or(id)
 }
 
+/// Returns whether an id begins like that, or its last group, which is what `runs` shows.
+#[must_use]
+pub fn is_id_like(id: &[u8], wanted: &[u8]) -> bool {
+    let last = id.iter().rposition(|byte| *byte == b'-').map_or(0, |hyphen| hyphen + 1);
+    id.starts_with(wanted) || id[last..].starts_with(wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +134,17 @@ mod tests {
         );
         row.set(Column::RunId, "not-an-id");
         assert_eq!(began(&row), "");
+    }
+
+    #[test]
+    fn a_run_is_named_by_the_beginning_of_its_id_or_of_its_last_group() {
+        let id = b"01a204e0-2768-7f0c-8f43-9fa94d990baf";
+        for wanted in ["01a2", "01a204e0-2768", "9fa9", "9fa94d990baf"] {
+            assert!(is_id_like(id, wanted.as_bytes()), "{wanted}");
+        }
+        for wanted in ["0baf", "2768", "9fa94d990baf0", "ffff"] {
+            assert!(!is_id_like(id, wanted.as_bytes()), "{wanted}");
+        }
+        assert!(is_id_like(b"odd", b"od"));
     }
 }

@@ -37,7 +37,8 @@ impl Live {
         let deadline = match self.waiting.has_more_changes || was_failing {
             true => Some(now),
             false => {
-                let others = [deadline, late, self.waiting.look_again_at, self.release_at];
+                let others =
+                    [deadline, late, self.waiting.look_again_at, self.release_at, self.listen_at];
                 others.into_iter().flatten().min()
             }
         };
@@ -45,13 +46,16 @@ impl Live {
         let pidfd = self.child.as_ref().filter(|_| !is_held).map(|child| child.pidfd.as_fd());
         let deaths = self.gatherer.as_ref().and_then(EvidenceGatherer::fd);
         let probe = self.signal_probe.as_ref().map(AsFd::as_fd);
-        let polled = poll::wait([Some(self.signals.as_fd()), pidfd, deaths, probe], deadline);
+        let [asked, report] = self.stall_reports.fds();
+        let signals = Some(self.signals.as_fd());
+        let polled = poll::wait([signals, pidfd, deaths, probe, asked, report], deadline);
         // Who cannot ask what is ready looks at all: nothing of it blocks.
-        let [has_signals, has_ended, has_deaths, has_reports] =
-            *polled.as_ref().unwrap_or(&[true; 4]);
+        let [has_signals, has_ended, has_deaths, has_reports, is_asked, has_stall_report] =
+            *polled.as_ref().unwrap_or(&[true, true, true, true, true, false]);
         // What fails here has had its turn, and keeps nothing else from having its own.
         let is_observed = contained(|| self.observe(has_deaths)).is_some();
         self.release_descriptors();
+        contained(|| self.attend_to_stacks(is_asked, has_stall_report));
         let mut has_changes = has_ended || self.waiting.has_more_changes || was_failing;
         has_changes |= self.waiting.look_again_at.take_if(|at| *at <= clock::now()).is_some();
         let read = match has_signals {
@@ -72,6 +76,22 @@ impl Live {
             self.waiting.pause();
         }
         polled.map(drop).and(read).and(collected)
+    }
+
+    /// Answers who asks for stacks, and takes in a report that is finished.
+    fn attend_to_stacks(&mut self, is_asked: bool, is_finished: bool) {
+        if self.listen_at.take_if(|at| *at <= clock::now()).is_some() {
+            self.stall_reports.listen(self.run_id);
+        }
+        if is_finished && let Some((events, is_awaited)) = self.stall_reports.take() {
+            match is_awaited {
+                true => self.pending.push_back(Input::StallReport(events)),
+                false => self.pending.extend(events.into_iter().map(Input::News)),
+            }
+        }
+        if is_asked {
+            self.stall_reports.answer(&self.tree);
+        }
     }
 
     /// Takes in what was observed, and begins what begins later.

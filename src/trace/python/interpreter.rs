@@ -1,0 +1,192 @@
+//! Finds `_PyRuntime` in the program or the library that is the interpreter: by the section of that
+//! name, or by the symbol. Little-endian ELF files of 64 bits; the content comes in pieces.
+
+/// The content of a file.
+pub trait FileContent {
+    /// Fills `into` from `offset` on; `None` if the file is shorter or cannot be read.
+    fn fill(&self, offset: u64, into: &mut [u8]) -> Option<()>;
+}
+
+/// Where the interpreter of a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// The address of `_PyRuntime`.
+    pub runtime: u64,
+    /// N of version 3.N, from the name of the file or from `Py_Version`.
+    pub minor: Option<u32>,
+}
+
+/// What an ELF file says, in its own addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Symbols {
+    pub runtime: Option<u64>,
+    /// `Py_Version`, since 3.11: a constant of eight bytes.
+    pub version: Option<u64>,
+    /// What to add for the addresses of the process.
+    pub bias: u64,
+}
+
+/// Sections and program headers that are looked at, at most.
+const HEADERS_MAX: u64 = 256;
+/// A table of symbols or names that is larger is not looked through.
+const TABLE_BYTES_MAX: u64 = 64 << 20;
+/// What is read at once; a multiple of the size of a symbol.
+const PIECE: usize = 24 << 10;
+const SYMBOL_BYTES: u64 = 24;
+const PAGE: u64 = 4096;
+
+const SHT_SYMTAB: u32 = 2;
+const SHT_DYNSYM: u32 = 11;
+const PT_LOAD: u32 = 1;
+const PF_X: u32 = 1;
+
+#[derive(Clone, Copy)]
+struct ElfSection {
+    name: u32,
+    kind: u32,
+    address: u64,
+    offset: u64,
+    size: u64,
+    link: u32,
+}
+
+/// Looks into a file of which `(address, offset)` is an executable mapping.
+pub fn find(file: &dyn FileContent, (address, offset): (u64, u64)) -> Option<Symbols> {
+    let mut head = [0; 64];
+    file.fill(0, &mut head)?;
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let elf = InterpreterFile { file, head: &head };
+    let bias = address.wrapping_sub(elf.address_of(offset)?);
+    let sections = elf.sections();
+    let names = sections.get(usize::from(elf.short(62))).copied();
+    let named = |wanted: &[u8]| {
+        sections
+            .iter()
+            .find(|section| names.is_some_and(|names| elf.has_name(names, section.name, wanted)))
+    };
+    let mut found = Symbols { bias, ..Symbols::default() };
+    found.runtime = named(b".PyRuntime\0").map(|section| section.address);
+    for kind in [SHT_DYNSYM, SHT_SYMTAB] {
+        let Some(table) = sections.iter().find(|section| section.kind == kind) else { continue };
+        let Some(strings) = sections.get(table.link as usize) else { continue };
+        found.runtime = found.runtime.or_else(|| elf.symbol(table, strings, b"_PyRuntime\0"));
+        found.version = found.version.or_else(|| elf.symbol(table, strings, b"Py_Version\0"));
+        if found.runtime.is_some() {
+            break;
+        }
+    }
+    Some(found)
+}
+
+struct InterpreterFile<'a> {
+    file: &'a dyn FileContent,
+    head: &'a [u8; 64],
+}
+
+impl InterpreterFile<'_> {
+    fn short(&self, at: usize) -> u16 {
+        number(self.head, at, 2).try_into().unwrap_or_default()
+    }
+
+    /// Returns the address that the file gives to what is at that offset of it, in code.
+    fn address_of(&self, offset: u64) -> Option<u64> {
+        let begin = number(self.head, 32, 8);
+        let size = u64::from(self.short(54));
+        for index in 0..u64::from(self.short(56)).min(HEADERS_MAX) {
+            let mut raw = [0; 56];
+            self.file.fill(begin.checked_add(index * size)?, &mut raw)?;
+            let (kind, flags) = (number(&raw, 0, 4), number(&raw, 4, 4));
+            // The linker of LLVM lets segments share pages of the file: code is meant.
+            if kind != u64::from(PT_LOAD) || flags & u64::from(PF_X) == 0 {
+                continue;
+            }
+            let (at, address, length) =
+                (number(&raw, 8, 8), number(&raw, 16, 8), number(&raw, 32, 8));
+            let first = at & !(PAGE - 1);
+            if first <= offset && offset < at.checked_add(length)? {
+                return Some(address.wrapping_sub(at).wrapping_add(offset));
+            }
+        }
+        None
+    }
+
+    fn sections(&self) -> Vec<ElfSection> {
+        let begin = number(self.head, 40, 8);
+        let size = u64::from(self.short(58));
+        let read = |index: u64| {
+            let mut raw = [0; 64];
+            self.file.fill(begin.checked_add(index * size)?, &mut raw)?;
+            let half = |at| number(&raw, at, 4).try_into().unwrap_or(0);
+            Some(ElfSection {
+                name: half(0),
+                kind: half(4),
+                address: number(&raw, 16, 8),
+                offset: number(&raw, 24, 8),
+                size: number(&raw, 32, 8),
+                link: half(40),
+            })
+        };
+        (0..u64::from(self.short(60)).min(HEADERS_MAX)).map_while(read).collect()
+    }
+
+    fn has_name(&self, names: ElfSection, at: u32, wanted: &[u8]) -> bool {
+        let mut name = vec![0; wanted.len()];
+        let offset = names.offset.checked_add(u64::from(at));
+        offset.and_then(|offset| self.file.fill(offset, &mut name)).is_some() && name == wanted
+    }
+
+    /// Returns the address of the symbol of that name, with its zero at the end.
+    fn symbol(&self, table: &ElfSection, strings: &ElfSection, wanted: &[u8]) -> Option<u64> {
+        let names = self.places_of(strings, wanted);
+        let mut found = None;
+        self.pieces(table, 0, |_, piece| {
+            found = piece.chunks_exact(24).find_map(|symbol| {
+                let (name, section) = (number(symbol, 0, 4), number(symbol, 6, 2));
+                (section != 0 && names.contains(&name)).then(|| number(symbol, 8, 8))
+            });
+            found.is_none()
+        })?;
+        found
+    }
+
+    /// Returns where in a table of names that one is; the end of another may serve as well.
+    fn places_of(&self, strings: &ElfSection, wanted: &[u8]) -> Vec<u64> {
+        let mut found = Vec::new();
+        self.pieces(strings, wanted.len() as u64 - 1, |offset, piece| {
+            let places = memchr::memmem::find_iter(piece, wanted);
+            found.extend(places.map(|at| offset + at as u64));
+            true
+        });
+        found
+    }
+
+    /// Hands on a section in pieces that overlap by that many bytes, as long as more are wanted.
+    fn pieces(
+        &self,
+        section: &ElfSection,
+        overlap: u64,
+        mut wants_more: impl FnMut(u64, &[u8]) -> bool,
+    ) -> Option<()> {
+        let size = Some(section.size).filter(|size| *size <= TABLE_BYTES_MAX)?;
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        while at < size {
+            let count = usize::try_from(size - at).map_or(PIECE, |left| left.min(PIECE));
+            self.file.fill(section.offset.checked_add(at)?, &mut piece[..count])?;
+            if !wants_more(at, &piece[..count]) || at + count as u64 >= size {
+                break;
+            }
+            at += count as u64 - overlap;
+        }
+        Some(())
+    }
+}
+
+const _: () = assert!((PIECE as u64).is_multiple_of(SYMBOL_BYTES));
+
+fn number(bytes: &[u8], at: usize, count: usize) -> u64 {
+    let field = bytes.get(at..at + count).unwrap_or_default();
+    field.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
+}
