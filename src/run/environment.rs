@@ -3,7 +3,6 @@
 use std::path::{Component, Path};
 
 use crate::model::process::RunId;
-use crate::run::telemetry::SharedTelemetry;
 use crate::supervisor::AttemptContext;
 use crate::sys::environment;
 
@@ -36,19 +35,11 @@ pub(super) fn is_set(name: &str) -> bool {
 
 /// Returns names and values for an attempt; what has no value is taken out, for what a childminder
 /// further out set for us is not set again.
-pub(super) fn of_attempt(
-    run_id: RunId,
-    attempt: AttemptContext,
-    telemetry: Option<&SharedTelemetry>,
-) -> Vec<Variable> {
+pub(super) fn of_attempt(run_id: RunId, attempt: AttemptContext) -> Vec<Variable> {
     let previous = attempt.previous.map(|verdict| verdict.word().to_owned());
-    let mut variables = vec![
+    vec![
         (RUN_ID.to_owned(), Some(run_id.to_string())),
         ("CHILDMINDER_ATTEMPT".to_owned(), Some(attempt.attempt.to_string())),
         ("CHILDMINDER_PREVIOUS_VERDICT".to_owned(), previous),
-    ];
-    if let Some(telemetry) = telemetry {
-        variables.extend(telemetry.borrow_mut().begin_attempt(attempt.attempt));
-    }
-    variables
+    ]
 }

@@ -32,8 +32,8 @@ use crate::supervisor::EndReport;
 use crate::sys::reaper::Tree;
 use crate::sys::{clock, proc, proc_events, program, threads};
 
-/// Takes a sample in.
-type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
+/// Takes a sample in, on the observing thread.
+pub(super) type OnSample = Arc<dyn Fn(&TreeSample) + Send + Sync>;
 
 /// When that begins which short jobs shall not pay for.
 pub(super) const LATE: Duration = Duration::from_millis(10);
@@ -105,11 +105,7 @@ impl EvidenceGatherer {
     }
 
     /// Passes each sample to that.
-    pub(super) fn with_sample_callback(
-        self,
-        on_sample: Option<impl Fn(&TreeSample) + Send + Sync + 'static>,
-    ) -> EvidenceGatherer {
-        let on_sample = on_sample.map(|call| Arc::new(call) as OnSample);
+    pub(super) fn with_sample_callback(self, on_sample: Option<OnSample>) -> EvidenceGatherer {
         EvidenceGatherer { on_sample, ..self }
     }
 

@@ -21,7 +21,7 @@ use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation};
 use crate::run::environment::{self, RUN_ID, Variable};
-use crate::run::evidence::{EvidenceGatherer, LATE};
+use crate::run::evidence::{EvidenceGatherer, LATE, OnSample};
 use crate::run::live::wait_state::WaitState;
 use crate::run::place::JobPlace;
 use crate::run::prepare::StandardFiles;
@@ -29,7 +29,6 @@ use crate::run::quarantine::PathsBefore;
 use crate::run::run_id;
 use crate::run::senders::Senders;
 use crate::run::stall::StallReports;
-use crate::run::telemetry::SharedTelemetry;
 use crate::run::world::{World, contained};
 use crate::supervisor::{AttemptContext, EndReport, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
@@ -54,8 +53,8 @@ pub(super) struct Live {
     wants_cgroup: bool,
     given: Given,
     pub(super) signals: SignalFd,
-    /// What gets the attempts before they start, besides the sinks.
-    pub(super) telemetry: Option<SharedTelemetry>,
+    /// What gets each sample of the job's tree.
+    pub(super) on_sample: Option<OnSample>,
     senders: Senders,
     stall_reports: StallReports,
     /// When who asks for a report can be heard: a short job does not pay for it.
@@ -121,7 +120,7 @@ impl Live {
                 || policy.stragglers == Stragglers::Kill,
             given,
             signals,
-            telemetry: None,
+            on_sample: None,
             senders: Senders::new(),
             stall_reports: StallReports::default(),
             listen_at: None,
@@ -211,9 +210,8 @@ impl Live {
         match &mut self.gatherer {
             Some(gatherer) => gatherer.begin_attempt(),
             None => {
-                let on_sample = self.telemetry.as_ref().map(|one| one.borrow().on_sample());
                 let gatherer = EvidenceGatherer::new(&self.observation, &self.tree);
-                self.gatherer = Some(gatherer.with_sample_callback(on_sample));
+                self.gatherer = Some(gatherer.with_sample_callback(self.on_sample.clone()));
             }
         }
     }
@@ -243,7 +241,7 @@ impl World for Live {
         clock::now()
     }
 
-    fn spawn(&mut self, attempt: AttemptContext) -> Input {
+    fn spawn(&mut self, attempt: AttemptContext, variables: Vec<Variable>) -> Input {
         if attempt.attempt > 1 {
             self.files.rewind();
         }
@@ -253,8 +251,8 @@ impl World for Live {
         contained(|| self.begin_to_watch());
         let create = || AttemptCgroup::create(attempt.attempt);
         self.cgroup = self.wants_cgroup.then(|| contained(create)).flatten().flatten();
-        let mut environment =
-            environment::of_attempt(self.run_id, attempt, self.telemetry.as_ref());
+        let mut environment = environment::of_attempt(self.run_id, attempt);
+        environment.extend(variables);
         environment.extend(self.moved_to.clone());
         let setting = Setting {
             environment: &environment,

@@ -61,7 +61,8 @@ fn mind_all(
             match action {
                 Action::Spawn(attempt) => {
                     sinks.flush();
-                    let answer = world.spawn(attempt);
+                    let variables = sinks.begin_attempt(attempt.attempt);
+                    let answer = world.spawn(attempt, variables);
                     fate.note(&answer);
                     if fate.runs.is_some() {
                         world.follow();
@@ -161,6 +162,7 @@ mod tests {
     use crate::model::time::Moment;
     use crate::model::usage::ResourceUsage;
     use crate::plan::{LogFormat, LogPlan, LogTarget, Observation};
+    use crate::run::environment::Variable;
     use crate::sink::log_file::{LogFile, LogName};
     use crate::supervisor::{AttemptContext, Received, Remaining};
 
@@ -191,7 +193,7 @@ mod tests {
             Moment(self.now)
         }
 
-        fn spawn(&mut self, _: AttemptContext) -> Input {
+        fn spawn(&mut self, _: AttemptContext, _: Vec<Variable>) -> Input {
             self.spawned += 1;
             self.spawns.pop_front().unwrap_or(Input::Spawned(Pid(7)))
         }

@@ -38,6 +38,7 @@ use crate::run::mind::mind;
 use crate::run::prepare::StandardFiles;
 use crate::run::sinks::Sinks;
 use crate::run::start_error::StartError;
+use crate::run::telemetry::TelemetrySink;
 use crate::sink::console;
 use crate::sink::log_file::{LogFile, LogName};
 use crate::sys::entry::Given;
@@ -65,7 +66,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
             let run_id = run_id::new();
             let exporter = telemetry::prepare(plan, run_id, log.file());
-            let ids = (run_id, exporter.as_ref().and_then(|exporter| exporter.borrow().trace_id()));
+            let ids = (run_id, exporter.as_ref().and_then(TelemetrySink::trace_id));
             let record = recording::sink(plan, ids, began_in, log.file());
             let sinks = Sinks::new(log, &plan.log).of(plan);
             let mut sinks = sinks.with_record(record).with_telemetry(exporter);
@@ -107,12 +108,11 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
                 world.quarantine_beside(file);
             }
             let exporter = telemetry::prepare(plan, world.run_id, log.file());
-            world.telemetry.clone_from(&exporter);
+            world.on_sample = exporter.as_ref().and_then(TelemetrySink::on_sample);
             world.moved_to =
                 environment::moved_to(plan.working_directory.as_deref(), job.directory.as_deref());
             world.needs_output = plan.log.target == LogTarget::Stdout;
-            let ids =
-                (world.run_id, exporter.as_ref().and_then(|exporter| exporter.borrow().trace_id()));
+            let ids = (world.run_id, exporter.as_ref().and_then(TelemetrySink::trace_id));
             let record = recording::sink(plan, ids, began_in, log.file());
             let sinks = Sinks::new(log, &plan.log).of(plan);
             let mut sinks = sinks.with_record(record).with_telemetry(exporter);

@@ -11,8 +11,9 @@ use crate::model::outcome::RunEnd;
 use crate::model::time::Moment;
 use crate::plan::{LogPlan, LogTarget, RunPlan, Work};
 use crate::record::recorder::{DEADLINE, KeepReport};
+use crate::run::environment::Variable;
 use crate::run::recording;
-use crate::run::telemetry::SharedTelemetry;
+use crate::run::telemetry::TelemetrySink;
 use crate::sink::console::{self, Console};
 use crate::sink::log_file::LogFile;
 use crate::sink::record::RecordSink;
@@ -35,7 +36,7 @@ pub(super) struct Sinks {
     log: LogFile,
     /// Not where the log itself goes to standard error.
     console: Option<Console>,
-    telemetry: Option<SharedTelemetry>,
+    telemetry: Option<TelemetrySink>,
     record: Option<RecordSink>,
     /// What is run, until the first line of the log.
     header: Option<RunPlan>,
@@ -74,13 +75,21 @@ impl Sinks {
     }
 
     /// Exports telemetry, too.
-    pub(super) fn with_telemetry(self, telemetry: Option<SharedTelemetry>) -> Sinks {
+    pub(super) fn with_telemetry(self, telemetry: Option<TelemetrySink>) -> Sinks {
         Sinks { telemetry, ..self }
     }
 
     /// Keeps rows in the central record, too.
     pub(super) fn with_record(self, record: Option<RecordSink>) -> Sinks {
         Sinks { record, ..self }
+    }
+
+    /// An attempt is about to start: returns the variables by which the job finds its span.
+    pub(super) fn begin_attempt(&mut self, attempt: u32) -> Vec<Variable> {
+        self.telemetry
+            .as_mut()
+            .map(|telemetry| telemetry.begin_attempt(attempt))
+            .unwrap_or_default()
     }
 
     fn stamp(&self) -> Stamp {
@@ -129,8 +138,8 @@ impl Sinks {
             let written = console.publish(stamp, event);
             self.note(written);
         }
-        if let Some(telemetry) = &self.telemetry {
-            telemetry.borrow_mut().publish(stamp, event);
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.publish(stamp, event);
         }
         if !is_verdict {
             self.log_telemetry_news(stamp);
@@ -152,7 +161,7 @@ impl Sinks {
     }
 
     fn log_telemetry_news(&mut self, stamp: Stamp) {
-        let news = self.telemetry.as_ref().map(|telemetry| telemetry.borrow_mut().take_news());
+        let news = self.telemetry.as_mut().map(TelemetrySink::take_news);
         for text in news.unwrap_or_default() {
             let written = self.log.publish(stamp, &Event::Notice { text });
             self.note(written);
@@ -173,19 +182,18 @@ impl Sinks {
 
     fn close_all(&mut self, end: RunEnd, signals: &SignalFd) {
         self.flush();
-        let telemetry = self.telemetry.take();
-        if let Some(telemetry) = &telemetry {
-            telemetry.borrow_mut().finish(end.exit_status);
+        let mut telemetry = self.telemetry.take();
+        if let Some(telemetry) = &mut telemetry {
+            telemetry.finish(end.exit_status);
         }
         // While that is on its way.
         if let Some(record) = self.record.take() {
             let account = record.finish(self.stamp(), DEADLINE);
             self.report(account);
         }
-        let lost = telemetry.map(|exporter| {
-            let mut exporter = exporter.borrow_mut();
-            let lost = exporter.await_flush(signals);
-            exporter.take_news().into_iter().chain(lost)
+        let lost = telemetry.map(|mut telemetry| {
+            let lost = telemetry.await_flush(signals);
+            telemetry.take_news().into_iter().chain(lost)
         });
         for text in lost.into_iter().flatten() {
             self.publish(&Event::Notice { text });

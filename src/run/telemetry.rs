@@ -2,12 +2,10 @@
 //! thread that exports them.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf, absolute};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,13 +14,14 @@ use nix::unistd::{getpid, getuid};
 use crate::model::event::Event;
 use crate::model::process::{Pid, RunId, Sender};
 use crate::model::redact::Redactor;
-use crate::model::sample::TreeSample;
 use crate::model::shared::lock;
 use crate::model::shell;
 use crate::model::signal::SignalInfo;
 use crate::model::text::ShellQuoted;
 use crate::model::time::Moment;
 use crate::plan::{RunPlan, TelemetryPlan, Work};
+use crate::run::environment::Variable;
+use crate::run::evidence::OnSample;
 use crate::run::senders::user_name;
 use crate::sink::Stamp;
 use crate::sink::console;
@@ -44,9 +43,6 @@ const SLACK: Duration = Duration::from_millis(50);
 
 /// How long the thread may take, once a signal asked for the end, to withdraw its announcement.
 const GOODBYE: Duration = Duration::from_millis(250);
-
-/// The world starts attempts and the sinks see events: both are here, on one thread.
-pub(super) type SharedTelemetry = Rc<RefCell<TelemetrySink>>;
 
 /// See the module's documentation. A panic in telemetry ends telemetry, and says so.
 pub(super) struct TelemetrySink {
@@ -72,15 +68,11 @@ struct Inside {
 }
 
 /// Prepares what was asked for; no thread is started before the job.
-pub(super) fn prepare(
-    plan: &RunPlan,
-    run_id: RunId,
-    log: Option<&Path>,
-) -> Option<SharedTelemetry> {
+pub(super) fn prepare(plan: &RunPlan, run_id: RunId, log: Option<&Path>) -> Option<TelemetrySink> {
     let asked = plan.telemetry.as_deref()?;
     let prepared = catch_unwind(AssertUnwindSafe(|| prepare_inside(plan, asked, (run_id, log))));
     let news = if prepared.is_err() { vec![NO_TELEMETRY.to_owned()] } else { Vec::new() };
-    Some(Rc::new(RefCell::new(TelemetrySink { telemetry: prepared.ok(), news })))
+    Some(TelemetrySink { telemetry: prepared.ok(), news })
 }
 
 fn prepare_inside(
@@ -181,7 +173,7 @@ impl TelemetrySink {
     }
 
     /// Begins an attempt, and returns what the job finds in its environment, or finds no more.
-    pub(super) fn begin_attempt(&mut self, attempt: u32) -> Vec<(String, Option<String>)> {
+    pub(super) fn begin_attempt(&mut self, attempt: u32) -> Vec<Variable> {
         self.contained(|inside| inside.begin_attempt(attempt))
     }
 
@@ -198,13 +190,9 @@ impl TelemetrySink {
     }
 
     /// What the observing thread calls with each sample.
-    pub(super) fn on_sample(&self) -> impl Fn(&TreeSample) + Send + Sync + use<> {
-        let stats = self.telemetry.as_ref().map(|inside| Arc::clone(&inside.stats));
-        move |sample| {
-            if let Some(stats) = &stats {
-                lock(stats).sampled(*sample);
-            }
-        }
+    pub(super) fn on_sample(&self) -> Option<OnSample> {
+        let stats = Arc::clone(&self.telemetry.as_ref()?.stats);
+        Some(Arc::new(move |sample| lock(&stats).sampled(*sample)))
     }
 
     /// The run is over, and its exit status fixed: begins to send what is left.
@@ -249,7 +237,7 @@ impl Inside {
         event
     }
 
-    fn begin_attempt(&mut self, attempt: u32) -> Vec<(String, Option<String>)> {
+    fn begin_attempt(&mut self, attempt: u32) -> Vec<Variable> {
         let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
         let traces = self.traces.as_mut();
         let mut variables =

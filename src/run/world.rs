@@ -4,15 +4,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
+use crate::run::environment::Variable;
 use crate::supervisor::{AttemptContext, Input, Target};
 use crate::sys::SysError;
 
 /// What the supervisor acts on: the real one, or a scripted one in tests.
 pub(super) trait World {
     fn now(&self) -> Moment;
-    /// Starts an attempt; the answer is `Spawned` or `SpawnFailed`. What runs between the start of the
-    /// process and the answer cannot fail.
-    fn spawn(&mut self, attempt: AttemptContext) -> Input;
+    /// Starts an attempt, with these variables besides our own; the answer is `Spawned` or
+    /// `SpawnFailed`. What runs between the start of the process and the answer cannot fail.
+    fn spawn(&mut self, attempt: AttemptContext, variables: Vec<Variable>) -> Input;
     /// Begins to observe the attempt that was just started, once the loop knows its pid: a failure here
     /// costs evidence and nothing else.
     fn follow(&mut self);
