@@ -95,6 +95,69 @@ fn words(line: &str) -> String {
     text
 }
 
+/// A piece of a file in which a sentence may go on from line to line, with the number of its first line.
+struct Passage {
+    first_line: usize,
+    text: String,
+}
+
+/// What introduces a comment, longest first, in any of the kinds of file.
+const COMMENT_MARKS: [&str; 5] = ["///", "//!", "//", ".\\\"", "*"];
+
+/// Splits a text into passages: lines of comments that follow each other are one, and so are the lines of a
+/// paragraph or of a text that goes on behind a backslash. Any other line stands alone.
+fn passages(name: &str, text: &str) -> Vec<Passage> {
+    let is_source = [".rs", ".js"].iter().any(|ending| name.ends_with(ending));
+    let mut passages: Vec<Passage> = Vec::new();
+    let (mut goes_on, mut is_continued) = (false, false);
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let mark = COMMENT_MARKS.iter().find(|mark| is_source && line.starts_with(**mark));
+        let content = mark.map_or(line, |mark| line[mark.len()..].trim());
+        // Code ends a sentence; in documents an empty line, a heading, an item and a row of a table do.
+        let is_part = match is_source {
+            true => mark.is_some() && !content.is_empty(),
+            false => !line.is_empty() && !line.starts_with(['|', '#', '*', '-', '.', '<']),
+        };
+        match passages.last_mut() {
+            Some(last) if is_continued || (goes_on && is_part) => {
+                last.text.push(' ');
+                last.text.push_str(content);
+            }
+            _ => passages.push(Passage { first_line: index + 1, text: content.to_owned() }),
+        }
+        goes_on = is_part;
+        is_continued = is_source && line.ends_with('\\');
+    }
+    passages
+}
+
+/// Returns what is wrong in a text, with the line at which the passage begins.
+fn findings(name: &str, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for passage in passages(name, text) {
+        let words = words(&passage.text);
+        let place = format!("{name}:{}", passage.first_line);
+        if is_no(&words) {
+            wrong.push(format!("{place}: 'is no X': write 'is not a X'"));
+        }
+        let found = PHRASES.iter().filter(|(phrase, _)| words.contains(&format!(" {phrase} ")));
+        wrong.extend(found.map(|(phrase, better)| format!("{place}: '{phrase}': write {better}")));
+    }
+    wrong
+}
+
+#[test]
+fn a_phrase_is_found_across_the_end_of_a_line() {
+    let broken = "/// It starts in good\n/// order.\nfn f() {}\n";
+    assert_eq!(findings("a.rs", broken).len(), 1);
+    assert_eq!(findings("a.md", "It ends for want\nof memory.\n").len(), 1);
+    assert_eq!(findings("a.rs", "    \"it goes to its \\\n     end\"").len(), 1);
+    // Neither of two items nor of two paragraphs is one sentence.
+    assert_eq!(findings("a.rs", "/// In good\nfn order() {}\n"), Vec::<String>::new());
+    assert_eq!(findings("a.md", "for want\n\nof it\n"), Vec::<String>::new());
+}
+
 #[test]
 fn the_language_is_plain() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -111,17 +174,7 @@ fn the_language_is_plain() {
     for file in files {
         let text = fs::read_to_string(&file).expect("a text");
         let name = file.strip_prefix(root).expect("below the root").display().to_string();
-        for (number, line) in text.lines().enumerate() {
-            let line_words = words(line);
-            let found =
-                PHRASES.iter().filter(|(phrase, _)| line_words.contains(&format!(" {phrase} ")));
-            if is_no(&line_words) {
-                wrong.push(format!("{name}:{}: 'is no X': write 'is not a X'", number + 1));
-            }
-            wrong.extend(found.map(|(phrase, better)| {
-                format!("{name}:{}: '{phrase}': write {better}", number + 1)
-            }));
-        }
+        wrong.extend(findings(&name, &text));
     }
     assert!(wrong.is_empty(), "{} places:\n{}", wrong.len(), wrong.join("\n"));
 }
