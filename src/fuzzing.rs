@@ -48,7 +48,7 @@ pub fn run(name: &str, bytes: &[u8]) {
     target.unwrap_or_else(|| panic!("no target '{name}'")).1(bytes);
 }
 
-/// A record: what was read is written as one line, and read back alike; whatever numbers are in it, it
+/// A record: what was read is written as one line, and read back the same; whatever numbers are in it, it
 /// can be shown.
 fn csv_rows(bytes: &[u8]) {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');

@@ -1,4 +1,4 @@
-//! What one run shall be: checked, complete, and not changed afterwards.
+//! What one run should be: checked, complete, and not changed afterwards.
 //!
 //! Made by `cli`, carried out by `run`. Opens nothing.
 
@@ -97,7 +97,7 @@ pub struct JobPlan {
 /// What is watched while the job runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// `--sample`: between two samples; zero is none at all.
+    /// `--sample`: between two samples; zero turns sampling off.
     pub interval: Duration,
     /// `--files`: files that the job has open are noted.
     pub files: bool,

@@ -23,7 +23,6 @@ pub enum Question {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// This time ago.
     Ago(Duration),
     /// From the beginning of a day in UTC: today, or this number of days before.
     DaysBack(u64),
@@ -43,9 +42,7 @@ pub struct Filter {
     pub host: Option<String>,
     pub name: Option<String>,
     pub verdict: Option<String>,
-    /// Failed ones only.
     pub is_failed: bool,
-    /// Lost ones only.
     pub is_lost: bool,
 }
 

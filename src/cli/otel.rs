@@ -12,7 +12,7 @@ use crate::plan::{
     TraceSampler,
 };
 
-/// Returns the plan that the variables ask for; `None` if nothing shall be sent.
+/// Returns the plan that the variables ask for; `None` if nothing should be sent.
 pub(super) fn plan(variable: impl Fn(&str) -> Option<String>) -> Option<OtlpPlan> {
     // The specification: a variable that is empty is unset. Blanks are not a value either.
     let mut reader = Reader {

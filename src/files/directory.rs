@@ -174,7 +174,7 @@ impl Directory {
         File::from(self.0.try_clone()?).metadata()
     }
 
-    /// Opens the directory once more, for locks and for fsync(2).
+    /// Opens the directory again, for locks and for fsync(2).
     ///
     /// # Errors
     ///

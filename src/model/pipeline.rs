@@ -2,14 +2,10 @@
 
 use std::ops::{Index, IndexMut};
 
-/// One of the pipelines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pipeline {
-    /// Spans.
     Traces,
-    /// Data points.
     Metrics,
-    /// Log records.
     Logs,
 }
 

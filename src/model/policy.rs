@@ -39,7 +39,7 @@ pub struct Policy {
     pub stragglers: Stragglers,
     /// `--new-session`.
     pub new_session: bool,
-    /// `--on-descendant-loss fail`: a success with losses is none.
+    /// `--on-descendant-loss fail`: a success with losses counts as a failure.
     pub loss_is_failure: bool,
 }
 
@@ -99,7 +99,7 @@ impl Default for Backoff {
     }
 }
 
-/// Which signals that a process sent to childminder the job shall get as well.
+/// Which signals that a process sent to childminder the job should get as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forward {
     /// All but SIGCHLD.

@@ -13,7 +13,7 @@ use crate::model::time::Moment;
 pub struct TreeSample {
     #[serde(skip)]
     pub at: Moment,
-    /// Living processes.
+    /// Without zombies.
     pub processes: u64,
     pub threads: u64,
     /// CPU time of the tree since the attempt began, of ended processes too; never falls.
@@ -104,7 +104,7 @@ pub struct FileUse {
 /// The highest values that any sample of the attempt had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Peaks {
-    /// Living processes.
+    /// Without zombies.
     pub processes: u64,
     pub threads: u64,
     /// Resident memory, in bytes.

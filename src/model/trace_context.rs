@@ -15,7 +15,7 @@ pub struct TraceParent<'a> {
 /// The length of the four fields that all versions begin with.
 const LENGTH: usize = 55;
 
-/// Reads `VERSION-TRACE-SPAN-FLAGS`. A version above 00 may go on after another dash; `ff` is none.
+/// Reads `VERSION-TRACE-SPAN-FLAGS`. A version above 00 may go on after another dash; `ff` is not a version.
 #[must_use]
 pub fn parse(text: &str) -> Option<TraceParent<'_>> {
     let (known, more) = text.as_bytes().split_at_checked(LENGTH)?;

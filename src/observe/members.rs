@@ -36,7 +36,7 @@ pub struct Member {
     pub left: LeftChildren,
     /// How many threads it has; none if it is a zombie.
     pub threads: u64,
-    /// Whether it was no zombie, when it was read last.
+    /// Whether it was not a zombie when it was read last.
     pub is_alive: bool,
     /// How many descriptors it has, or had when that could be read last.
     pub open_fds: u64,

@@ -165,7 +165,7 @@ impl Procfs {
 ///
 /// # Errors
 ///
-/// Any other reason.
+/// The file cannot be read for another reason than that the process has ended.
 pub fn read_start<'b>(file: &File, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
     match file.read_at(buffer, 0) {
         Ok(length) => Ok(buffer.get(..length)),

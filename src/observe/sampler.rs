@@ -87,7 +87,7 @@ pub struct Sampler {
 /// What a look at a pid brought.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PidLook {
-    /// Nobody has it.
+    /// No process has this pid.
     Free,
     /// It is known now whether it belongs to the job.
     Settled,

@@ -50,7 +50,7 @@ pub struct Clocks {
 /// only `sys` can do wakes nobody on its own.
 pub type SampleCallback = Box<dyn FnMut(&TreeSample, &[ProcessLine]) + Send>;
 
-/// What shall be observed, and how.
+/// What should be observed, and how.
 pub struct WatchPlan {
     /// Where the proc file system is: `/proc`.
     pub root: PathBuf,
@@ -83,7 +83,7 @@ pub struct Watch {
 struct WatchShared {
     recorder: Mutex<FlightRecorder>,
     files: Mutex<Files>,
-    /// Whether the thread shall end.
+    /// Whether the thread should end.
     is_over: Mutex<bool>,
     changed: Condvar,
     /// CPU time in nanoseconds of what was reaped, not yet given to the sampler.
@@ -162,7 +162,7 @@ impl WatchShared {
         self.changed.notify_all();
     }
 
-    /// Waits until the span is over, and returns whether the thread shall end.
+    /// Waits until the span is over, and returns whether the thread should end.
     fn is_over_after(&self, span: Duration) -> bool {
         let guard = lock(&self.is_over);
         let waited = self.changed.wait_timeout_while(guard, span, |is_over| !*is_over);
@@ -241,7 +241,7 @@ struct Pace {
 
 impl Pace {
     fn new(asked: Duration) -> Pace {
-        // Nobody shall make us spin.
+        // Nobody should make us spin.
         let asked = asked.max(Duration::from_millis(1));
         Pace { asked, interval: asked, expensive: 0, cheap: 0 }
     }

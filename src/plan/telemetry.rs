@@ -8,7 +8,6 @@ use crate::model::pipeline::PerPipeline;
 /// What is exported while the run continues and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryPlan {
-    /// The HTTP server.
     pub web: WebPlan,
     /// `--textfile-directory`.
     pub textfile_directory: Option<PathBuf>,
@@ -125,7 +124,7 @@ pub struct SpanLimits {
 pub struct TraceSampler {
     /// Whether a parent in TRACEPARENT decides, if there is one.
     pub is_parent_based: bool,
-    /// What else decides.
+    /// What decides where no parent does.
     pub choice: Choice,
 }
 

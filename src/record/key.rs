@@ -40,7 +40,7 @@ impl std::error::Error for NoKey {}
 ///
 /// # Errors
 ///
-/// There is none.
+/// None of the candidates can be used.
 pub fn directory(candidates: &[PathBuf], uid: u32) -> Result<PathBuf, NoKey> {
     let is_his = |directory: &&PathBuf| {
         let nearest = directory.ancestors().find_map(|above| fs::metadata(above).ok());

@@ -303,7 +303,7 @@ impl Record {
         segments
     }
 
-    /// Shows the rows that begin in a segment; returns which lines were none.
+    /// Shows the rows that begin in a segment; returns which lines were not rows.
     fn read(
         &self,
         segment: &Segment,

@@ -42,7 +42,6 @@ macro_rules! columns {
         pub enum Column { $($(#[$doc])* $column,)* }
 
         impl Column {
-            /// All of them.
             pub const ALL: &[Column] = &[$(Column::$column,)*];
 
             /// Returns its name in the header.
@@ -266,7 +265,7 @@ impl Header {
 /// One row. A cell that nothing is known of is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// By column.
+    /// Indexed by column.
     cells: Vec<Vec<u8>>,
     /// Cells of columns that this version does not know, as they were found, sorted by name.
     unknown: Vec<(String, Vec<u8>)>,
@@ -279,7 +278,7 @@ impl Row {
         self.cells.get(column as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the cell as text; bytes that are none are replaced.
+    /// Returns the cell as text; bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn text(&self, column: Column) -> Cow<'_, str> {
         String::from_utf8_lossy(self.get(column))

@@ -64,7 +64,7 @@ impl Spool {
         Spool { directory: directory.into() }
     }
 
-    /// Returns whether it is there; whatever comes a moment later is for the next one.
+    /// Returns whether it is there; what is added afterwards is left to the next merge.
     pub(super) fn exists(&self) -> bool {
         nix::unistd::access(&self.directory, nix::unistd::AccessFlags::F_OK).is_ok()
     }
@@ -128,7 +128,7 @@ impl Spool {
         Ok(directory)
     }
 
-    /// Opens the folder; one that somebody else forced into being is none.
+    /// Opens the folder; one that somebody else had made for us is not used.
     fn open(&self) -> io::Result<Directory> {
         let directory = Directory::open(&self.directory, Links::Refused)?;
         let above = fs::metadata(directory_of(&self.directory))?;

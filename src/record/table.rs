@@ -249,7 +249,7 @@ pub(super) fn hold(path: &Path) -> Option<File> {
 
 fn open_or_create(path: &Path) -> Result<File, Unfit> {
     let mut options = OpenOptions::new();
-    // O_NONBLOCK: whoever put a FIFO there shall not hold us up.
+    // O_NONBLOCK: whoever put a FIFO there should not hold us up.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     // Shared by a group or by all as the umask says: that is what it is for.
     options.read(true).append(true).custom_flags(flags).mode(0o666);

@@ -12,7 +12,7 @@ pub(super) enum Unfit {
     Hindered(&'static str, io::Error),
     /// It lacks columns of ours, which would be lost.
     Narrow,
-    /// It is not ours to write to, nor is what is beside it.
+    /// Neither it nor the folder beside it may be written to.
     Refused(&'static str),
 }
 

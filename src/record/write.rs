@@ -280,7 +280,7 @@ impl Writer {
 ///
 /// # Errors
 ///
-/// It cannot be made, or is none that can be trusted.
+/// It cannot be made, or cannot be trusted.
 pub fn make_folder(file: &Path) -> io::Result<Directory> {
     Spool::beside(file).make()
 }
@@ -289,7 +289,7 @@ pub fn make_folder(file: &Path) -> io::Result<Directory> {
 ///
 /// # Errors
 ///
-/// The folder cannot be read, or is none that can be trusted.
+/// The folder cannot be read, or cannot be trusted.
 pub fn unfit(file: &Path) -> io::Result<Vec<(PathBuf, NotMerged)>> {
     Spool::beside(file).unfit()
 }

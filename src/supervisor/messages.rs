@@ -13,9 +13,9 @@ use crate::model::verdict::{Verdict, VerdictKind};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     Begin,
-    /// The attempt that was asked for runs.
+    /// The attempt was started.
     Spawned(Pid),
-    /// It does not.
+    /// The attempt could not be started.
     SpawnFailed(SpawnFailure),
     /// childminder received a signal.
     Signal(Received),
@@ -96,7 +96,7 @@ pub enum Action {
     Finish(Outcome),
 }
 
-/// Who shall get a signal.
+/// Who should get a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The process that we started.

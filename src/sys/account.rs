@@ -77,7 +77,7 @@ impl ChildCredentials {
         ChildCredentials { uid: *uid, gid: *gid, groups, groups_length }
     }
 
-    /// Gives up our user for good: groups first, while we may. The bare system calls change the calling
+    /// Gives up our user permanently: groups first, while we may. The bare system calls change the calling
     /// process alone; the functions of the C library would change the threads whose memory it shares.
     pub(super) fn assume(self) -> bool {
         let ChildCredentials { uid, gid, groups, groups_length } = self;

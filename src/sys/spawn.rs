@@ -97,7 +97,7 @@ fn to_c_string(text: OsString) -> CString {
 pub struct Setting<'a> {
     /// What is added to our own environment or, without a value, taken out of it.
     pub environment: &'a [(String, Option<String>)],
-    /// What its descriptors 0, 1 and 2 shall be; `None` leaves one as childminder was given it.
+    /// What its descriptors 0, 1 and 2 should be; `None` leaves one as childminder was given it.
     pub standard: [Option<BorrowedFd<'a>>; 3],
     /// Its working directory, if not ours.
     pub directory: Option<&'a CStr>,
@@ -109,7 +109,7 @@ pub struct Setting<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Its file mode creation mask, if not ours.
     pub umask: Option<u32>,
-    /// The user that it becomes for good, if not ours: only root can do that.
+    /// The user that it becomes permanently, if not ours: only root can do that.
     pub user: Option<&'a Account>,
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Farewell {
     pub(super) is_unscraped: AtomicBool,
 }
 
-/// What the log shall have about the thread's work.
+/// What the log should have about the thread's work.
 pub(super) type News = Arc<Mutex<Vec<String>>>;
 
 /// What comes to the thread.

@@ -319,7 +319,7 @@ impl<'a> WordContext<'a> {
         MESSAGES.iter().any(|one| one.as_bytes() == self.word)
     }
 
-    /// Returns whether a word is an option of the program that looks like a secret and is none.
+    /// Returns whether a word is an option of the program that looks like a secret but is not one.
     fn is_harmless_option(&self, word: &[u8]) -> bool {
         let dashes = word.iter().take_while(|byte| **byte == b'-').count();
         let end = memchr::memchr(b'=', word).unwrap_or(word.len()).max(dashes);

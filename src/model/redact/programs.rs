@@ -33,7 +33,7 @@ pub(super) struct SecretOptions {
     pub(super) words: &'static [(&'static str, Part)],
     /// What in a word that is not an option is secret.
     pub(super) operand: Option<Part>,
-    /// Options that look like secrets and are none, without their dashes.
+    /// Options that look like secrets but are not, without their dashes.
     pub(super) harmless: &'static [&'static str],
 }
 

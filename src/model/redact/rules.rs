@@ -1,11 +1,11 @@
-//! Names that announce a secret, and values that are none, as data.
+//! Names that announce a secret, and values that are not secrets, as data.
 
 /// How much a name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     /// A password: nearly any value is one.
     Strong,
-    /// A token or key: a number of a few digits is none.
+    /// A token or key: a number of a few digits is not one.
     Token,
     /// `auth` and the like: often the name of a method.
     Auth,
@@ -203,7 +203,7 @@ pub(super) const MODEL_TOKENS: [&str; 36] = [
     "control",
 ];
 
-/// Names of options and variables that look like secrets and are none, whole.
+/// Names of options and variables that look like secrets but are not, whole.
 pub(super) const HARMLESS_NAMES: [&str; 9] = [
     "ssh_auth_sock",
     "set-secrets",

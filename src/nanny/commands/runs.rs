@@ -196,7 +196,7 @@ pub fn json(row: &Row, state: &str) -> Value {
 
 fn json_value(row: &Row, column: Column) -> Value {
     let text = row.text(column);
-    // Ids and times may look like numbers and are none.
+    // Ids and times may look like numbers but are not.
     let is_name = matches!(
         column,
         Column::RunId

@@ -34,7 +34,6 @@ pub enum Rank {
     Started,
     /// It was given up for lost.
     Lost,
-    /// It failed.
     Failed,
     /// It did what it should.
     Succeeded,
@@ -118,7 +117,7 @@ impl Matcher {
         self.since.as_deref()
     }
 
-    /// Returns whether a row is of a job that was asked for: that holds for all rows of a run alike.
+    /// Returns whether a row is of a job that was asked for: the answer is the same for all rows of a run.
     #[must_use]
     pub fn is_job(&self, row: &RawRow<'_>) -> bool {
         let Filter { batch, host, name, .. } = &self.filter;

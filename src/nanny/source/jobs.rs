@@ -117,7 +117,7 @@ pub struct Jobs {
     pub is_damaged: bool,
 }
 
-/// Hashes alike within one run of nanny, and unlike in any other.
+/// Hashes are the same within one run of nanny, and differ in any other.
 pub struct Identifier(RandomState);
 
 impl Identifier {

@@ -25,7 +25,7 @@ pub enum RunState {
     Running,
     /// childminder is gone, but the job, or a process of it, is there.
     Orphaned,
-    /// It will never have an end; why, and whether that is beyond doubt.
+    /// It will never have an end; why, and whether that is certain.
     Lost(String, bool),
     /// It is on another host.
     Elsewhere,

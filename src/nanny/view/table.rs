@@ -26,7 +26,7 @@ const NARROWEST: usize = 6;
 #[derive(Clone, Copy, Debug)]
 pub struct TableColumn {
     title: &'static str,
-    /// Numbers stand right.
+    /// Aligned to the right.
     is_number: bool,
     /// The lower, the sooner it is left out on a narrow terminal.
     rank: u8,
@@ -102,7 +102,7 @@ impl TextTable {
     ///
     /// # Errors
     ///
-    /// Of `out`.
+    /// `out` cannot be written to.
     pub fn write(
         &self,
         out: &mut dyn Write,
@@ -121,7 +121,7 @@ impl TextTable {
     ///
     /// # Errors
     ///
-    /// Of `out`.
+    /// `out` cannot be written to.
     pub fn write_more(
         &self,
         out: &mut dyn Write,
@@ -214,12 +214,12 @@ impl TextTable {
     }
 }
 
-/// Columns on their way to fit a screen.
+/// Fits columns to the width of a screen.
 struct Fitting<'a> {
     columns: &'a [TableColumn],
-    /// What they need.
+    /// The width of the longest cell of each column.
     whole: Vec<usize>,
-    /// What they get.
+    /// The width that each column gets.
     widths: Vec<usize>,
     room: usize,
 }

@@ -232,7 +232,7 @@ fn strangers_and_what_they_start_are_left_out() {
     fake.put(102, 100, 1, 0);
     fake.newest(90);
     assert_eq!(sampler.sample(at(2)).processes, 1);
-    // A process of the job that has the pid of a stranger which ended is none.
+    // A process of the job that has the pid of a stranger which ended is not a stranger.
     fake.put_line(101, format!("101 (dog) S {}", Fake::rest(100, 1, 0, 9)));
     fake.put(111, 101, 1, 0);
     fake.newest(80);

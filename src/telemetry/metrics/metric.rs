@@ -17,9 +17,9 @@ use crate::telemetry::metrics::readings::{ChildReading, SelfReading};
 pub enum MetricKind {
     /// Never falls.
     Counter,
-    /// A number of the moment.
+    /// Goes up and down.
     Gauge,
-    /// Values by size.
+    /// Counts values by their size.
     Histogram,
 }
 
@@ -109,9 +109,9 @@ pub struct Snapshot<'a> {
 pub struct Health {
     /// Exports that were tried.
     pub exports: PerPipeline<u64>,
-    /// Those that failed.
+    /// Exports that failed.
     pub failures: PerPipeline<u64>,
-    /// Items that were dropped, because a queue was full or an export failed for good.
+    /// Items that were dropped, because a queue was full or an export failed permanently.
     pub dropped: PerPipeline<u64>,
 }
 

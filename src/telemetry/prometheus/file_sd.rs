@@ -57,11 +57,9 @@ impl std::error::Error for FileSdError {
 pub struct ScrapeTarget<'a> {
     /// Where the job's metrics are served.
     pub addresses: &'a [SocketAddr],
-    /// At which path.
     pub metrics_path: &'a str,
-    /// Whether by TLS.
     pub is_tls: bool,
-    /// Whose they are.
+    /// The job that is served there.
     pub identity: &'a TelemetryIdentity,
 }
 

@@ -1,4 +1,4 @@
-//! The file of `--web.config.file`, in the format of the Prometheus exporter toolkit, as what shall
+//! The file of `--web.config.file`, in the format of the Prometheus exporter toolkit, as what should
 //! be: checked, with its certificates read.
 //!
 //! What the format knows and we cannot do is an error that names it, as an unknown key is: who
@@ -53,7 +53,7 @@ struct WebConfigFile {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct TypedHttp {
-    /// Taken and left aside: whoever may speak HTTP/2 may speak HTTP/1.1.
+    /// Accepted and ignored: whoever may speak HTTP/2 may speak HTTP/1.1.
     #[serde(rename = "http2")]
     _http2: Option<bool>,
     headers: Option<BTreeMap<String, String>>,

@@ -124,7 +124,7 @@ impl Desk {
         }
     }
 
-    /// Lets in whoever comes, for ever.
+    /// Accepts connections until it is dropped.
     pub(super) async fn keep_open(self: Arc<Desk>, listener: TcpListener) {
         let mut inside = JoinSet::new();
         let mut pause = PAUSE_MIN;

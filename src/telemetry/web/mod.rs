@@ -138,12 +138,12 @@ impl Web {
         self.guard.is_tls()
     }
 
-    /// Who shall hear, in a line each, of what goes wrong while it serves.
+    /// Who is informed, in a line each, of what fails while it serves.
     pub fn on_failure(&mut self, report: impl Fn(&str) + Send + Sync + 'static) {
         self.guard.complain = Box::new(report);
     }
 
-    /// Serves for ever; whoever drops this closes all ports and connections.
+    /// Serves until it is dropped, which closes all ports and connections.
     pub async fn serve(self, published: Arc<Published>) {
         let hosts = Hosts::new(&self.listen, &published.identity.host);
         let routes = Routes::new(published, &self.metrics_path);

@@ -60,7 +60,7 @@ impl RerunLock {
         let folder = folder_beside(record);
         match hold(&|| make_folder(record), &format!("rerun-{uid}.lock"), uid)? {
             Ok(one) => held.push(HeldFile { folder: Some(folder), ..one }),
-            // Where he may not write, or somebody else put something there, the first one has to do.
+            // Where he may not write, or somebody else put something there, the first one has to suffice.
             Err(error) if !held.is_empty() => {
                 if !is_forbidden(&error) {
                     note(&format!(

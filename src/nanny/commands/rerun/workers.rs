@@ -103,7 +103,7 @@ impl<'a> Workers<'a> {
         self.running.iter().map(|(pid, _)| pid.0).collect()
     }
 
-    /// Returns whether no more shall be started.
+    /// Returns whether no more should be started.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.is_stopping
