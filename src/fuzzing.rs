@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::cli::otlp_plan_of;
+use crate::model::crash::CrashResources;
 use crate::model::process::Pid;
+use crate::model::signal::Signal;
 use crate::model::text::is_unprintable;
 use crate::model::time::WallTime;
 use crate::model::{proc_stat, shell};
@@ -22,11 +24,18 @@ use crate::telemetry::otlp::export;
 use crate::telemetry::otlp::spans::Traces;
 use crate::telemetry::published::Published;
 use crate::telemetry::web;
+use crate::trace::contents::{Contents, MappedFiles};
+use crate::trace::elf::ElfLayout;
+use crate::trace::fault::Fault;
+use crate::trace::maps::{Map, Maps};
+use crate::trace::memory::Memory;
+use crate::trace::registers::Registers;
+use crate::trace::report::Crashing;
 
 /// A name, which is that of the target and of its corpus, and what takes the bytes.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [FuzzTarget; 9] = [
+pub const TARGETS: [FuzzTarget; 10] = [
     ("csv_rows", csv_rows),
     ("log_lines", log_lines),
     ("proc_stat", stat),
@@ -36,6 +45,7 @@ pub const TARGETS: [FuzzTarget; 9] = [
     ("web_config", web_config),
     ("shell_words", shell_words),
     ("http_requests", http_requests),
+    ("elf_and_dwarf", elf_and_dwarf),
 ];
 
 /// Runs the target of that name.
@@ -152,6 +162,86 @@ fn http_requests(bytes: &[u8]) {
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
 }
 
+/// Where the program of [`elf_and_dwarf`] and its stack are.
+const PROGRAM: u64 = 0x7f00_0000_0000;
+const STACK: u64 = 0x7ffe_0000_0000;
+const STACK_BYTES: u64 = 0x10_000;
+
+/// A process whose program is these bytes.
+struct CrashedProgram<'a> {
+    bytes: &'a [u8],
+    is_gone: bool,
+}
+
+impl Memory for CrashedProgram<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> usize {
+        let mut read = 0;
+        for byte in into {
+            let at = address.wrapping_add(read as u64);
+            *byte = match at.checked_sub(STACK).filter(|at| *at < STACK_BYTES) {
+                // Each second word may be a return address, the others point into the stack.
+                Some(at) if at % 16 < 8 => (PROGRAM + at % 4093).to_le_bytes()[at as usize % 8],
+                Some(at) => (STACK + at * 7 % STACK_BYTES).to_le_bytes()[at as usize % 8],
+                None => {
+                    let at = usize::try_from(at.wrapping_sub(PROGRAM)).unwrap_or(usize::MAX);
+                    let Some(byte) = self.bytes.get(at) else { break };
+                    *byte
+                }
+            };
+            read += 1;
+        }
+        read
+    }
+}
+
+impl MappedFiles for CrashedProgram<'_> {
+    fn open(&self, _: &Map) -> Result<Box<dyn Contents>, &'static str> {
+        if self.is_gone { Err("gone") } else { Ok(Box::new(self.bytes.to_vec())) }
+    }
+}
+
+/// A program with its unwind tables, symbols and notes, as it crashes at several places of it.
+fn elf_and_dwarf(bytes: &[u8]) {
+    let bytes = bytes.get(..1 << 20).unwrap_or(bytes);
+    let layout = ElfLayout::parse(&bytes.to_vec()).unwrap_or_default();
+    let code = layout.segments.iter().find(|segment| segment.is_executable);
+    let offset = code.map_or(0, |segment| segment.file.start & !0xfff);
+    let end = PROGRAM + 0x10_000;
+    let (from, inode) = (PROGRAM + (offset & 0xf000), 7);
+    let maps = Maps::parse(
+        format!(
+            "{PROGRAM:x}-{from:x} r--p 0 08:01 {inode} /a\n{from:x}-{end:x} r-xp {offset:x} 08:01 {inode} /a\n\
+             {STACK:x}-{:x} rw-p 0 00:00 0 [stack]\n",
+            STACK + STACK_BYTES
+        )
+        .as_bytes(),
+    );
+    for (index, at) in [0, 0x40, 0x101, 0x333, 0x1001, 0x1020].into_iter().enumerate() {
+        let process = CrashedProgram { bytes, is_gone: index % 3 == 2 };
+        let mut registers = Registers::new(from + at, STACK + 0x100);
+        (0..33).filter(|number| *number != 7).for_each(|number| {
+            registers.set(number, STACK + 0x200 + 16 * u64::from(number));
+        });
+        let signal = if index % 2 == 0 { Signal::ABRT } else { Signal::SEGV };
+        let crashing = Crashing {
+            pid: Pid(1),
+            thread: Pid(1),
+            name: String::new(),
+            threads: 1,
+            stack_limit: None,
+            resources: CrashResources::default(),
+            fault: Fault { signal, code: 1, address: from ^ 1 << 40, syscall: 0 },
+            registers,
+        };
+        let left = std::cell::Cell::new(4);
+        let has_time = || left.replace(left.get() - 1) > 0;
+        let report = crashing.report(&maps, &process, &process, &has_time);
+        assert!(!report.frames.is_empty() && report.frames.len() <= 40);
+        assert!(report.details().iter().all(|line| line.len() < 8192));
+        assert!(matches!(report.signature.len(), 0 | 16));
+    }
+}
+
 fn identity(plan: &TelemetryPlan) -> TelemetryIdentity {
     let facts = JobFacts {
         name: None,
@@ -241,7 +331,11 @@ mod tests {
     fn survives(name: &str) {
         let Some(texts) = corpus(name) else { return };
         // A connection takes a thousand times as long as a parser.
-        let rounds = if name == "http_requests" { mutations() / 10 } else { mutations() };
+        let rounds = match name {
+            "http_requests" => mutations() / 10,
+            "elf_and_dwarf" => 2 * mutations(),
+            _ => mutations(),
+        };
         for (number, text) in texts.iter().enumerate() {
             run(name, text);
             for seed in 0..rounds {
@@ -263,7 +357,7 @@ mod tests {
 
     tests! {
         csv_rows log_lines proc_stat cgroup_files traceparent otel_variables web_config shell_words
-        http_requests
+        http_requests elf_and_dwarf
     }
 
     #[test]

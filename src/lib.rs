@@ -34,10 +34,12 @@ pub mod fuzzing;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::cli::nanny::vocabulary;
+    pub use crate::model::crash::CrashReport;
     pub use crate::model::redact::{HIDDEN, Redactor};
     pub use crate::model::sample::{SeenProcess, TreeSample};
     pub use crate::model::verdict::VerdictKind;
-    pub use crate::model::{proc_stat, process, shell, time};
+    pub use crate::model::{proc_stat, process, shell, signal, time};
+    pub use crate::observe::crash::CrashSource;
     pub use crate::observe::files::Files;
     pub use crate::observe::sampler;
     pub use crate::record::key;
@@ -47,4 +49,6 @@ pub mod internals {
     pub use crate::sys::{clock, wait};
     pub use crate::telemetry::metrics::catalogue::FAMILIES;
     pub use crate::telemetry::metrics::metric::MetricKind;
+    pub use crate::trace::fault::Fault;
+    pub use crate::trace::registers::Registers;
 }

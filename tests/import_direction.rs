@@ -25,7 +25,18 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("nanny", &["model", "question", "files", "sys", "observe", "record"]),
     (
         "fuzzing",
-        &["model", "plan", "cli", "sys", "observe", "record", "sink", "telemetry", "nanny"],
+        &[
+            "model",
+            "plan",
+            "trace",
+            "cli",
+            "sys",
+            "observe",
+            "record",
+            "sink",
+            "telemetry",
+            "nanny",
+        ],
     ),
     ("programs", &["model", "question", "cli", "nanny", "run", "sink", "sys"]),
     (
@@ -36,6 +47,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "files",
             "supervisor",
             "diagnose",
+            "trace",
             "sys",
             "observe",
             "canary",

@@ -2,6 +2,7 @@
 //!
 //! Everybody may import it; it imports nobody.
 
+pub mod crash;
 pub mod elf;
 pub mod event;
 pub mod facts;

@@ -8,6 +8,7 @@
 
 pub mod autopsy;
 pub mod cgroup;
+pub mod crash;
 pub mod files;
 pub mod host;
 pub mod members;
