@@ -1,6 +1,7 @@
 //! "a bounded native backtrace ... works without debug information and frame pointers, through signal frames, static and
 //! musl programs": programs that crash in each way, stopped at their fatal signal and examined there.
 
+#![cfg(target_arch = "x86_64")]
 #![expect(clippy::disallowed_methods, reason = "tests start processes and wait for them")]
 
 mod support;

@@ -32,7 +32,7 @@ pub struct ElfSegment {
     pub file: Range<u64>,
 }
 
-pub struct ElfSection {
+pub struct MappedSection {
     pub name: String,
     pub kind: u32,
     pub is_compressed: bool,
@@ -48,7 +48,7 @@ pub struct ElfSection {
 #[derive(Default)]
 pub struct ElfLayout {
     pub segments: Vec<ElfSegment>,
-    pub sections: Vec<ElfSection>,
+    pub sections: Vec<MappedSection>,
     pub build_id: Option<String>,
     /// The note of the packager: `{"type":"deb","name":...}`.
     pub package: Option<String>,
@@ -84,7 +84,7 @@ impl ElfLayout {
     }
 
     /// Returns the section of that name, if its bytes stand in the file as they are.
-    pub fn section(&self, name: &str) -> Option<&ElfSection> {
+    pub fn section(&self, name: &str) -> Option<&MappedSection> {
         let mut named = self.sections.iter().filter(|section| section.name == name);
         named.find(|section| !section.is_compressed && !section.file.is_empty())
     }
@@ -117,7 +117,7 @@ fn segments(file: &dyn Contents, header: &[u8]) -> Option<Vec<ElfSegment>> {
     Some(table.chunks_exact(usize::from(each)).filter_map(parse).collect())
 }
 
-fn sections(file: &dyn Contents, header: &[u8]) -> Option<Vec<ElfSection>> {
+fn sections(file: &dyn Contents, header: &[u8]) -> Option<Vec<MappedSection>> {
     let (at, each) = (word(header, 40)?, half(header, 58)?);
     if at == 0 || each < 64 {
         return None;
@@ -145,7 +145,7 @@ fn sections(file: &dyn Contents, header: &[u8]) -> Option<Vec<ElfSection>> {
     let parse = |entry: &[u8]| {
         let name = names.get(usize::try_from(number(entry, 0)?).ok()?..)?;
         let name = name.split(|byte| *byte == 0).next()?;
-        Some(ElfSection {
+        Some(MappedSection {
             name: String::from_utf8_lossy(name.get(..64).unwrap_or(name)).into_owned(),
             kind: number(entry, 4)?,
             is_compressed: word(entry, 8)? & SHF_COMPRESSED != 0,
@@ -154,7 +154,7 @@ fn sections(file: &dyn Contents, header: &[u8]) -> Option<Vec<ElfSection>> {
             link: usize::try_from(number(entry, 40)?).ok()?,
         })
     };
-    let damaged = || ElfSection {
+    let damaged = || MappedSection {
         name: String::new(),
         kind: 0,
         is_compressed: false,

@@ -53,12 +53,7 @@ pub struct Module {
 
 impl Module {
     /// Reads the module that an executable mapping belongs to.
-    pub fn load(
-        map: &Map,
-        maps: &Maps,
-        files: &dyn MappedFiles,
-        memory: &dyn Memory,
-    ) -> Module {
+    pub fn load(map: &Map, maps: &Maps, files: &dyn MappedFiles, memory: &dyn Memory) -> Module {
         let range = map.start..map.end;
         let mut module = Module { path: map.path.clone(), range, ..Module::default() };
         if map.path == "[vdso]" {

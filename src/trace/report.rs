@@ -169,11 +169,7 @@ fn words(found: &StackFrame, modules: &Modules<'_>) -> CrashFrame {
 }
 
 /// Returns what glibc wrote before it called abort(3): "double free or corruption", a failed assertion.
-fn abort_message(
-    maps: &Maps,
-    memory: &dyn Memory,
-    modules: &mut Modules<'_>,
-) -> Option<String> {
+fn abort_message(maps: &Maps, memory: &dyn Memory, modules: &mut Modules<'_>) -> Option<String> {
     let code = || maps.iter().filter(|map| map.is_executable && map.path.starts_with('/'));
     let library = code().find(|map| map.name().starts_with("libc.so"));
     let home = library.or_else(|| code().next())?;
