@@ -122,6 +122,37 @@ fn a_descriptor_that_is_waited_for_is_named() {
     assert!(report.contains("(cat) sleeps in read of descriptor 0 (pipe:["), "{report}");
 }
 
+/// The parent of a vfork child cannot be stopped, and a process with many threads has many lines.
+#[test]
+fn a_vfork_parent_and_many_threads_are_reported() {
+    const PROGRAM: &str = r"
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <semaphore.h>
+#include <unistd.h>
+static sem_t never;
+static void *wait_for_it(void *p) { sem_wait(&never); return p; }
+int main(void) {
+    pthread_t t; sem_init(&never, 0, 0);
+    for (int i = 0; i < 64; i++) pthread_create(&t, 0, wait_for_it, 0);
+    if (!vfork()) { for (;;) pause(); }
+}
+";
+    let place = Place::new();
+    place.write("many.c", PROGRAM);
+    let compiled = place.command("cc").args(["-pthread", "-o", "many", "many.c"]).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        return skip("a vfork parent", "no C compiler");
+    }
+    let done = place.run(["--timeout", "1s", "./many"]);
+    let report = done.log.join("\n");
+    assert_eq!(done.code(), 124, "{report}");
+    assert!(report.contains("(./many): 65 threads"), "{report}");
+    assert_eq!(report.matches(" (many) sleeps in futex").count(), 64, "{report}");
+    assert!(report.contains("(many) sleeps and cannot be interrupted in vfork"), "{report}");
+    assert!(report.contains("(many) sleeps in pause"), "{report}");
+}
+
 /// Whatever names the run: the job, childminder, or the run's id.
 #[test]
 fn a_run_is_found_by_each_of_its_processes_and_by_its_id() {

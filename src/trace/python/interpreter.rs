@@ -190,3 +190,93 @@ fn number(bytes: &[u8], at: usize, count: usize) -> u64 {
     let field = bytes.get(at..at + count).unwrap_or_default();
     field.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl FileContent for Vec<u8> {
+        fn fill(&self, offset: u64, into: &mut [u8]) -> Option<()> {
+            let at = usize::try_from(offset).ok()?;
+            into.copy_from_slice(self.get(at..at.checked_add(into.len())?)?);
+            Some(())
+        }
+    }
+
+    const CODE_AT: u64 = 0x1000;
+    const ADDRESS: u64 = 0x40_1000;
+
+    /// A file with one segment of code, symbols and names, and a section `.PyRuntime` if that is wanted.
+    fn file(with_section: bool) -> Vec<u8> {
+        let names = b"\0.PyRuntime\0x_PyRuntime\0Py_Version\0";
+        let mut bytes = vec![0; 0x1000];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, b"\x7fELF\x02\x01");
+        put(32, &64_u64.to_le_bytes());
+        put(40, &0x400_u64.to_le_bytes());
+        for (at, short) in [(54, 56_u16), (56, 1), (58, 64), (60, 4), (62, 1)] {
+            put(at, &short.to_le_bytes());
+        }
+        put(64, &[1, 0, 0, 0, 5]);
+        put(64 + 8, &CODE_AT.to_le_bytes());
+        put(64 + 16, &ADDRESS.to_le_bytes());
+        put(64 + 32, &0x100_u64.to_le_bytes());
+        put(0x200, names);
+        // "_PyRuntime" is the end of another name; Py_Version comes second.
+        for (at, name, address) in [(0x318, 13_u32, 0x50_0000_u64), (0x330, 24, 0x50_1000)] {
+            put(at, &name.to_le_bytes());
+            put(at + 6, &1_u16.to_le_bytes());
+            put(at + 8, &address.to_le_bytes());
+        }
+        let length = names.len() as u64;
+        let sections = [
+            (1, 0_u32, 3_u32, 0_u64, 0x200_u64, length, 0_u32),
+            (2, 0, SHT_DYNSYM, 0, 0x300, 0x48, 1),
+            (3, u32::from(with_section), 1, 0x60_0000, 0, 0, 0),
+        ];
+        for (index, name, kind, address, offset, size, link) in sections {
+            let at = 0x400 + index * 64;
+            put(at, &name.to_le_bytes());
+            put(at + 4, &kind.to_le_bytes());
+            put(at + 16, &address.to_le_bytes());
+            put(at + 24, &offset.to_le_bytes());
+            put(at + 32, &size.to_le_bytes());
+            put(at + 40, &link.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_section_or_the_symbol_is_found() {
+        let mapping = (0x7f00_0000_1000, CODE_AT);
+        let found = find(&file(false), mapping).expect("a file");
+        assert_eq!((found.runtime, found.version), (Some(0x50_0000), Some(0x50_1000)));
+        assert_eq!(found.bias, 0x7f00_0000_1000 - ADDRESS);
+        assert_eq!(find(&file(true), mapping).expect("a file").runtime, Some(0x60_0000));
+        assert_eq!(find(&file(true), (0, 0x9000)), None, "no code is mapped from there");
+        assert_eq!(find(&b"#!/bin/sh\n".repeat(9), mapping), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_damaged_file_never_panics(
+            changes in prop::collection::vec((0..0x600_usize, any::<u8>()), 1..30),
+            length in 0..0x1001_usize,
+            offset: u64,
+        ) {
+            let mut bytes = file(true);
+            for (at, byte) in changes {
+                bytes[at] = byte;
+            }
+            // Either of them: a mapping that fits, or any.
+            find(&bytes, (0x7000, CODE_AT));
+            find(&bytes, (0x7000, offset));
+            bytes.truncate(length);
+            find(&bytes, (0x7000, CODE_AT));
+        }
+    }
+}

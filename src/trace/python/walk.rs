@@ -1,5 +1,7 @@
 //! From `_PyRuntime` to the frames of each thread.
 
+use std::cell::Cell;
+
 use crate::trace::memory::Memory;
 use crate::trace::python::frames::{PythonFrame, PythonStacks, PythonThread, PythonUnknown};
 use crate::trace::python::interpreter::Interpreter;
@@ -18,6 +20,8 @@ const FRAMES_IN_ALL: usize = 4096;
 /// The longest names and tables that are read, in characters and bytes.
 const TEXT_MAX: u64 = 512;
 const TABLE_BYTES_MAX: u64 = 64 << 10;
+/// All tables of a process together; the frames of deep recursion have the same one.
+const TABLE_BYTES_IN_ALL: u64 = 8 << 20;
 
 /// Where glibc has the kernel's number of a thread in its `struct pthread`.
 const TID_IN_PTHREAD: u64 = if cfg!(target_arch = "x86_64") { 720 } else { 208 };
@@ -46,7 +50,8 @@ pub fn stacks(
             }
         }
     };
-    let walk = InterpreterWalk { layout: &layout, memory };
+    let table_bytes_left = Cell::new(TABLE_BYTES_IN_ALL);
+    let walk = InterpreterWalk { layout: &layout, memory, table_bytes_left };
     let mut threads = walk.threads(runtime).ok_or(PythonUnknown::Unreadable)?;
     for thread in &mut threads {
         let known = thread.tid.filter(|tid| *tid != 0);
@@ -66,6 +71,7 @@ fn dotted(version: u32) -> String {
 struct InterpreterWalk<'a> {
     layout: &'a PythonLayout,
     memory: &'a dyn Memory,
+    table_bytes_left: Cell<u64>,
 }
 
 impl InterpreterWalk<'_> {
@@ -167,6 +173,7 @@ impl InterpreterWalk<'_> {
     /// Reads an object of type `bytes`.
     fn table(&self, object: u64) -> Option<Vec<u8>> {
         let size = self.word(object, self.layout.bytes_size)?.min(TABLE_BYTES_MAX);
+        self.table_bytes_left.set(self.table_bytes_left.get().checked_sub(size)?);
         let value = object.checked_add(self.layout.bytes_value)?;
         self.memory.bytes(value, usize::try_from(size).ok()?)
     }
@@ -199,5 +206,142 @@ impl InterpreterWalk<'_> {
                 .map(|code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))
                 .collect(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::trace::python::frames::PythonFrame;
+
+    /// Memory whose every word is made of its address: some point to other words, some are anything.
+    struct Noise {
+        seed: u64,
+        /// One word in this number is anything; the others point somewhere near.
+        wild: u64,
+    }
+
+    impl Memory for Noise {
+        fn read(&self, address: u64, into: &mut [u8]) -> usize {
+            if address.checked_add(into.len() as u64).is_none() {
+                return 0;
+            }
+            let words = (address / 8..).flat_map(|number| {
+                let mixed = (number ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let is_wild = mixed >> 32 & 0xffff < 0xffff / self.wild;
+                (if is_wild { mixed } else { mixed >> 40 & 0xffff }).to_le_bytes()
+            });
+            let skipped = usize::try_from(address % 8).unwrap_or(0);
+            into.iter_mut().zip(words.skip(skipped)).for_each(|(byte, noise)| *byte = noise);
+            into.len()
+        }
+    }
+
+    /// Memory of a table of words, which is empty elsewhere.
+    struct Words(std::collections::BTreeMap<u64, u64>);
+
+    impl Memory for Words {
+        fn read(&self, address: u64, into: &mut [u8]) -> usize {
+            for (at, byte) in into.iter_mut().enumerate() {
+                let address = address + at as u64;
+                let Some(word) = self.0.get(&(address & !7)) else { return at };
+                *byte = word.to_le_bytes()[usize::try_from(address % 8).unwrap_or(0)];
+            }
+            into.len()
+        }
+    }
+
+    fn of_version(minor: u32) -> Interpreter {
+        Interpreter { runtime: 0x1000, minor: Some(minor) }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        /// Damaged or hostile memory costs a bounded time and never panics.
+        #[test]
+        fn any_memory_gives_bounded_stacks(seed: u64, wild in 1..50_u64, minor in 0..20_u32) {
+            let memory = Noise { seed, wild };
+            if let Ok(stacks) = stacks(&of_version(minor), &memory, &|_| true) {
+                prop_assert!((8..=12).contains(&minor));
+                prop_assert!(stacks.threads.len() <= THREADS_MAX);
+                let frames = stacks.threads.iter().map(|thread| thread.frames.len());
+                prop_assert!(frames.clone().all(|count| count <= FRAMES_MAX));
+                prop_assert!(frames.sum::<usize>() <= FRAMES_IN_ALL);
+            }
+        }
+
+        /// The same where the process publishes its own offsets, whatever they are.
+        #[test]
+        fn any_published_offsets_give_bounded_stacks(
+            seed: u64,
+            version in 12..17_u64,
+            offsets in prop::collection::vec(prop_oneof![0..200_u64, any::<u64>()], 96),
+        ) {
+            struct Published(Vec<u64>, Noise);
+            impl Memory for Published {
+                fn read(&self, address: u64, into: &mut [u8]) -> usize {
+                    let table: Vec<u8> = self.0.iter().flat_map(|word| word.to_le_bytes()).collect();
+                    let at = address.checked_sub(0x1000).and_then(|at| usize::try_from(at).ok());
+                    match at.and_then(|at| table.get(at..at.checked_add(into.len())?)) {
+                        Some(part) => into.copy_from_slice(part),
+                        None => return self.1.read(address, into),
+                    }
+                    into.len()
+                }
+            }
+            let mut offsets = offsets;
+            offsets[0] = u64::from_le_bytes(*b"xdebugpy");
+            offsets[1] = 3 << 24 | version << 16;
+            let memory = Published(offsets, Noise { seed, wild: 9 });
+            match stacks(&of_version(11), &memory, &|_| false) {
+                Ok(stacks) => prop_assert_eq!(stacks.version, format!("3.{version}.0")),
+                Err(PythonUnknown::Version(text)) => {
+                    prop_assert_eq!(text, format!("3.{version}.0"));
+                    prop_assert!(!(13..=15).contains(&version));
+                }
+                Err(PythonUnknown::Unreadable) => prop_assert!((13..=15).contains(&version)),
+            }
+        }
+    }
+
+    /// One interpreter, one thread, one frame that is its own predecessor.
+    #[test]
+    fn a_ring_of_frames_is_cut() {
+        let ascii = |length: u64, text: &[u8; 8]| {
+            // Kind 1, compact, ASCII.
+            [(16, length), (32, (1 | 8 | 16) << 2), (48, u64::from_le_bytes(*text))]
+        };
+        let objects: [(u64, Vec<(u64, u64)>); 7] = [
+            (0x1000, vec![(32, 0x2000)]),
+            (0x2000, vec![(0, 0), (8, 0x3000)]),
+            (0x3000, vec![(8, 0), (24, 0x4000), (176, 0)]),
+            (0x4000, vec![(24, 0x4000), (32, 0x5000), (104, 4)]),
+            (0x5000, vec![(40, 7), (104, 0x6000), (112, 0x6100), (120, 0x6200)]),
+            (0x6000, ascii(4, b"a.py\0\0\0\0").to_vec()),
+            (0x6100, ascii(1, b"f\0\0\0\0\0\0\0").to_vec()),
+        ];
+        let table = (0x6200, vec![(16, 2), (32, u64::from_le_bytes([2, 3, 0, 0, 0, 0, 0, 0]))]);
+        let all = objects.into_iter().chain([table]);
+        let words = all.flat_map(|(base, words)| {
+            words.into_iter().map(move |(field, word)| (base + field, word))
+        });
+        let memory = Words(words.collect());
+        let found = stacks(&of_version(8), &memory, &|_| true).expect("an interpreter");
+        assert_eq!((found.version.as_str(), found.threads.len()), ("3.8", 1));
+        let thread = &found.threads[0];
+        assert_eq!((thread.frames.len(), thread.is_cut, thread.tid), (FRAMES_MAX, true, None));
+        let frame = PythonFrame { file: "a.py".into(), function: "f".into(), line: 10 };
+        assert!(thread.frames.iter().all(|found| *found == frame), "{thread:?}");
+        for (minor, error) in
+            [(7, PythonUnknown::Version("3.7".into())), (13, PythonUnknown::Unreadable)]
+        {
+            assert_eq!(stacks(&of_version(minor), &memory, &|_| true), Err(error));
+        }
+        let empty = Words(std::collections::BTreeMap::new());
+        let unreadable = stacks(&of_version(8), &empty, &|_| true);
+        assert_eq!(unreadable, Err(PythonUnknown::Unreadable));
     }
 }
