@@ -151,6 +151,11 @@ int main(void) {
     assert_eq!(report.matches(" (many) sleeps in futex").count(), 64, "{report}");
     assert!(report.contains("(many) sleeps and cannot be interrupted in vfork"), "{report}");
     assert!(report.contains("(many) sleeps in pause"), "{report}");
+    if cfg!(target_arch = "x86_64") {
+        // Each thread by its own function, and what is below main.
+        assert_eq!(report.matches(" many wait_for_it+0x").count(), 64, "{report}");
+        assert!(report.contains(" many main+0x"), "{report}");
+    }
 }
 
 /// Whatever names the run: the job, childminder, or the run's id.

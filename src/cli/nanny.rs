@@ -65,7 +65,7 @@ enum Command {
     },
     /// Show how long the calls of built-in functions took (childminder -f), from their logs
     Dist(DistTyped),
-    /// Show where the processes of a running job wait: states, system calls, Python frames
+    /// Show where the processes of a running job wait: system calls, native and Python frames
     Stacks {
         /// A process of the job, or its childminder; or the beginning of the run's id
         #[arg(value_name = "PID-OR-RUN")]

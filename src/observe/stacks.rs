@@ -1,4 +1,4 @@
-//! The stall report: where each process of a running tree waits, and the Python frames of its threads.
+//! The stall report: where each process of a running tree waits, with the native and the Python frames of its threads.
 //!
 //! Nothing is stopped and no system call of the job is interrupted: a thread that sleeps lies still, and
 //! what it waits in is read from /proc. What ran meanwhile is marked. Bounded in time, processes, threads
@@ -19,12 +19,16 @@ use crate::model::text::plural;
 use crate::model::time::Moment;
 use crate::observe::stacks::image::{Image, read_bounded};
 use crate::observe::stacks::thread::ThreadState;
+use crate::trace::module::Modules;
 use crate::trace::python::{self, PythonStacks, PythonUnknown};
+use crate::trace::report;
+use crate::trace::unwind::Stack;
 
 /// What is reported at most: more helps nobody, and the log would grow.
 const PROCESSES_MAX: usize = 64;
 const THREADS_MAX: usize = 128;
 const LINES_MAX: usize = 1000;
+const NATIVE_MAX: usize = 24;
 
 /// A command line is shown to this many bytes.
 const COMMAND_BYTES_MAX: usize = 120;
@@ -119,29 +123,40 @@ impl StackPlan {
         }
         let tids = tids(&place);
         let before = switches(&place, &tids);
-        let threads: Vec<ThreadState> = tids
+        let mut threads: Vec<ThreadState> = tids
             .iter()
             .take(THREADS_MAX)
             .filter_map(|tid| ThreadState::read(&place, *tid))
             .collect();
         let image = Image::open(&place);
+        let native: Vec<Vec<String>> = match &image {
+            Some(image) => self.native(image, &threads),
+            None => Vec::new(),
+        };
         let in_namespace = namespace_tids(&place, &tids);
         let is_thread = |tid| in_namespace.values().any(|inner| *inner == tid);
         let python = image
             .as_ref()
-            .and_then(|image| Some((image.interpreter()?, image)))
-            .map(|(interpreter, image)| python::stacks(&interpreter, image, &is_thread));
+            .and_then(|image| Some((image.interpreter()?, &image.memory)))
+            .map(|(interpreter, memory)| python::stacks(&interpreter, memory, &is_thread));
         let after = switches(&place, &tids);
         lines.push(heading(pid, &command, tids.len(), python.as_ref()));
         if image.is_none() {
-            lines.push("  its memory and its system calls cannot be read: it belongs to another user, gave up the right (PR_SET_DUMPABLE) or is protected (Yama)".to_owned());
+            lines.push(
+                "  its memory and its system calls cannot be read: it belongs to another user, gave \
+                 up the right (PR_SET_DUMPABLE) or is protected (Yama)"
+                    .to_owned(),
+            );
         }
-        for thread in &threads {
+        let mut native = native.into_iter();
+        for thread in &mut threads {
+            thread.has_moved =
+                before.get(&thread.tid) != after.get(&thread.tid) || thread.is_running();
             lines.push(thread.to_string());
-            let moved = before.get(&thread.tid) != after.get(&thread.tid) || thread.is_running();
+            lines.extend(native.next().into_iter().flatten());
             let known = in_namespace.get(&thread.tid);
             if let Some(Ok(stacks)) = &python {
-                lines.extend(python_lines(stacks, known.copied(), moved));
+                lines.extend(python_lines(stacks, known.copied()));
             }
         }
         if let Some(more @ 1..) = tids.len().checked_sub(threads.len()) {
@@ -151,6 +166,21 @@ impl StackPlan {
             lines.push(java_line(&place, pid));
         }
         lines
+    }
+
+    /// Returns the frames of each thread that does not run.
+    fn native(&self, image: &Image, threads: &[ThreadState]) -> Vec<Vec<String>> {
+        let mut modules = Modules::new(&image.maps, &image.files);
+        let has_time = || (self.now)() < self.until;
+        let stack = Stack { maps: &image.maps, memory: &image.memory, has_time: &has_time };
+        let mut frames = |thread: &ThreadState| {
+            let registers = thread.registers.filter(|_| has_time())?;
+            let trace = stack.backtrace(&registers, &mut modules);
+            let shown = report::shown(&trace, &modules);
+            let lines = shown.iter().take(NATIVE_MAX).map(|(_, frame)| format!("    {frame}"));
+            Some(lines.collect())
+        };
+        threads.iter().map(|thread| frames(thread).unwrap_or_default()).collect()
     }
 }
 
@@ -171,14 +201,13 @@ fn heading(
     format!("process {pid} ({command}): {threads} thread{}{python}", plural(threads as u64))
 }
 
-fn python_lines(stacks: &PythonStacks, tid: Option<u64>, moved: bool) -> Vec<String> {
+fn python_lines(stacks: &PythonStacks, tid: Option<u64>) -> Vec<String> {
     let threads = stacks.threads.iter().filter(|thread| tid.is_some() && thread.tid == tid);
-    let note = if moved { " (it ran meanwhile: not certain)" } else { "" };
     threads
         .flat_map(|thread| {
             let frames = thread.frames.iter().map(move |frame| {
                 let python::PythonFrame { file, function, line } = frame;
-                format!("    Python: {function} at {file}:{line}{note}")
+                format!("    Python: {function} at {file}:{line}")
             });
             frames.chain(thread.is_cut.then(|| "    Python: more frames".to_owned()))
         })

@@ -21,8 +21,8 @@ use crate::observe::stacks::{REPORT_MAX, StackPlan};
 use crate::sys::reaper::Tree;
 use crate::sys::{clock, local_socket, threads};
 
-/// Buffers for reading lie on the heap; proc_stat and formatting take little.
-const STACK_BYTES: usize = 256 * 1024;
+/// What std gives a thread: names of C++ are demangled by recursion. Only what is used is memory.
+const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 /// Who asked and does not read is given up after this.
 const WRITE_MAX: Duration = Duration::from_secs(5);

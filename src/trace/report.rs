@@ -120,7 +120,8 @@ impl Crashing {
 }
 
 /// Returns the frames in words, each with its index in the trace; a recursion is one of them.
-fn shown(trace: &Backtrace, modules: &Modules<'_>) -> Vec<(usize, CrashFrame)> {
+#[must_use]
+pub fn shown(trace: &Backtrace, modules: &Modules<'_>) -> Vec<(usize, CrashFrame)> {
     let mut shown: Vec<(usize, CrashFrame)> = Vec::new();
     for (index, found) in trace.frames.iter().enumerate() {
         let is_behind = trace.skipped > 0 && index == FIRST_KEPT;

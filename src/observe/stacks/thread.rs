@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::model::proc_stat;
 use crate::model::syscall;
+use crate::trace::registers::Registers;
 
 /// One thread. What could not be read is empty.
 pub struct ThreadState {
@@ -16,6 +17,10 @@ pub struct ThreadState {
     call: Option<String>,
     /// The function of the kernel that it sleeps in.
     kernel: String,
+    /// Its program counter and stack pointer, where it does not run.
+    pub registers: Option<Registers>,
+    /// Whether it ran while its stack was read.
+    pub has_moved: bool,
 }
 
 impl ThreadState {
@@ -25,12 +30,14 @@ impl ThreadState {
         let stat = fs::read(place.join("stat")).ok()?;
         let stat = proc_stat::parse(&stat)?;
         let text = |name: &str| fs::read_to_string(place.join(name)).unwrap_or_default();
-        let kernel = text("wchan");
+        let (kernel, syscall) = (text("wchan"), text("syscall"));
         Some(ThreadState {
             tid,
             name: String::from_utf8_lossy(stat.name).into_owned(),
             state: stat.state,
-            call: call(process, &text("syscall")),
+            call: call(process, &syscall),
+            registers: registers(&syscall),
+            has_moved: false,
             kernel: if kernel.trim() == "0" { String::new() } else { kernel.trim().to_owned() },
         })
     }
@@ -56,6 +63,14 @@ fn call(process: &Path, text: &str) -> Option<String> {
     })
 }
 
+/// The last two fields of /proc/PID/syscall: stack pointer and program counter.
+fn registers(text: &str) -> Option<Registers> {
+    let mut fields = text.split_ascii_whitespace().rev();
+    let mut number = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
+    let (pc, sp) = (number()?, number()?);
+    Some(Registers::new(pc, sp)).filter(|_| pc != 0)
+}
+
 impl fmt::Display for ThreadState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
@@ -74,6 +89,9 @@ impl fmt::Display for ThreadState {
         }
         if !self.kernel.is_empty() {
             write!(f, ", kernel function {}", self.kernel)?;
+        }
+        if self.has_moved {
+            f.write_str("; it ran meanwhile, so its frames are not certain")?;
         }
         Ok(())
     }

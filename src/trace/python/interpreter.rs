@@ -1,11 +1,7 @@
 //! Finds `_PyRuntime` in the program or the library that is the interpreter: by the section of that
 //! name, or by the symbol. Little-endian ELF files of 64 bits; the content comes in pieces.
 
-/// The content of a file.
-pub trait FileContent {
-    /// Fills `into` from `offset` on; `None` if the file is shorter or cannot be read.
-    fn fill(&self, offset: u64, into: &mut [u8]) -> Option<()>;
-}
+use crate::trace::contents::Contents;
 
 /// Where the interpreter of a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +47,9 @@ struct ElfSection {
 }
 
 /// Looks into a file of which `(address, offset)` is an executable mapping.
-pub fn find(file: &dyn FileContent, (address, offset): (u64, u64)) -> Option<Symbols> {
+pub fn find(file: &dyn Contents, (address, offset): (u64, u64)) -> Option<Symbols> {
     let mut head = [0; 64];
-    file.fill(0, &mut head)?;
+    file.read_at(0, &mut head)?;
     if !head.starts_with(b"\x7fELF\x02\x01") {
         return None;
     }
@@ -81,7 +77,7 @@ pub fn find(file: &dyn FileContent, (address, offset): (u64, u64)) -> Option<Sym
 }
 
 struct InterpreterFile<'a> {
-    file: &'a dyn FileContent,
+    file: &'a dyn Contents,
     head: &'a [u8; 64],
 }
 
@@ -96,7 +92,7 @@ impl InterpreterFile<'_> {
         let size = u64::from(self.short(54));
         for index in 0..u64::from(self.short(56)).min(HEADERS_MAX) {
             let mut raw = [0; 56];
-            self.file.fill(begin.checked_add(index * size)?, &mut raw)?;
+            self.file.read_at(begin.checked_add(index * size)?, &mut raw)?;
             let (kind, flags) = (number(&raw, 0, 4), number(&raw, 4, 4));
             // The linker of LLVM lets segments share pages of the file: code is meant.
             if kind != u64::from(PT_LOAD) || flags & u64::from(PF_X) == 0 {
@@ -117,7 +113,7 @@ impl InterpreterFile<'_> {
         let size = u64::from(self.short(58));
         let read = |index: u64| {
             let mut raw = [0; 64];
-            self.file.fill(begin.checked_add(index * size)?, &mut raw)?;
+            self.file.read_at(begin.checked_add(index * size)?, &mut raw)?;
             let half = |at| number(&raw, at, 4).try_into().unwrap_or(0);
             Some(ElfSection {
                 name: half(0),
@@ -134,7 +130,7 @@ impl InterpreterFile<'_> {
     fn has_name(&self, names: ElfSection, at: u32, wanted: &[u8]) -> bool {
         let mut name = vec![0; wanted.len()];
         let offset = names.offset.checked_add(u64::from(at));
-        offset.and_then(|offset| self.file.fill(offset, &mut name)).is_some() && name == wanted
+        offset.and_then(|offset| self.file.read_at(offset, &mut name)).is_some() && name == wanted
     }
 
     /// Returns the address of the symbol of that name, with its zero at the end.
@@ -174,7 +170,7 @@ impl InterpreterFile<'_> {
         let mut at = 0;
         while at < size {
             let count = usize::try_from(size - at).map_or(PIECE, |left| left.min(PIECE));
-            self.file.fill(section.offset.checked_add(at)?, &mut piece[..count])?;
+            self.file.read_at(section.offset.checked_add(at)?, &mut piece[..count])?;
             if !wants_more(at, &piece[..count]) || at + count as u64 >= size {
                 break;
             }
@@ -196,14 +192,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    impl FileContent for Vec<u8> {
-        fn fill(&self, offset: u64, into: &mut [u8]) -> Option<()> {
-            let at = usize::try_from(offset).ok()?;
-            into.copy_from_slice(self.get(at..at.checked_add(into.len())?)?);
-            Some(())
-        }
-    }
 
     const CODE_AT: u64 = 0x1000;
     const ADDRESS: u64 = 0x40_1000;

@@ -11,5 +11,5 @@ mod lines;
 mod walk;
 
 pub use crate::trace::python::frames::{PythonFrame, PythonStacks, PythonUnknown};
-pub use crate::trace::python::interpreter::{FileContent, Interpreter, Symbols, find};
+pub use crate::trace::python::interpreter::{Interpreter, Symbols, find};
 pub use crate::trace::python::walk::stacks;
