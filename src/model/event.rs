@@ -1,4 +1,4 @@
-//! The events of a run. Sinks see nothing else; the wording of the log is the `Display` here.
+//! The events of a run. What sinks know is made of them; the wording of the log is the `Display` here.
 //!
 //! The messages that the original program wrote keep its words, so that tools made for its logs
 //! still read ours.

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod findings;
 pub mod header;
 pub mod histogram;
+pub mod history;
 pub mod outcome;
 pub mod percent;
 pub mod pipeline;

@@ -112,6 +112,20 @@ pub struct Peaks {
     pub open_fds: u64,
 }
 
+impl Peaks {
+    /// Returns the higher of each, of those that there are.
+    #[must_use]
+    pub fn highest(one: Option<Peaks>, other: Option<Peaks>) -> Option<Peaks> {
+        let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
+        Some(Peaks {
+            processes: one.processes.max(other.processes),
+            threads: one.threads.max(other.threads),
+            rss_bytes: one.rss_bytes.max(other.rss_bytes),
+            open_fds: one.open_fds.max(other.open_fds),
+        })
+    }
+}
+
 /// A process of the job as it was seen last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenProcess {

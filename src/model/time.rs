@@ -29,6 +29,15 @@ impl Sub for Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(pub Duration);
 
+/// When an event became true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The time of day.
+    pub wall: WallTime,
+    /// Since the run began.
+    pub elapsed: Duration,
+}
+
 /// Year, month, day, hour, minute, second, microsecond, in UTC.
 type Civil = (u64, u64, u64, u64, u64, u64, u32);
 

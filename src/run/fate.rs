@@ -1,6 +1,7 @@
 //! What the loop itself knows of the job, for the case that the supervisor fails.
 
 use crate::model::event::Event;
+use crate::model::history::RunHistory;
 use crate::model::outcome::Termination;
 use crate::model::process::Pid;
 use crate::supervisor::Input;
@@ -11,8 +12,8 @@ pub(super) struct LastAttempt {
     pub(super) runs: Option<Pid>,
     pub(super) is_stopped: bool,
     pub(super) ended: Option<Termination>,
-    /// The job that ended, until the log says so.
-    unlogged: Option<Pid>,
+    /// The job that ended.
+    ran: Option<Pid>,
 }
 
 impl LastAttempt {
@@ -22,11 +23,7 @@ impl LastAttempt {
                 *self = LastAttempt { runs: Some(*pid), ..LastAttempt::default() }
             }
             Input::JobEnded(end, ..) => {
-                *self = LastAttempt {
-                    ended: Some(*end),
-                    unlogged: self.runs,
-                    ..LastAttempt::default()
-                };
+                *self = LastAttempt { ended: Some(*end), ran: self.runs, ..LastAttempt::default() };
             }
             Input::JobStopped(_) => self.is_stopped = true,
             Input::JobContinued => self.is_stopped = false,
@@ -35,16 +32,12 @@ impl LastAttempt {
         }
     }
 
-    /// To be called after each event that was published.
-    pub(super) fn note_published(&mut self, event: &Event) {
-        if matches!(event, Event::Exited { .. } | Event::Signaled { .. }) {
-            self.unlogged = None;
+    /// Returns the event of the job's end, if that was not published yet.
+    pub(super) fn unpublished_end(&self, history: &RunHistory) -> Option<Event> {
+        let pid = self.ran?;
+        if history.attempt.pid == Some(pid) && history.attempt.end.is_some() {
+            return None;
         }
-    }
-
-    /// Returns the line about the end of the job that the log does not have yet.
-    pub(super) fn take_unlogged(&mut self) -> Option<Event> {
-        let pid = self.unlogged.take()?;
         Some(match self.ended? {
             Termination::Exited(status) => Event::Exited { pid, status },
             Termination::Signaled { signal, .. } => Event::Signaled { pid, signal },

@@ -83,10 +83,7 @@ fn mind_all(
                 Action::Judge(facts) => answers.push_back(Input::Judged(diagnose::judge(&facts))),
                 // What the kernel refused was not forwarded.
                 Action::Publish(Event::Forwarded { .. }) if !is_sent => {}
-                Action::Publish(event) => {
-                    sinks.publish(&event);
-                    fate.note_published(&event);
-                }
+                Action::Publish(event) => sinks.publish(&event),
                 Action::Finish(outcome) => return outcome,
             }
         }
@@ -120,7 +117,7 @@ fn mind_the_rest(
             _ => {}
         }
     }
-    if let Some(event) = fate.take_unlogged() {
+    if let Some(event) = fate.unpublished_end(sinks.history()) {
         sinks.publish(&event);
     }
     let fact = match fate.ended {

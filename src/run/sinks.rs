@@ -7,8 +7,9 @@ use std::path::{Path, absolute};
 use std::time::Duration;
 
 use crate::model::event::Event;
+use crate::model::history::RunHistory;
 use crate::model::outcome::RunEnd;
-use crate::model::time::Moment;
+use crate::model::time::{Moment, Stamp};
 use crate::plan::{LogPlan, LogTarget, RunPlan, Work};
 use crate::record::recorder::{DEADLINE, KeepReport};
 use crate::run::environment::Variable;
@@ -17,7 +18,7 @@ use crate::run::telemetry::TelemetrySink;
 use crate::sink::console::{self, Console};
 use crate::sink::log_file::LogFile;
 use crate::sink::record::RecordSink;
-use crate::sink::{Sink, SinkError, Stamp};
+use crate::sink::{Sink, SinkError};
 use crate::sys::clock;
 use crate::sys::signals::SignalFd;
 
@@ -33,6 +34,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(200);
 /// All consumers of one run's events.
 pub(super) struct Sinks {
     begun: Moment,
+    history: RunHistory,
     log: LogFile,
     /// Not where the log itself goes to standard error.
     console: Option<Console>,
@@ -52,6 +54,7 @@ impl Sinks {
         let (is_stderr, file) = (log.is_stderr(), log.file().map(Path::to_owned));
         Sinks {
             begun: clock::now(),
+            history: RunHistory::default(),
             log,
             console: (!is_stderr).then(|| Console { log: file, ..Console::default() }),
             telemetry: None,
@@ -92,6 +95,11 @@ impl Sinks {
             .unwrap_or_default()
     }
 
+    /// Returns what became of the run so far.
+    pub(super) fn history(&self) -> &RunHistory {
+        &self.history
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun }
     }
@@ -123,31 +131,32 @@ impl Sinks {
 
     fn publish_to_all(&mut self, event: &Event) {
         let stamp = self.stamp();
+        self.history.apply(stamp, event);
         if let Some(plan) = self.header.take() {
             // The job was started by now, and did not wait for this.
-            let written = self.log.publish(stamp, &Event::Runs(recording::header(&plan)));
-            self.note(written);
+            self.log_only(stamp, &Event::Runs(recording::header(&plan)));
         }
         let is_verdict = matches!(event, Event::Judged(_) | Event::Concluded(_));
         if is_verdict {
             self.report_news(stamp);
         }
-        let written = self.log.publish(stamp, event);
-        self.note(written);
-        if let Some(console) = &mut self.console {
-            let written = console.publish(stamp, event);
-            self.note(written);
-        }
-        if let Some(telemetry) = &mut self.telemetry {
-            telemetry.publish(stamp, event);
-        }
+        let Sinks { history, log, console, telemetry, record, .. } = self;
+        let sinks: [Option<&mut dyn Sink>; 4] = [
+            Some(log),
+            console.as_mut().map(|sink| sink as _),
+            telemetry.as_mut().map(|sink| sink as _),
+            record.as_mut().map(|sink| sink as _),
+        ];
+        let written = sinks.map(|sink| sink.map(|sink| sink.publish(stamp, event, history)));
+        written.into_iter().flatten().for_each(|written| self.note(written));
         if !is_verdict {
             self.log_telemetry_news(stamp);
         }
-        if let Some(record) = &mut self.record {
-            let written = record.publish(stamp, event);
-            self.note(written);
-        }
+    }
+
+    fn log_only(&mut self, stamp: Stamp, event: &Event) {
+        let written = self.log.publish(stamp, event, &self.history);
+        self.note(written);
     }
 
     /// Logs what is known so far of telemetry and of the rows: the verdict ends the log.
@@ -155,16 +164,14 @@ impl Sinks {
         self.log_telemetry_news(stamp);
         let news = self.record.as_mut().map(|record| record.take_news(ROW_PATIENCE));
         for text in news.unwrap_or_default() {
-            let written = self.log.publish(stamp, &Event::Notice { text });
-            self.note(written);
+            self.log_only(stamp, &Event::Notice { text });
         }
     }
 
     fn log_telemetry_news(&mut self, stamp: Stamp) {
         let news = self.telemetry.as_mut().map(TelemetrySink::take_news);
         for text in news.unwrap_or_default() {
-            let written = self.log.publish(stamp, &Event::Notice { text });
-            self.note(written);
+            self.log_only(stamp, &Event::Notice { text });
         }
     }
 
@@ -182,13 +189,14 @@ impl Sinks {
 
     fn close_all(&mut self, end: RunEnd, signals: &SignalFd) {
         self.flush();
+        self.history.finish(self.stamp(), end.exit_status);
         let mut telemetry = self.telemetry.take();
         if let Some(telemetry) = &mut telemetry {
-            telemetry.finish(end.exit_status);
+            telemetry.finish(&self.history);
         }
         // While that is on its way.
         if let Some(record) = self.record.take() {
-            let account = record.finish(self.stamp(), DEADLINE);
+            let account = record.finish(&self.history, DEADLINE);
             self.report(account);
         }
         let lost = telemetry.map(|mut telemetry| {

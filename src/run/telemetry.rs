@@ -12,25 +12,25 @@ use std::time::Duration;
 use nix::unistd::{getpid, getuid};
 
 use crate::model::event::Event;
+use crate::model::history::RunHistory;
 use crate::model::process::{Pid, RunId, Sender};
 use crate::model::redact::Redactor;
 use crate::model::shared::lock;
 use crate::model::shell;
 use crate::model::signal::SignalInfo;
 use crate::model::text::ShellQuoted;
-use crate::model::time::Moment;
+use crate::model::time::{Moment, Stamp};
 use crate::plan::{RunPlan, TelemetryPlan, Work};
 use crate::run::environment::Variable;
 use crate::run::evidence::OnSample;
 use crate::run::senders::user_name;
-use crate::sink::Stamp;
-use crate::sink::console;
 use crate::sink::past::Past;
 use crate::sink::stats::Stats;
+use crate::sink::{Sink, SinkError, console};
 use crate::sys::signals::SignalFd;
 use crate::sys::{activation, clock, environment, host, poll};
 use crate::telemetry::identity::{JobFacts, TelemetryIdentity};
-use crate::telemetry::messages::{Begin, Until};
+use crate::telemetry::messages::{Begin, Note, Until};
 use crate::telemetry::otlp::export;
 use crate::telemetry::otlp::spans::Traces;
 use crate::telemetry::published::Published;
@@ -177,11 +177,6 @@ impl TelemetrySink {
         self.contained(|inside| inside.begin_attempt(attempt))
     }
 
-    /// Takes in an event. With the first one about the job the thread starts: the job has begun.
-    pub(super) fn publish(&mut self, stamp: Stamp, event: &Event) {
-        self.contained(|inside| inside.publish(stamp, event));
-    }
-
     /// Takes what is to be logged about telemetry.
     pub(super) fn take_news(&mut self) -> Vec<String> {
         let mut news = std::mem::take(&mut self.news);
@@ -196,14 +191,27 @@ impl TelemetrySink {
     }
 
     /// The run is over, and its exit status fixed: begins to send what is left.
-    pub(super) fn finish(&mut self, exit_status: u8) {
-        self.contained(|inside| inside.finish(exit_status));
+    pub(super) fn finish(&mut self, history: &RunHistory) {
+        self.contained(|inside| inside.finish(history));
     }
 
     /// Waits until all is sent, for a bounded time and no longer than the user has patience:
     /// another SIGTERM, SIGINT or the like ends it. Returns what was lost, in words.
     pub(super) fn await_flush(&mut self, signals: &SignalFd) -> Option<String> {
         self.contained(|inside| inside.await_flush(signals))
+    }
+}
+
+impl Sink for TelemetrySink {
+    /// With the first event about the job the thread starts: the job has begun.
+    fn publish(
+        &mut self,
+        stamp: Stamp,
+        event: &Event,
+        history: &RunHistory,
+    ) -> Result<(), SinkError> {
+        self.contained(|inside| inside.publish(stamp, event, history));
+        Ok(())
     }
 }
 
@@ -256,16 +264,16 @@ impl Inside {
         variables
     }
 
-    fn publish(&mut self, stamp: Stamp, event: &Event) {
+    fn publish(&mut self, stamp: Stamp, event: &Event, history: &RunHistory) {
         let hidden = self.hidden(event);
         let event = &*hidden;
-        lock(&self.stats).apply(stamp, event);
+        lock(&self.stats).apply(event, history);
         if let Some(past) = &self.past {
-            lock(past).apply(stamp, event);
+            lock(past).apply(stamp, event, history);
         }
         let context = self.traces.as_ref().map(Traces::context);
         if let Some(traces) = &mut self.traces {
-            traces.apply(stamp, event);
+            traces.apply(stamp, event, history);
             if matches!(event, Event::Started { .. })
                 && let Some(exemplar) = traces.exemplar()
             {
@@ -280,7 +288,9 @@ impl Inside {
             self.start(stamp);
         }
         if let Some(thread) = &self.thread {
-            thread.publish(stamp, event, context);
+            let attempt_lasted = history.attempt.lasted(stamp.elapsed);
+            let event = Box::new(event.clone());
+            thread.publish(Note { stamp, event, attempt_lasted, context });
         }
     }
 
@@ -305,18 +315,14 @@ impl Inside {
         }
     }
 
-    fn finish(&mut self, exit_status: u8) {
-        let stamp = Stamp { wall: clock::wall(), elapsed: clock::now() - self.begun };
-        let (ended, was_asked_to_stop) = {
-            let mut stats = lock(&self.stats);
-            stats.finish(stamp, exit_status);
-            (stats.ended, stats.received.keys().any(|signal| signal.asks_to_stop()))
-        };
-        let Some(ended) = ended else { return };
+    fn finish(&mut self, history: &RunHistory) {
+        lock(&self.stats).finish(history);
+        let Some(ended) = history.ended else { return };
         if let Some(traces) = &mut self.traces {
-            traces.finish(&ended);
+            traces.finish(&ended, &history.attempt);
         }
         if let Some(thread) = &self.thread {
+            let was_asked_to_stop = history.received.keys().any(|signal| signal.asks_to_stop());
             let (now, linger) = (clock::now(), self.plan.web.linger);
             // Whoever asked for an end may kill us if we stay.
             let is_lingering = !linger.is_zero() && !was_asked_to_stop;

@@ -8,14 +8,14 @@ use std::path::{self, PathBuf};
 use std::sync::Mutex;
 
 use crate::model::event::Event;
-use crate::model::process::Pid;
+use crate::model::history::{AttemptHistory, RunHistory};
 use crate::model::shared::lock;
 use crate::model::text::{Escaped, Printable};
-use crate::model::time::Moment;
+use crate::model::time::{Moment, Stamp};
 use crate::model::verdict::{Verdict, VerdictKind};
 use crate::model::wrap::wrapped;
 use crate::sink::outlet::Outlet;
-use crate::sink::{Sink, SinkError, Stamp};
+use crate::sink::{Sink, SinkError};
 use crate::sys::signals::SignalFd;
 use crate::sys::{environment, terminal};
 
@@ -87,36 +87,32 @@ pub struct Console {
     pub log: Option<PathBuf>,
     /// Whether there may be several attempts: then each is named.
     pub may_restart: bool,
-    /// Of the last attempt that was started.
-    pub pid: Option<Pid>,
-    /// The number of the last attempt.
-    pub attempt: u32,
 }
 
 impl Console {
-    fn line(&self, event: &Event, is_coloured: bool) -> Option<String> {
+    fn line(&self, event: &Event, attempt: &AttemptHistory, is_coloured: bool) -> Option<String> {
         let message = match event {
-            Event::Judged(verdict) => self.verdict(verdict, is_coloured)?,
+            Event::Judged(verdict) => self.verdict(verdict, attempt.number, is_coloured)?,
             Event::RestartsExhausted { .. }
             | Event::RestartRefused { .. }
             | Event::WantsTerminal { .. } => event.to_string(),
             _ => return None,
         };
         let mut line = format!("childminder: {}", Escaped(&self.name));
-        if let Some(pid) = self.pid {
+        if let Some(pid) = attempt.pid {
             // Memory alone can fail, and that aborts.
             write!(line, "[{pid}]").unwrap_or(());
         }
         Some(format!("{line}: {message}"))
     }
 
-    fn verdict(&self, verdict: &Verdict, is_coloured: bool) -> Option<String> {
+    fn verdict(&self, verdict: &Verdict, attempt: u32, is_coloured: bool) -> Option<String> {
         if verdict.kind.is_success() && verdict.evidence.len() <= 1 {
             return None;
         }
         let (kind, whole) = (verdict.kind.word(), Printable(&verdict.to_string()).to_string());
         let reason = whole.strip_prefix(kind).unwrap_or(&whole);
-        let place = self.place();
+        let place = self.place(attempt);
         let name = Escaped(&self.name).to_string();
         let room = LINE_BYTES_MAX.saturating_sub(name.len() + place.len() + 128);
         let shown = &reason[..reason.floor_char_boundary(room)];
@@ -128,8 +124,8 @@ impl Console {
     }
 
     /// Says which attempt it was, and where to read more.
-    fn place(&self) -> String {
-        let attempt = self.may_restart.then(|| format!("attempt {}", self.attempt));
+    fn place(&self, attempt: u32) -> String {
+        let attempt = self.may_restart.then(|| format!("attempt {attempt}"));
         let log = self.log.as_deref().map(|log| {
             let log = path::absolute(log).unwrap_or_else(|_| log.to_owned());
             format!("log: {}", Escaped(&log.to_string_lossy()))
@@ -153,23 +149,9 @@ fn is_coloured() -> bool {
 }
 
 impl Sink for Console {
-    fn publish(&mut self, _: Stamp, event: &Event) -> Result<(), SinkError> {
-        match event {
-            Event::Started { attempt, pid, .. } => {
-                (self.attempt, self.pid) = (*attempt, Some(*pid));
-                return Ok(());
-            }
-            Event::StartFailed { attempt, .. } => {
-                (self.attempt, self.pid) = (*attempt, None);
-                return Ok(());
-            }
-            Event::Judged(_)
-            | Event::RestartsExhausted { .. }
-            | Event::RestartRefused { .. }
-            | Event::WantsTerminal { .. } => {}
-            _ => return Ok(()),
-        }
-        let Some(line) = self.line(event, is_coloured()) else { return Ok(()) };
+    fn publish(&mut self, _: Stamp, event: &Event, history: &RunHistory) -> Result<(), SinkError> {
+        let is_coloured = is_coloured();
+        let Some(line) = self.line(event, &history.attempt, is_coloured) else { return Ok(()) };
         put_words(line).map_err(|source| SinkError {
             action: "write to",
             target: "stderr".into(),
@@ -181,6 +163,7 @@ impl Sink for Console {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::process::Pid;
     use crate::model::verdict::{Confidence, Evidence, Quality};
 
     fn judged(kind: VerdictKind, facts: &[&str]) -> Event {
@@ -198,25 +181,31 @@ mod tests {
 
     fn console() -> Console {
         let log = Some("/l/sh.txt".into());
-        Console { name: "sh".into(), log, pid: Some(Pid(7)), attempt: 1, ..Console::default() }
+        Console { name: "sh".into(), log, ..Console::default() }
+    }
+
+    fn attempt(number: u32) -> AttemptHistory {
+        AttemptHistory { number, pid: Some(Pid(7)), ..AttemptHistory::default() }
     }
 
     #[test]
     fn a_verdict_says_whose_it_is_and_where_the_log_is() {
         let event = judged(VerdictKind::ExitNonzero, &["exit status 3"]);
-        let shown = |console: &Console| console.line(&event, false).expect("a line");
+        let shown =
+            |console: &Console, attempt| console.line(&event, &attempt, false).expect("a line");
         let expected = "childminder: sh[7]: exit_nonzero (certain): exit status 3 (log: /l/sh.txt)";
-        assert_eq!(shown(&console()), expected);
-        let bare = Console { log: None, pid: None, ..console() };
-        assert_eq!(shown(&bare), "childminder: sh: exit_nonzero (certain): exit status 3");
-        let second = Console { may_restart: true, attempt: 2, ..console() };
-        assert!(shown(&second).ends_with("status 3 (attempt 2; log: /l/sh.txt)"));
+        assert_eq!(shown(&console(), attempt(1)), expected);
+        let bare = Console { log: None, ..console() };
+        let unborn = AttemptHistory { pid: None, ..attempt(1) };
+        assert_eq!(shown(&bare, unborn), "childminder: sh: exit_nonzero (certain): exit status 3");
+        let restartable = Console { may_restart: true, ..console() };
+        assert!(shown(&restartable, attempt(2)).ends_with("status 3 (attempt 2; log: /l/sh.txt)"));
     }
 
     #[test]
     fn the_kind_alone_is_coloured() {
         let event = judged(VerdictKind::Crashed, &["SIGSEGV"]);
-        let line = console().line(&event, true).expect("a line");
+        let line = console().line(&event, &attempt(1), true).expect("a line");
         let expected = "childminder: sh[7]: \x1b[1;31mcrashed\x1b[0m (certain): SIGSEGV (";
         assert!(line.starts_with(expected), "{line:?}");
     }
@@ -226,15 +215,21 @@ mod tests {
         let long = "\u{e9}".repeat(5000);
         let name = "n".repeat(3000);
         let event = judged(VerdictKind::Unknown, &[&long]);
-        let line = Console { name, ..console() }.line(&event, true).expect("a line");
+        let line = Console { name, ..console() }.line(&event, &attempt(1), true).expect("a line");
         assert!(line.len() < LINE_BYTES_MAX, "{}", line.len());
         assert!(line.ends_with("... (log: /l/sh.txt)"), "{line}");
     }
 
     #[test]
     fn nothing_is_said_of_a_success_and_a_newline_makes_no_line() {
-        assert_eq!(console().line(&judged(VerdictKind::Success, &["exit status 0"]), false), None);
+        assert_eq!(
+            console().line(&judged(VerdictKind::Success, &["exit status 0"]), &attempt(1), false),
+            None
+        );
         let event = judged(VerdictKind::Unknown, &["a\nchildminder: x"]);
-        assert_eq!(console().line(&event, false).expect("a line").matches('\n').count(), 0);
+        assert_eq!(
+            console().line(&event, &attempt(1), false).expect("a line").matches('\n').count(),
+            0
+        );
     }
 }

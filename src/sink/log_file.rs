@@ -11,13 +11,14 @@ use serde::Serialize;
 
 use crate::files::{self, Directory, Links};
 use crate::model::event::Event;
+use crate::model::history::RunHistory;
 use crate::model::text::{PrintableWriter, is_unprintable, printable_json};
-use crate::model::time::{Moment, Seconds};
+use crate::model::time::{Moment, Seconds, Stamp};
 use crate::plan::{LogFormat, LogPlan, LogTarget};
 use crate::record::network::network_filesystem_of;
 use crate::sink::behind::Behind;
 use crate::sink::outlet::Outlet;
-use crate::sink::{Sink, SinkError, Stamp, console};
+use crate::sink::{Sink, SinkError, console};
 use crate::sys::signals::SignalFd;
 use crate::sys::stream::Stream;
 
@@ -224,7 +225,7 @@ impl LogFile {
 }
 
 impl Sink for LogFile {
-    fn publish(&mut self, stamp: Stamp, event: &Event) -> Result<(), SinkError> {
+    fn publish(&mut self, stamp: Stamp, event: &Event, _: &RunHistory) -> Result<(), SinkError> {
         if !event.is_for_log() {
             return Ok(());
         }
@@ -372,7 +373,8 @@ mod tests {
     fn a_line_has_time_span_host_and_message() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut log = LogFile::open(&plan(dir.path(), LogFormat::Text), &name()).expect("a log");
-        log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 0 }).expect("written");
+        log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 0 }, &RunHistory::default())
+            .expect("written");
         log.flush().expect("written");
         let file = dir.path().join("ls-node7-004121.txt");
         assert_eq!(
@@ -385,7 +387,8 @@ mod tests {
     fn a_json_line_has_the_fields_and_the_same_message() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut log = LogFile::open(&plan(dir.path(), LogFormat::Json), &name()).expect("a log");
-        log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 3 }).expect("written");
+        log.publish(stamp(), &Event::Exited { pid: Pid(7), status: 3 }, &RunHistory::default())
+            .expect("written");
         log.flush().expect("written");
         let text = fs::read_to_string(dir.path().join("ls-node7-004121.txt")).expect("the file");
         let json: serde_json::Value = serde_json::from_str(&text).expect("one object");

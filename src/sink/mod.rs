@@ -5,11 +5,11 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::model::event::Event;
+use crate::model::history::RunHistory;
 use crate::model::text::Escaped;
-use crate::model::time::WallTime;
+use crate::model::time::Stamp;
 
 mod behind;
 pub mod console;
@@ -19,23 +19,19 @@ pub mod past;
 pub mod record;
 pub mod stats;
 
-/// When an event became true.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// The time of day.
-    pub wall: WallTime,
-    /// Since the run began.
-    pub elapsed: Duration,
-}
-
 /// Something that wants to know all events.
 pub trait Sink {
-    /// Takes one in.
+    /// Takes one in, with the history of the run up to it.
     ///
     /// # Errors
     ///
     /// It could not be kept; the run goes on, and so do the other sinks.
-    fn publish(&mut self, stamp: Stamp, event: &Event) -> Result<(), SinkError>;
+    fn publish(
+        &mut self,
+        stamp: Stamp,
+        event: &Event,
+        history: &RunHistory,
+    ) -> Result<(), SinkError>;
 }
 
 /// A consumer that failed.

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::event::Event;
-use crate::model::outcome::Termination;
-use crate::model::process::Pid;
+use crate::model::history::{AttemptHistory, RunHistory};
+use crate::model::time::Stamp;
 use crate::model::time::WallTime;
-use crate::model::usage::ResourceUsage;
 use crate::model::verdict::Verdict;
-use crate::sink::Stamp;
 use crate::sink::stats::Stats;
 
 /// The most attempts that are kept; the oldest go first.
@@ -33,19 +31,9 @@ const POINTS_MAX: usize = 300;
 
 /// An attempt, from its start on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AttemptSeries {
-    /// Its running number, from 1.
-    pub number: u32,
-    pub began: WallTime,
-    /// Its process; `None` if it could not be started.
-    pub pid: Option<Pid>,
-    /// Wall time, once it has ended.
-    pub lasted: Option<Duration>,
-    pub end: Option<Termination>,
+pub struct PastAttempt {
+    pub attempt: AttemptHistory,
     pub verdict: Option<Verdict>,
-    /// What it used, once it was reaped.
-    pub usage: Option<ResourceUsage>,
-    began_after: Duration,
 }
 
 /// A text with the time it is about.
@@ -88,7 +76,7 @@ pub struct ChartPoint {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Past {
     /// The last attempts, oldest first.
-    pub attempts: VecDeque<AttemptSeries>,
+    pub attempts: VecDeque<PastAttempt>,
     /// The last lines of the log, oldest first.
     pub lines: VecDeque<Line>,
     /// The last signals that were received, oldest first.
@@ -104,8 +92,8 @@ pub struct Past {
 }
 
 impl Past {
-    /// Takes in an event.
-    pub fn apply(&mut self, stamp: Stamp, event: &Event) {
+    /// Takes in an event, which the history has already.
+    pub fn apply(&mut self, stamp: Stamp, event: &Event, history: &RunHistory) {
         // The long list of trapped signals is the same in every run.
         if event.is_for_log() && !matches!(event, Event::Trapped { .. }) {
             let text = cut(event.to_string());
@@ -113,33 +101,17 @@ impl Past {
             let line = Line { number: self.lines_ever, at: stamp.wall, text };
             push(&mut self.lines, line, LINES_MAX);
         }
+        let attempt = history.attempt;
         match event {
-            Event::Started { attempt, pid, .. } => self.begin(*attempt, stamp, Some(*pid)),
-            Event::StartFailed { attempt, .. } => {
-                self.begin(*attempt, stamp, None);
-                self.end(stamp, None);
+            Event::Started { .. } | Event::StartFailed { .. } => {
+                self.restart = None;
+                push(&mut self.attempts, PastAttempt { attempt, verdict: None }, ATTEMPTS_MAX);
             }
-            Event::Exited { status, .. } => self.end(stamp, Some(Termination::Exited(*status))),
-            Event::Signaled { signal, .. } => {
-                self.end(
-                    stamp,
-                    Some(Termination::Signaled { signal: *signal, core_dumped: false }),
-                );
-            }
-            Event::StatusLost { .. } => self.end(stamp, None),
-            Event::DumpedCore { .. } => {
-                if let Some(AttemptSeries {
-                    end: Some(Termination::Signaled { core_dumped, .. }),
-                    ..
-                }) = self.attempts.back_mut()
-                {
-                    *core_dumped = true;
+            Event::Judged(verdict) => {
+                if let Some(last) = self.attempts.back_mut() {
+                    last.verdict = Some(verdict.clone());
                 }
             }
-            Event::Usage { pid: Some(_), usage, .. } => {
-                self.last(|attempt| attempt.usage = Some(*usage));
-            }
-            Event::Judged(verdict) => self.last(|attempt| attempt.verdict = Some(verdict.clone())),
             Event::Received(info) => {
                 let text = cut(info.to_string());
                 self.signals_ever += 1;
@@ -153,6 +125,15 @@ impl Past {
             Event::RestartRefused { .. } | Event::RestartsExhausted { .. } => self.restart = None,
             _ => {}
         }
+        if let Some(last) = self.attempts.back_mut() {
+            last.attempt = attempt;
+        }
+    }
+
+    /// Returns the verdict on the last attempt that was judged.
+    #[must_use]
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.attempts.iter().rev().find_map(|attempt| attempt.verdict.as_ref())
     }
 
     /// Adds a point to the charts. `own` is what childminder itself has used, where that is the job.
@@ -170,41 +151,13 @@ impl Past {
         let calls = stats.calls.values().map(|calls| calls.calls).sum();
         push(&mut self.points, ChartPoint { elapsed, cpu, rss_bytes, calls, means }, POINTS_MAX);
     }
-
-    fn begin(&mut self, number: u32, stamp: Stamp, pid: Option<Pid>) {
-        self.restart = None;
-        let attempt = AttemptSeries {
-            number,
-            began: stamp.wall,
-            pid,
-            lasted: None,
-            end: None,
-            verdict: None,
-            usage: None,
-            began_after: stamp.elapsed,
-        };
-        push(&mut self.attempts, attempt, ATTEMPTS_MAX);
-    }
-
-    fn end(&mut self, stamp: Stamp, end: Option<Termination>) {
-        self.last(|attempt| {
-            attempt.lasted = Some(stamp.elapsed.saturating_sub(attempt.began_after));
-            attempt.end = end;
-        });
-    }
-
-    fn last(&mut self, change: impl FnOnce(&mut AttemptSeries)) {
-        if let Some(attempt) = self.attempts.back_mut() {
-            change(attempt);
-        }
-    }
 }
 
 /// Returns the CPU time of all attempts. What an attempt used between two samples is known once it was
 /// reaped.
 #[must_use]
 pub fn cpu(stats: &Stats) -> Duration {
-    let reaped = stats.usage.user + stats.usage.system;
+    let reaped = stats.history.usage.user + stats.history.usage.system;
     stats.trees_cpu.max(reaped) + stats.tree.map(|tree| tree.cpu).unwrap_or_default()
 }
 
@@ -225,8 +178,10 @@ fn cut(mut text: String) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::outcome::SpawnFailure;
+    use crate::model::outcome::{SpawnFailure, Termination};
+    use crate::model::process::Pid;
     use crate::model::signal::Signal;
+    use crate::model::usage::ResourceUsage;
     use crate::model::verdict::{Confidence, VerdictKind};
 
     use super::*;
@@ -239,11 +194,16 @@ mod tests {
     }
 
     fn past_of(events: impl IntoIterator<Item = Event>) -> Past {
-        let mut past = Past::default();
+        past_and_history_of(events).0
+    }
+
+    fn past_and_history_of(events: impl IntoIterator<Item = Event>) -> (Past, RunHistory) {
+        let (mut past, mut history) = (Past::default(), RunHistory::default());
         for (second, event) in (0..).zip(events) {
-            past.apply(stamp(second), &event);
+            history.apply(stamp(second), &event);
+            past.apply(stamp(second), &event, &history);
         }
-        past
+        (past, history)
     }
 
     fn started(attempt: u32) -> Event {
@@ -258,7 +218,7 @@ mod tests {
             evidence: Vec::new(),
         };
         let usage = ResourceUsage { max_rss_kib: 9, ..ResourceUsage::default() };
-        let past = past_of([
+        let (mut past, mut history) = past_and_history_of([
             started(1),
             Event::Signaled { pid: PID, signal: Signal::SEGV },
             Event::DumpedCore { pid: PID },
@@ -266,17 +226,20 @@ mod tests {
             Event::Judged(verdict.clone()),
             Event::Restarting { attempt: 2, left: 3, delay: Duration::from_secs(60) },
         ]);
-        let attempt = &past.attempts[0];
-        assert_eq!(attempt.lasted, Some(Duration::from_secs(1)));
+        let PastAttempt { attempt, verdict: judged } = past.attempts[0].clone();
+        assert_eq!(attempt.lasted(Duration::MAX), Duration::from_secs(1));
         let end = Termination::Signaled { signal: Signal::SEGV, core_dumped: true };
-        assert_eq!((attempt.end, attempt.verdict.as_ref()), (Some(end), Some(&verdict)));
+        assert_eq!(
+            (attempt.end, judged, past.verdict()),
+            (Some(end), Some(verdict.clone()), Some(&verdict))
+        );
         assert_eq!(attempt.usage.map(|usage| usage.max_rss_kib), Some(9));
         let at = Duration::from_secs(65);
         assert_eq!(past.restart, Some(Restart { attempt: 2, at, left: 3 }));
-        let mut past = past;
-        past.apply(stamp(65), &started(2));
-        assert_eq!(past.restart, None);
-        assert_eq!(past.attempts[1].lasted, None);
+        history.apply(stamp(65), &started(2));
+        past.apply(stamp(65), &started(2), &history);
+        assert_eq!((past.restart, past.verdict()), (None, Some(&verdict)));
+        assert_eq!(past.attempts[1].attempt.ended, None);
     }
 
     #[test]
@@ -289,8 +252,9 @@ mod tests {
             cause: None,
         };
         let past = past_of([Event::StartFailed { attempt: 1, failure }]);
-        assert_eq!(past.attempts[0].pid, None);
-        assert_eq!(past.attempts[0].lasted, Some(Duration::ZERO));
+        let attempt = past.attempts[0].attempt;
+        assert_eq!((attempt.pid, attempt.ended), (None, Some(stamp(0))));
+        assert_eq!(attempt.lasted(Duration::MAX), Duration::ZERO);
     }
 
     #[test]
@@ -303,7 +267,7 @@ mod tests {
         assert_eq!(last.number, 1_000);
         let past = past_of((1..1_000).map(started));
         assert_eq!(past.attempts.len(), ATTEMPTS_MAX);
-        assert_eq!(past.attempts.back().map(|attempt| attempt.number), Some(999));
+        assert_eq!(past.attempts.back().map(|past| past.attempt.number), Some(999));
     }
 
     #[test]
@@ -311,7 +275,7 @@ mod tests {
         let mut stats = Stats::default();
         let second = Duration::from_secs(1);
         let usage = ResourceUsage { user: second, system: second, ..ResourceUsage::default() };
-        stats.apply(stamp(0), &Event::Usage { pid: Some(PID), usage, peaks: None });
+        stats.fold(stamp(0), &Event::Usage { pid: Some(PID), usage, peaks: None });
         assert_eq!(cpu(&stats), 2 * second);
         let mut past = Past::default();
         past.remember(second, &stats, None);
@@ -324,7 +288,7 @@ mod tests {
         let (mut past, mut stats) = (Past::default(), Stats::default());
         let call = |stats: &mut Stats, function, millis| {
             let took = Duration::from_millis(millis);
-            stats.apply(stamp(0), &Event::Called { function, took, is_right: true });
+            stats.fold(stamp(0), &Event::Called { function, took, is_right: true });
         };
         call(&mut stats, "file", 20);
         call(&mut stats, "memory", 400);

@@ -4,18 +4,19 @@
 use std::time::Duration;
 
 use crate::model::event::Event;
+use crate::model::history::{AttemptHistory, RunHistory};
 use crate::model::outcome::Termination;
-use crate::model::process::{Pid, Sender, SenderProcess};
+use crate::model::process::{Sender, SenderProcess};
 use crate::model::redact::Redactor;
 use crate::model::sample::Peaks;
 use crate::model::signal::Signal;
-use crate::model::time::Seconds;
+use crate::model::time::{Seconds, Stamp};
 use crate::model::usage::ResourceUsage;
-use crate::model::verdict::{Confidence, Verdict, VerdictKind};
+use crate::model::verdict::{Confidence, VerdictKind};
 use crate::record::recorder::{self, KeepReport, MakeBase, Recorder};
 use crate::record::row::{Column, Row, RowEvent, SCHEMA};
 use crate::record::write::Writer;
-use crate::sink::{Sink, SinkError, Stamp};
+use crate::sink::{Sink, SinkError};
 use crate::sys::threads;
 
 /// Makes rows and hands them to a thread that it starts with the first one.
@@ -57,8 +58,8 @@ impl RecordSink {
 
     /// The end of the run: returns what became of its rows, at the latest after that time.
     #[must_use]
-    pub fn finish(mut self, stamp: Stamp, within: Duration) -> KeepReport {
-        if let Some(row) = self.rows.end(stamp) {
+    pub fn finish(mut self, history: &RunHistory, within: Duration) -> KeepReport {
+        if let Some(row) = self.rows.end(history) {
             self.hand_over(row);
         }
         let mut account = self.recorder.map(|one| one.finish(within)).unwrap_or_default();
@@ -90,186 +91,128 @@ impl RecordSink {
 }
 
 impl Sink for RecordSink {
-    fn publish(&mut self, stamp: Stamp, event: &Event) -> Result<(), SinkError> {
-        if let Some(row) = self.rows.take(stamp, event) {
+    fn publish(
+        &mut self,
+        stamp: Stamp,
+        event: &Event,
+        history: &RunHistory,
+    ) -> Result<(), SinkError> {
+        if let Some(row) = self.rows.take(stamp, event, history) {
             self.hand_over(row);
         }
         Ok(())
     }
 }
 
-/// What is known of the run so far.
+/// What only rows have, besides the history of the run.
 #[derive(Default)]
 struct Rows {
     redactor: Redactor,
     has_begun: bool,
-    attempt: AttemptCells,
-    /// Of attempts that are over, or of the built-in function.
-    total: ResourceUsage,
-    peaks: Option<Peaks>,
-    orphans: Option<(u64, ResourceUsage)>,
-    calls: Option<u64>,
-    /// Whether a call failed or gave a wrong answer.
-    has_failed_calls: bool,
-}
-
-/// What is known of an attempt.
-#[derive(Default)]
-struct AttemptCells {
-    number: u32,
-    pid: Option<Pid>,
-    began: Duration,
-    ended: Option<Duration>,
-    end: Option<Termination>,
-    core_dumped: bool,
-    usage: Option<ResourceUsage>,
-    peaks: Option<Peaks>,
-    /// Who sent the last signal of each kind that may end a job.
+    /// Who sent the last signal of each kind during this attempt.
     senders: Vec<(Signal, SenderProcess)>,
-    verdict: Option<Verdict>,
+    /// Why the attempt ended as it did, with secrets hidden.
+    evidence: String,
+    calls: Option<u64>,
 }
 
 /// At most this number is kept.
 const SENDERS_MAX: usize = 8;
 
 impl Rows {
-    fn take(&mut self, stamp: Stamp, event: &Event) -> Option<Row> {
+    fn take(&mut self, stamp: Stamp, event: &Event, history: &RunHistory) -> Option<Row> {
         match event {
-            Event::Started { attempt, pid, .. } => return self.begin(stamp, *attempt, Some(*pid)),
-            Event::StartFailed { attempt, .. } => {
-                let row = self.begin(stamp, *attempt, None);
-                self.attempt.ended = Some(stamp.elapsed);
-                return row;
+            Event::Started { .. } | Event::StartFailed { .. } => {
+                self.senders.clear();
+                self.evidence.clear();
+                return self.begin(stamp, history);
             }
             // A built-in function begins with this.
-            Event::Trapped { .. } if !self.has_begun => {
-                self.has_begun = true;
-                return Some(self.row(stamp, RowEvent::Start));
-            }
+            Event::Trapped { .. } => return self.begin(stamp, history),
             Event::Received(info) => {
                 if let Sender::Process(sender) = &info.sender {
-                    self.attempt.heard(info.signal, sender);
+                    self.heard(info.signal, sender);
                 }
             }
-            Event::Exited { status, .. } => {
-                self.attempt.over(stamp, Some(Termination::Exited(*status)));
-            }
-            Event::Signaled { signal, .. } => {
-                let end = Termination::Signaled { signal: *signal, core_dumped: false };
-                self.attempt.over(stamp, Some(end));
-            }
-            Event::DumpedCore { .. } => self.attempt.core_dumped = true,
-            Event::StatusLost { .. } => self.attempt.over(stamp, None),
-            Event::Usage { usage, peaks, .. } => {
-                self.attempt.usage = Some(*usage);
-                self.attempt.peaks = *peaks;
-                self.total += *usage;
-                self.peaks = higher(self.peaks, *peaks);
-            }
-            Event::OrphansSummary { count, usage } => self.orphans = Some((*count, *usage)),
-            Event::Called { is_right: false, .. } => self.has_failed_calls = true,
             Event::Calls { count } => self.calls = Some(*count),
             Event::Judged(verdict) => {
-                self.attempt.verdict = Some(verdict.clone());
-                return Some(self.attempt_row(stamp));
+                let facts: Vec<&str> =
+                    verdict.evidence.iter().map(|one| one.fact.as_str()).collect();
+                // Command lines of senders and descendants are quoted there.
+                self.evidence = self.redactor.blurred(&facts.join("; "));
+                return Some(self.attempt_row(stamp, &history.attempt));
             }
             _ => {}
         }
         None
     }
 
-    fn begin(&mut self, stamp: Stamp, number: u32, pid: Option<Pid>) -> Option<Row> {
-        self.attempt =
-            AttemptCells { number, pid, began: stamp.elapsed, ..AttemptCells::default() };
+    /// Returns the first row, once.
+    fn begin(&mut self, stamp: Stamp, history: &RunHistory) -> Option<Row> {
         if std::mem::replace(&mut self.has_begun, true) {
             return None;
         }
-        let mut row = self.row(stamp, RowEvent::Start);
-        self.show_attempt(&mut row);
+        let mut row = row(stamp, RowEvent::Start, &history.attempt);
+        if history.attempt.number > 0 {
+            show_attempt(&mut row, &history.attempt);
+        }
         Some(row)
     }
 
-    fn attempt_row(&self, stamp: Stamp) -> Row {
-        let mut row = self.row(stamp, RowEvent::Attempt);
-        self.show_attempt(&mut row);
-        self.show_end(&mut row);
-        let lasted = self.attempt.ended.unwrap_or(stamp.elapsed).saturating_sub(self.attempt.began);
-        row.show(Column::WallSeconds, Seconds(lasted));
-        show_usage(&mut row, self.attempt.usage, self.attempt.peaks);
+    fn attempt_row(&self, stamp: Stamp, attempt: &AttemptHistory) -> Row {
+        let mut row = row(stamp, RowEvent::Attempt, attempt);
+        show_attempt(&mut row, attempt);
+        self.show_end(&mut row, attempt);
+        row.show(Column::WallSeconds, Seconds(attempt.lasted(stamp.elapsed)));
+        show_usage(&mut row, attempt.usage, attempt.peaks);
         row
     }
 
-    /// Returns the last row; `None` if the run never had a first one.
-    fn end(&self, stamp: Stamp) -> Option<Row> {
-        if !self.has_begun {
-            return None;
-        }
-        let mut row = self.row(stamp, RowEvent::End);
-        if self.attempt.number > 0 {
-            self.show_attempt(&mut row);
-            self.show_end(&mut row);
+    /// Returns the last row; `None` if the run never had a first one, or goes on.
+    fn end(&self, history: &RunHistory) -> Option<Row> {
+        let (attempt, stamp) = (&history.attempt, history.ended.filter(|_| self.has_begun)?.stamp);
+        let mut row = row(stamp, RowEvent::End, attempt);
+        if attempt.number > 0 {
+            show_attempt(&mut row, attempt);
+            self.show_end(&mut row, attempt);
         } else {
-            let kind = match self.has_failed_calls {
-                true => VerdictKind::ExitNonzero,
-                false => VerdictKind::Success,
+            let kind = match history.failed_calls {
+                0 => VerdictKind::Success,
+                _ => VerdictKind::ExitNonzero,
             };
             row.set(Column::Verdict, kind.word());
             row.show(Column::Confidence, Confidence::Certain);
         }
         row.show(Column::WallSeconds, Seconds(stamp.elapsed));
-        let is_known = self.attempt.usage.is_some() || self.attempt.number > 1;
-        show_usage(&mut row, is_known.then_some(self.total), self.peaks);
-        if let Some((count, usage)) = self.orphans {
-            row.show(Column::Orphans, count);
+        let is_known = attempt.usage.is_some() || attempt.number > 1;
+        show_usage(&mut row, is_known.then_some(history.usage), history.peaks);
+        if let Some(usage) = history.orphan_usage {
+            row.show(Column::Orphans, history.orphans);
             row.show(Column::OrphanCpuSeconds, Seconds(usage.user + usage.system));
         }
         self.calls.iter().for_each(|calls| row.show(Column::Calls, calls));
         Some(row)
     }
 
-    fn row(&self, stamp: Stamp, event: RowEvent) -> Row {
-        let mut row = Row::default();
-        row.show(Column::Schema, SCHEMA);
-        row.set(Column::Event, event.word());
-        row.set(Column::Time, stamp.wall.rfc3339());
-        row.show(Column::Restarts, self.attempt.number.saturating_sub(1));
-        row
-    }
-
-    fn show_attempt(&self, row: &mut Row) {
-        row.show(Column::Attempt, self.attempt.number);
-        self.attempt.pid.iter().for_each(|pid| row.show(Column::ChildPid, pid));
-    }
-
-    fn show_end(&self, row: &mut Row) {
-        let attempt = &self.attempt;
+    fn show_end(&self, row: &mut Row, attempt: &AttemptHistory) {
         match attempt.end {
             Some(Termination::Exited(status)) => row.show(Column::ExitCode, status),
-            Some(Termination::Signaled { signal, .. }) => {
+            Some(Termination::Signaled { signal, core_dumped }) => {
                 row.show(Column::Signal, signal.number());
-                row.show(Column::CoreDumped, attempt.core_dumped);
+                row.show(Column::CoreDumped, core_dumped);
             }
             None => {}
         }
-        let Some(verdict) = &attempt.verdict else { return };
-        row.set(Column::Verdict, verdict.kind.word());
-        row.show(Column::Confidence, verdict.confidence);
-        let facts: Vec<&str> = verdict.evidence.iter().map(|one| one.fact.as_str()).collect();
-        // Command lines of senders and descendants are quoted there.
-        row.set(Column::Evidence, self.redactor.blurred(&facts.join("; ")));
-        if let Some(sender) = attempt.sender() {
+        let Some(verdict) = attempt.verdict else { return };
+        row.set(Column::Verdict, verdict.word());
+        attempt.confidence.iter().for_each(|known| row.show(Column::Confidence, known));
+        row.set(Column::Evidence, self.evidence.clone());
+        if let Some(sender) = self.sender(attempt) {
             row.show(Column::SenderPid, sender.pid);
             row.show(Column::SenderUid, sender.uid);
             let command = sender.command.as_deref().unwrap_or_default();
             row.set(Column::SenderCommand, self.redactor.blurred(command));
         }
-    }
-}
-
-impl AttemptCells {
-    fn over(&mut self, stamp: Stamp, end: Option<Termination>) {
-        self.end = end;
-        self.ended = Some(stamp.elapsed);
     }
 
     fn heard(&mut self, signal: Signal, sender: &SenderProcess) {
@@ -282,14 +225,13 @@ impl AttemptCells {
 
     /// Returns who ended the attempt, as far as we know: the sender of the signal that it died of or,
     /// if it was asked to stop, of the last such request.
-    fn sender(&self) -> Option<&SenderProcess> {
+    fn sender(&self, attempt: &AttemptHistory) -> Option<&SenderProcess> {
         let latest = |is_it: &dyn Fn(Signal) -> bool| {
             let found = self.senders.iter().rev().find(|(signal, _)| is_it(*signal));
             found.map(|(_, sender)| sender)
         };
-        let is_stopped =
-            self.verdict.as_ref().is_some_and(|one| one.kind == VerdictKind::StopRequested);
-        match self.end {
+        let is_stopped = attempt.verdict == Some(VerdictKind::StopRequested);
+        match attempt.end {
             Some(Termination::Signaled { signal, .. }) => latest(&|one| one == signal)
                 .or_else(|| latest(&|one| is_stopped && one.asks_to_stop())),
             _ => latest(&|one| is_stopped && one.asks_to_stop()),
@@ -297,14 +239,18 @@ impl AttemptCells {
     }
 }
 
-fn higher(one: Option<Peaks>, other: Option<Peaks>) -> Option<Peaks> {
-    let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
-    Some(Peaks {
-        processes: one.processes.max(other.processes),
-        threads: one.threads.max(other.threads),
-        rss_bytes: one.rss_bytes.max(other.rss_bytes),
-        open_fds: one.open_fds.max(other.open_fds),
-    })
+fn row(stamp: Stamp, event: RowEvent, attempt: &AttemptHistory) -> Row {
+    let mut row = Row::default();
+    row.show(Column::Schema, SCHEMA);
+    row.set(Column::Event, event.word());
+    row.set(Column::Time, stamp.wall.rfc3339());
+    row.show(Column::Restarts, attempt.number.saturating_sub(1));
+    row
+}
+
+fn show_attempt(row: &mut Row, attempt: &AttemptHistory) {
+    row.show(Column::Attempt, attempt.number);
+    attempt.pid.iter().for_each(|pid| row.show(Column::ChildPid, pid));
 }
 
 fn show_usage(row: &mut Row, usage: Option<ResourceUsage>, peaks: Option<Peaks>) {
@@ -322,5 +268,172 @@ fn show_usage(row: &mut Row, usage: Option<ResourceUsage>, peaks: Option<Peaks>)
     if let Some(peaks) = peaks {
         row.show(Column::TreePeakRssBytes, peaks.rss_bytes);
         row.show(Column::TreePeakProcesses, peaks.processes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::SpawnFailure;
+    use crate::model::process::Pid;
+    use crate::model::signal::{Origin, SignalInfo};
+    use crate::model::time::WallTime;
+    use crate::model::verdict::{Evidence, Quality, Verdict};
+
+    const PID: Pid = Pid(7);
+
+    fn stamp(seconds: u64) -> Stamp {
+        let elapsed = Duration::from_secs(seconds);
+        Stamp { wall: WallTime(elapsed), elapsed }
+    }
+
+    /// The rows of a run with one event a second, which ends two seconds after the last.
+    fn rows_of(events: impl IntoIterator<Item = Event>) -> Vec<Row> {
+        let (mut rows, mut history, mut made) = (Rows::default(), RunHistory::default(), vec![]);
+        let mut now = 0;
+        for event in events {
+            history.apply(stamp(now), &event);
+            made.extend(rows.take(stamp(now), &event, &history));
+            now += 1;
+        }
+        history.finish(stamp(now + 1), 0);
+        made.extend(rows.end(&history));
+        made
+    }
+
+    fn texts(rows: &[Row], column: Column) -> Vec<String> {
+        rows.iter().map(|row| row.text(column).into_owned()).collect()
+    }
+
+    fn started(attempt: u32) -> Event {
+        Event::Started { attempt, pid: PID, command: String::new() }
+    }
+
+    fn judged(kind: VerdictKind, fact: &str) -> Event {
+        let evidence =
+            vec![Evidence { fact: fact.to_owned(), source: "a test", quality: Quality::Exact }];
+        Event::Judged(Verdict { kind, confidence: Confidence::Likely, evidence })
+    }
+
+    fn received(signal: Signal, pid: i32) -> Event {
+        let sender = SenderProcess {
+            pid: Pid(pid),
+            uid: 1000,
+            user: None,
+            command: Some("stop --password=hush".into()),
+            is_hidden: false,
+        };
+        let sender = Sender::Process(sender);
+        Event::Received(SignalInfo { signal, origin: Origin::Kill, sender, value: None })
+    }
+
+    fn used(seconds: u64) -> Event {
+        let usage =
+            ResourceUsage { user: Duration::from_secs(seconds), ..ResourceUsage::default() };
+        Event::Usage { pid: Some(PID), usage, peaks: None }
+    }
+
+    #[test]
+    fn a_restarted_job_has_a_row_for_each_attempt_and_one_that_adds_them_up() {
+        let rows = rows_of([
+            started(1),
+            Event::Trapped { signals: Vec::new() },
+            Event::Signaled { pid: PID, signal: Signal::SEGV },
+            Event::DumpedCore { pid: PID },
+            used(3),
+            judged(VerdictKind::Crashed, "SIGSEGV"),
+            started(2),
+            Event::Exited { pid: PID, status: 0 },
+            used(4),
+            judged(VerdictKind::Success, "exit status 0"),
+        ]);
+        assert_eq!(texts(&rows, Column::Event), ["start", "attempt", "attempt", "end"]);
+        assert_eq!(texts(&rows, Column::Attempt), ["1", "1", "2", "2"]);
+        assert_eq!(texts(&rows, Column::Restarts), ["0", "0", "1", "1"]);
+        assert_eq!(texts(&rows, Column::Signal), ["", "11", "", ""]);
+        assert_eq!(texts(&rows, Column::CoreDumped), ["", "true", "", ""]);
+        assert_eq!(texts(&rows, Column::ExitCode), ["", "", "0", "0"]);
+        assert_eq!(texts(&rows, Column::Verdict), ["", "crashed", "success", "success"]);
+        let evidence = ["", "SIGSEGV", "exit status 0", "exit status 0"];
+        assert_eq!(texts(&rows, Column::Evidence), evidence);
+        assert_eq!(texts(&rows, Column::WallSeconds), ["", "2.000000", "1.000000", "11.000000"]);
+        assert_eq!(texts(&rows, Column::UserSeconds), ["", "3.000000", "4.000000", "7.000000"]);
+    }
+
+    #[test]
+    fn an_attempt_that_could_not_be_started_has_no_process_and_took_no_time() {
+        let failure = SpawnFailure {
+            step: "execute x".into(),
+            errno: 2,
+            is_exec: true,
+            is_found: false,
+            cause: None,
+        };
+        let failed = Event::StartFailed { attempt: 1, failure };
+        let rows = rows_of([failed, judged(VerdictKind::ExecFailed, "no such file")]);
+        assert_eq!(texts(&rows, Column::Event), ["start", "attempt", "end"]);
+        assert_eq!(texts(&rows, Column::ChildPid), ["", "", ""]);
+        assert_eq!(texts(&rows, Column::WallSeconds), ["", "0.000000", "3.000000"]);
+        assert_eq!(texts(&rows, Column::UserSeconds), ["", "", ""]);
+    }
+
+    #[test]
+    fn a_lost_status_leaves_its_cells_empty() {
+        let lost = Event::StatusLost { pid: PID };
+        let rows = rows_of([started(1), lost, judged(VerdictKind::Unknown, "gone")]);
+        assert_eq!(texts(&rows, Column::ExitCode), ["", "", ""]);
+        assert_eq!(texts(&rows, Column::Signal), ["", "", ""]);
+        assert_eq!(texts(&rows, Column::WallSeconds), ["", "1.000000", "4.000000"]);
+    }
+
+    #[test]
+    fn the_sender_is_that_of_the_signal_that_ended_the_attempt() {
+        let senders = |end: Event, kind| {
+            let events = [started(1), received(Signal::TERM, 40), received(Signal::USR1, 41), end];
+            let rows = rows_of(events.into_iter().chain([judged(kind, "a fact")]));
+            assert!(!rows[1].text(Column::SenderCommand).contains("hush"));
+            rows[1].text(Column::SenderPid).into_owned()
+        };
+        let died = |signal| Event::Signaled { pid: PID, signal };
+        assert_eq!(senders(died(Signal::USR1), VerdictKind::KilledByProcess), "41");
+        assert_eq!(senders(died(Signal::KILL), VerdictKind::KilledByProcess), "");
+        // It was asked to stop, and was killed because it did not.
+        assert_eq!(senders(died(Signal::KILL), VerdictKind::StopRequested), "40");
+        let exited = Event::Exited { pid: PID, status: 3 };
+        assert_eq!(senders(exited.clone(), VerdictKind::StopRequested), "40");
+        assert_eq!(senders(exited, VerdictKind::ExitNonzero), "");
+    }
+
+    #[test]
+    fn who_signalled_one_attempt_did_not_end_the_next() {
+        let rows = rows_of([
+            started(1),
+            received(Signal::TERM, 40),
+            Event::Signaled { pid: PID, signal: Signal::SEGV },
+            judged(VerdictKind::Crashed, "SIGSEGV"),
+            started(2),
+            Event::Signaled { pid: PID, signal: Signal::TERM },
+            judged(VerdictKind::KilledByProcess, "SIGTERM"),
+        ]);
+        assert_eq!(texts(&rows, Column::SenderPid), ["", "", "", ""]);
+    }
+
+    #[test]
+    fn a_built_in_function_has_a_first_and_a_last_row() {
+        let call = |is_right| Event::Called { function: "file", took: Duration::ZERO, is_right };
+        for (is_right, verdict) in [(true, "success"), (false, "exit_nonzero")] {
+            let trapped = Event::Trapped { signals: Vec::new() };
+            let rows = rows_of([trapped, call(is_right), Event::Calls { count: 1 }, used(2)]);
+            assert_eq!(texts(&rows, Column::Event), ["start", "end"]);
+            assert_eq!(texts(&rows, Column::Attempt), ["", ""]);
+            assert_eq!(texts(&rows, Column::Calls), ["", "1"]);
+            assert_eq!(texts(&rows, Column::Verdict), ["", verdict]);
+            assert_eq!(texts(&rows, Column::UserSeconds), ["", "2.000000"]);
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_beginning_has_no_end() {
+        assert!(rows_of([]).is_empty());
     }
 }

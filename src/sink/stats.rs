@@ -1,4 +1,4 @@
-//! What all telemetry reads: one snapshot of numbers, brought up to date by each event.
+//! What all telemetry reads: one snapshot of numbers, the history of the run and what only metrics count.
 //!
 //! Pure: it reads neither clocks nor files. The supervising thread writes it, the telemetry thread
 //! copies it, and both hold its lock for a moment only.
@@ -8,70 +8,12 @@ use std::time::Duration;
 
 use crate::model::event::Event;
 use crate::model::histogram::Histogram;
-use crate::model::outcome::Termination;
-use crate::model::process::Pid;
+use crate::model::history::{RunHistory, RunOutcome};
 use crate::model::sample::{HostLoad, TreeSample};
 use crate::model::signal::Signal;
-use crate::model::usage::ResourceUsage;
-use crate::model::verdict::{Verdict, VerdictKind};
-use crate::sink::Stamp;
-
-/// How a run or an attempt ended, in the few words that a metric may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunOutcome {
-    /// Exit status 0.
-    Success,
-    /// Another exit status.
-    Failure,
-    /// A signal ended it.
-    Signal,
-    /// `--timeout` ended it.
-    Timeout,
-    /// It could not be executed.
-    SpawnError,
-    /// It was stopped and given up, or was asked to stop.
-    Stopped,
-}
-
-impl RunOutcome {
-    /// All, in the order of their numbers.
-    pub const ALL: [RunOutcome; 6] = [
-        RunOutcome::Success,
-        RunOutcome::Failure,
-        RunOutcome::Signal,
-        RunOutcome::Timeout,
-        RunOutcome::SpawnError,
-        RunOutcome::Stopped,
-    ];
-
-    /// Returns the label's value.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            RunOutcome::Success => "success",
-            RunOutcome::Failure => "failure",
-            RunOutcome::Signal => "signal",
-            RunOutcome::Timeout => "timeout",
-            RunOutcome::SpawnError => "spawn_error",
-            RunOutcome::Stopped => "stopped",
-        }
-    }
-
-    /// Returns the outcome that a verdict and the end mean.
-    #[must_use]
-    pub fn of(kind: VerdictKind, end: Option<Termination>) -> RunOutcome {
-        match kind {
-            kind if kind.is_success() => RunOutcome::Success,
-            VerdictKind::TimedOut => RunOutcome::Timeout,
-            VerdictKind::ExecFailed => RunOutcome::SpawnError,
-            VerdictKind::Stopped | VerdictKind::StopRequested | VerdictKind::KilledByTerminal => {
-                RunOutcome::Stopped
-            }
-            _ if matches!(end, Some(Termination::Signaled { .. })) => RunOutcome::Signal,
-            _ => RunOutcome::Failure,
-        }
-    }
-}
+#[cfg(test)]
+use crate::model::time::Stamp;
+use crate::model::verdict::VerdictKind;
 
 /// Why childminder sent a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,14 +66,6 @@ pub struct Calls {
     pub durations: Histogram,
 }
 
-/// A run that is over.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ended {
-    pub stamp: Stamp,
-    pub exit_status: u8,
-    pub outcome: RunOutcome,
-}
-
 /// The numbers of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
@@ -139,40 +73,19 @@ pub struct Stats {
     pub generation: u64,
     /// When the run began, by the time of day.
     pub begun: Duration,
-    /// The running number of the attempt; 0 before the first.
-    pub attempt: u32,
-    /// The job, while it lives, as far as we know.
-    pub child: Option<Pid>,
-    /// When the attempt began, since the run began.
-    pub attempt_began: Duration,
-    /// How the attempt ended.
-    pub end: Option<Termination>,
-    /// Whether the job is stopped.
-    pub is_stopped: bool,
+    /// As it was after the last event.
+    pub history: RunHistory,
     /// Ended attempts by outcome, in the order of [`RunOutcome::ALL`].
     pub attempts: [u64; 6],
-    /// Starts after the first.
-    pub restarts: u64,
     /// Attempts that exited, by status.
     pub exits: BTreeMap<u8, u64>,
     /// Exits with a status beyond the first [`EXIT_CODES_MAX`].
     pub other_exits: u64,
     /// Attempts that a signal ended.
     pub deaths: BTreeMap<Signal, u64>,
-    /// Signals that childminder received.
-    pub received: BTreeMap<Signal, u64>,
     /// Signals that it sent.
     pub sent: BTreeMap<(Signal, SendReason), u64>,
-    /// Times the job was stopped, and for how long in all.
-    pub stops: u64,
-    /// How long it was stopped, in all.
-    pub stopped: Duration,
-    /// Orphans that were reaped.
-    pub orphans: u64,
     pub verdicts: BTreeMap<VerdictKind, u64>,
-    pub verdict: Option<Verdict>,
-    /// What ended attempts used.
-    pub usage: ResourceUsage,
     /// How long attempts took.
     pub durations: Option<Histogram>,
     pub calls: BTreeMap<&'static str, Calls>,
@@ -182,8 +95,6 @@ pub struct Stats {
     pub trees_cpu: Duration,
     /// The host's load in the last sample before the last failure.
     pub load_at_death: Option<HostLoad>,
-    /// How the run ended.
-    pub ended: Option<Ended>,
     has_timed_out: bool,
 }
 
@@ -194,47 +105,36 @@ impl Stats {
         Stats { begun, ..Stats::default() }
     }
 
-    /// Takes in an event.
-    pub fn apply(&mut self, stamp: Stamp, event: &Event) {
+    /// Takes in an event, which the history has already.
+    pub fn apply(&mut self, event: &Event, history: &RunHistory) {
         self.generation += 1;
+        self.history.clone_from(history);
         match event {
-            Event::Started { attempt, pid, .. } => {
-                self.begin_attempt(*attempt, stamp);
-                self.child = Some(*pid);
+            Event::Started { .. } => self.has_timed_out = false,
+            Event::StartFailed { .. } => {
+                self.has_timed_out = false;
+                self.end_attempt();
             }
-            Event::StartFailed { attempt, .. } => {
-                self.begin_attempt(*attempt, stamp);
-                self.end_attempt(stamp, None);
+            Event::StatusLost { .. } => self.end_attempt(),
+            Event::Exited { status, .. } => {
+                self.note_exit(*status);
+                self.end_attempt();
             }
-            Event::Received(info) => *self.received.entry(info.signal).or_default() += 1,
+            Event::Signaled { signal, .. } => {
+                *self.deaths.entry(*signal).or_default() += 1;
+                self.end_attempt();
+            }
             Event::Forwarded { signal, .. } => self.note_sent(*signal, SendReason::Forward),
             Event::TimedOut { .. } => self.has_timed_out = true,
             Event::Terminating { .. } => self.note_sent(Signal::TERM, self.origin_of_end()),
             Event::Killing { .. } => self.note_sent(Signal::KILL, self.origin_of_end()),
             Event::ContinueConfirmed { .. } => self.note_sent(Signal::CONT, SendReason::Continue),
-            Event::Stopped { .. } => {
-                self.stops += 1;
-                self.is_stopped = true;
-            }
-            Event::Continued { stopped_for, .. } => {
-                self.is_stopped = false;
-                self.stopped += stopped_for.unwrap_or_default();
-            }
-            Event::Exited { status, .. } => {
-                self.note_exit(*status);
-                self.end_attempt(stamp, Some(Termination::Exited(*status)));
-            }
-            Event::Signaled { signal, .. } => {
-                *self.deaths.entry(*signal).or_default() += 1;
-                let end = Termination::Signaled { signal: *signal, core_dumped: false };
-                self.end_attempt(stamp, Some(end));
-            }
-            Event::StatusLost { .. } => self.end_attempt(stamp, None),
-            Event::Usage { usage, .. } => self.usage += *usage,
-            Event::OrphanEnded { .. } => self.orphans += 1,
-            Event::OrphansSummary { count, .. } => self.orphans = *count,
             Event::PastSample { sample, .. } => self.load_at_death = Some(sample.host),
-            Event::Judged(verdict) => self.judged(verdict),
+            Event::Judged(verdict) => {
+                *self.verdicts.entry(verdict.kind).or_default() += 1;
+                let outcome = RunOutcome::of(verdict.kind, history.attempt.end);
+                self.attempts[outcome as usize] += 1;
+            }
             Event::Called { function, took, is_right } => self.called(function, *took, *is_right),
             _ => {}
         }
@@ -247,15 +147,9 @@ impl Stats {
     }
 
     /// The run is over.
-    pub fn finish(&mut self, stamp: Stamp, exit_status: u8) {
+    pub fn finish(&mut self, history: &RunHistory) {
         self.generation += 1;
-        self.child = None;
-        let outcome = match &self.verdict {
-            Some(verdict) => RunOutcome::of(verdict.kind, self.end),
-            None if exit_status == 0 => RunOutcome::Success,
-            None => RunOutcome::Failure,
-        };
-        self.ended = Some(Ended { stamp, exit_status, outcome });
+        self.history.clone_from(history);
     }
 
     /// Returns the CPU time of all trees.
@@ -264,22 +158,11 @@ impl Stats {
         self.trees_cpu + self.tree.map(|tree| tree.cpu).unwrap_or_default()
     }
 
-    fn begin_attempt(&mut self, attempt: u32, stamp: Stamp) {
-        self.restarts += u64::from(attempt > 1);
-        self.attempt = attempt;
-        self.attempt_began = stamp.elapsed;
-        self.end = None;
-        self.is_stopped = false;
-        self.has_timed_out = false;
-    }
-
-    fn end_attempt(&mut self, stamp: Stamp, end: Option<Termination>) {
-        self.child = None;
-        self.end = end;
+    fn end_attempt(&mut self) {
         // The next attempt's samples count from nothing again.
         self.trees_cpu = self.tree_cpu();
         self.tree = None;
-        let lasted = stamp.elapsed.saturating_sub(self.attempt_began);
+        let lasted = self.history.attempt.lasted(Duration::ZERO);
         let durations = self.durations.get_or_insert_with(|| Histogram::new(ATTEMPT_BOUNDS));
         durations.observe(lasted.as_secs_f64());
     }
@@ -300,13 +183,6 @@ impl Stats {
         }
     }
 
-    fn judged(&mut self, verdict: &Verdict) {
-        *self.verdicts.entry(verdict.kind).or_default() += 1;
-        let outcome = RunOutcome::of(verdict.kind, self.end);
-        self.attempts[outcome as usize] += 1;
-        self.verdict = Some(verdict.clone());
-    }
-
     fn called(&mut self, function: &'static str, took: Duration, is_right: bool) {
         let new = || Calls { calls: 0, failures: 0, durations: Histogram::new(CALL_BOUNDS) };
         let calls = self.calls.entry(function).or_insert_with(new);
@@ -317,9 +193,27 @@ impl Stats {
 }
 
 #[cfg(test)]
+impl Stats {
+    /// Takes in an event as a run does: the history first.
+    pub fn fold(&mut self, stamp: Stamp, event: &Event) {
+        let mut history = self.history.clone();
+        history.apply(stamp, event);
+        self.apply(event, &history);
+    }
+
+    /// Ends the run.
+    pub fn end(&mut self, stamp: Stamp, exit_status: u8) {
+        let mut history = self.history.clone();
+        history.finish(stamp, exit_status);
+        self.finish(&history);
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use crate::model::process::Pid;
     use crate::model::time::WallTime;
-    use crate::model::verdict::Confidence;
+    use crate::model::verdict::{Confidence, Verdict};
 
     use super::*;
 
@@ -331,7 +225,7 @@ mod tests {
     fn stats_of(events: impl IntoIterator<Item = Event>) -> Stats {
         let mut stats = Stats::default();
         for (second, event) in (0..).zip(events) {
-            stats.apply(stamp(second), &event);
+            stats.fold(stamp(second), &event);
         }
         stats
     }
@@ -352,14 +246,14 @@ mod tests {
             Event::Exited { pid: PID, status: 0 },
             judged(VerdictKind::Success),
         ]);
-        stats.finish(stamp(9), 0);
-        assert_eq!(stats.restarts, 1);
+        stats.end(stamp(9), 0);
+        assert_eq!(stats.history.restarts(), 1);
         assert_eq!(stats.attempts, [1, 0, 1, 0, 0, 0]);
         assert_eq!(stats.deaths[&Signal::KILL], 1);
         assert_eq!(stats.exits[&0], 1);
         assert_eq!(stats.verdicts[&VerdictKind::OomKilled], 1);
         assert_eq!(stats.durations.map(|one| one.count()), Some(2));
-        assert_eq!(stats.ended.map(|ended| ended.outcome), Some(RunOutcome::Success));
+        assert_eq!(stats.history.ended.map(|ended| ended.outcome), Some(RunOutcome::Success));
     }
 
     #[test]
@@ -396,7 +290,7 @@ mod tests {
         };
         let mut stats = Stats::default();
         stats.sampled(sample(10));
-        stats.apply(stamp(1), &Event::Exited { pid: PID, status: 1 });
+        stats.fold(stamp(1), &Event::Exited { pid: PID, status: 1 });
         assert_eq!(stats.tree_cpu(), Duration::from_secs(10));
         stats.sampled(sample(2));
         assert_eq!(stats.tree_cpu(), Duration::from_secs(12));

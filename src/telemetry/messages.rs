@@ -2,21 +2,29 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use opentelemetry::trace::SpanContext;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use crate::model::event::Event;
+use crate::model::history::Ended;
 use crate::model::time::Moment;
+use crate::model::time::Stamp;
 use crate::plan::TelemetryPlan;
-use crate::sink::Stamp;
-use crate::sink::stats::Ended;
 use crate::telemetry::otlp::spans::SpanQueue;
 use crate::telemetry::published::Published;
 
-/// An event, and the span that it belongs to.
-pub(super) struct Note(pub(super) Stamp, pub(super) Box<Event>, pub(super) Option<SpanContext>);
+/// An event that became true.
+pub struct Note {
+    pub stamp: Stamp,
+    pub event: Box<Event>,
+    /// How long the attempt has lasted by then, or lasted in all if that was its end.
+    pub attempt_lasted: Duration,
+    /// The span that it belongs to.
+    pub context: Option<SpanContext>,
+}
 
 /// The end of the run, and its span.
 pub(super) struct Finish {

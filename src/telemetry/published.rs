@@ -90,7 +90,7 @@ impl Published {
     /// Returns whether the run is over: what is read afterwards has its last numbers.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        lock(&self.stats).ended.is_some()
+        lock(&self.stats).history.ended.is_some()
     }
 
     /// Notes that a client has received the metrics of the run's end.
@@ -107,7 +107,7 @@ impl Published {
     #[must_use]
     pub fn collect(&self) -> Collected {
         let stats = self.stats();
-        let child = stats.child.and_then(|pid| ChildReading::take(pid, self.ourselves));
+        let child = stats.history.child().and_then(|pid| ChildReading::take(pid, self.ourselves));
         let mut state = lock(&self.state);
         let snapshot = Snapshot {
             stats: &stats,
@@ -193,7 +193,7 @@ mod tests {
         let first = published.text(MetricsForm::Text);
         assert_eq!(first, published.text(MetricsForm::Text));
         let mut changed = stats.lock().unwrap();
-        changed.restarts += 1;
+        changed.history.attempt.number += 1;
         changed.generation += 1;
         drop(changed);
         assert_ne!(first, published.text(MetricsForm::Text));

@@ -9,11 +9,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use opentelemetry::trace::SpanContext;
 use tokio::sync::mpsc::{self, Sender};
 
-use crate::model::event::Event;
+use crate::model::history::Ended;
 use crate::model::pipeline::Pipeline;
 use crate::model::shared::lock;
-use crate::sink::Stamp;
-use crate::sink::stats::Ended;
 use crate::sys::threads;
 use crate::telemetry::messages::{Begin, Farewell, Finish, Inbox, News, Note, Until};
 use crate::telemetry::published::Published;
@@ -80,8 +78,7 @@ impl Telemetry {
     }
 
     /// Passes an event on; if the queue is full it is dropped and counted.
-    pub fn publish(&self, stamp: Stamp, event: &Event, context: Option<SpanContext>) {
-        let note = Note(stamp, Box::new(event.clone()), context);
+    pub fn publish(&self, note: Note) {
         if self.notes.try_send(note).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

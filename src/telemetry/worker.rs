@@ -9,10 +9,10 @@ use opentelemetry::trace::SpanContext;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::model::event::Event;
+use crate::model::history::{Ended, RunOutcome};
 use crate::model::pipeline::Pipeline;
 use crate::model::time::Moment;
 use crate::plan::TelemetryPlan;
-use crate::sink::stats::{Ended, RunOutcome};
 use crate::sys::clock;
 use crate::telemetry::messages::{Begin, Farewell, Finish, Inbox, News, Note, Until};
 use crate::telemetry::otlp::export::{By, Exports};
@@ -48,7 +48,6 @@ pub(super) async fn run(begin: Begin, mut inbox: Inbox, news: &News) {
             .textfile_directory
             .as_ref()
             .map(|directory| TextFile::new(directory, &published.identity.name)),
-        attempt_began: Duration::ZERO,
         exports,
         published,
         warnings,
@@ -66,7 +65,6 @@ pub(super) struct TelemetryWorker {
     exports: Arc<Exports>,
     textfile: Option<TextFile>,
     warnings: Arc<Warnings>,
-    attempt_began: Duration,
 }
 
 impl TelemetryWorker {
@@ -126,17 +124,16 @@ impl TelemetryWorker {
         until
     }
 
-    fn take(&mut self, Note(stamp, event, context): Note) {
+    fn take(&self, Note { stamp, event, attempt_lasted, context }: Note) {
         if let Some(logs) = &self.exports.logs {
             logs.event(stamp, &event, context.as_ref());
         }
         let Some(instruments) = &self.exports.instruments else { return };
         match *event {
-            Event::Started { .. } => self.attempt_began = stamp.elapsed,
-            Event::StartFailed { .. } => instruments.attempt(Duration::ZERO),
-            Event::Exited { .. } | Event::Signaled { .. } | Event::StatusLost { .. } => {
-                instruments.attempt(stamp.elapsed.saturating_sub(self.attempt_began));
-            }
+            Event::StartFailed { .. }
+            | Event::Exited { .. }
+            | Event::Signaled { .. }
+            | Event::StatusLost { .. } => instruments.attempt(attempt_lasted),
             Event::Called { function, took, .. } => instruments.call(function, took),
             _ => {}
         }

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use crate::canary;
+use crate::model::history::RunOutcome;
 use crate::model::pipeline::PerPipeline;
 use crate::model::usage::ResourceUsage;
 use crate::plan::Function;
-use crate::sink::stats::{Calls, RunOutcome};
+use crate::sink::stats::Calls;
 use crate::telemetry::metrics::metric::{
     Family, Instrument, MetricKind, MetricPoint, Otlp, Snapshot, Value, each, maybe, one, seconds,
 };
@@ -79,7 +80,7 @@ pub const FAMILIES: &[Family] = &[
         vec![MetricPoint { labels, value: Value::Number(1.0) }]
     }).by(&["executable", "user"]),
     counter("childminder_runs_total", "Finished runs by outcome.", |all| {
-        let ended = all.stats.ended.map(|ended| ended.outcome);
+        let ended = all.stats.history.ended.map(|ended| ended.outcome);
         each(RunOutcome::ALL.map(|outcome| (outcome.word(), f64::from(u8::from(ended == Some(outcome))))))
     }).by(&["outcome"]).otlp("childminder.runs", "{run}", &["childminder.outcome"]),
     counter("childminder_attempts_total", "Finished attempts by outcome.", |all| {
@@ -88,7 +89,7 @@ pub const FAMILIES: &[Family] = &[
     counter("childminder_verdicts_total", "Finished attempts by verdict.", |all| {
         each(all.stats.verdicts.iter().map(|(kind, count)| (kind.word(), *count as f64)))
     }).by(&["verdict"]).otlp("childminder.verdicts", "{attempt}", &["childminder.verdict"]),
-    counter("childminder_restarts_total", "Restarts of the child.", |all| one(all.stats.restarts as f64))
+    counter("childminder_restarts_total", "Restarts of the child.", |all| one(all.stats.history.restarts().into()))
         .otlp("childminder.restarts", "{restart}", &[]),
     counter("childminder_exits_total", "Attempts that exited, by exit code.", exits)
         .by(&["exit_code"]).otlp("childminder.exits", "{exit}", &["childminder.exit_code"]),
@@ -96,7 +97,7 @@ pub const FAMILIES: &[Family] = &[
         each(all.stats.deaths.iter().map(|(signal, count)| (signal.to_string(), *count as f64)))
     }).by(&["signal"]).otlp("childminder.child.signal_deaths", "{death}", &["childminder.signal"]),
     counter("childminder_signals_received_total", "Signals received by childminder.", |all| {
-        each(all.stats.received.iter().map(|(signal, count)| (signal.to_string(), *count as f64)))
+        each(all.stats.history.received.iter().map(|(signal, count)| (signal.to_string(), *count as f64)))
     }).by(&["signal"]).otlp("childminder.signals.received", "{signal}", &["childminder.signal"]),
     counter("childminder_signals_sent_total", "Signals sent to the child.", |all| {
         let sent = all.stats.sent.iter();
@@ -105,28 +106,28 @@ pub const FAMILIES: &[Family] = &[
             value: Value::Number(*count as f64),
         }).collect()
     }).by(&["signal", "origin"]).otlp("childminder.signals.sent", "{signal}", &["childminder.signal", "childminder.origin"]),
-    counter("childminder_child_stops_total", "Times the child was stopped.", |all| one(all.stats.stops as f64))
+    counter("childminder_child_stops_total", "Times the child was stopped.", |all| one(all.stats.history.stops as f64))
         .otlp("childminder.child.stops", "{stop}", &[]),
-    counter("childminder_child_stopped_seconds_total", "Time the child spent stopped.", |all| one(seconds(all.stats.stopped)))
+    counter("childminder_child_stopped_seconds_total", "Time the child spent stopped.", |all| one(seconds(all.stats.history.stopped)))
         .otlp("childminder.child.stopped", "s", &[]),
-    counter("childminder_orphans_reaped_total", "Adopted descendants reaped.", |all| one(all.stats.orphans as f64))
+    counter("childminder_orphans_reaped_total", "Adopted descendants reaped.", |all| one(all.stats.history.orphans as f64))
         .otlp("childminder.orphans.reaped", "{process}", &[]),
-    gauge("childminder_child_running", "Whether the child is running.", |all| one(f64::from(u8::from(all.stats.child.is_some()))))
+    gauge("childminder_child_running", "Whether the child is running.", |all| one(f64::from(u8::from(all.stats.history.child().is_some()))))
         .otlp("childminder.child.running", "{process}", &[]).summed(),
     gauge("childminder_run_start_timestamp_seconds", "Start of the current or last run, Unix time.", |all| one(seconds(all.stats.begun)))
         .otlp("childminder.run.start_timestamp", "s", &[]),
     gauge("childminder_run_last_completion_timestamp_seconds", "End of the last run, Unix time.", |all| {
-        maybe(all.stats.ended.map(|ended| seconds(ended.stamp.wall.0)))
+        maybe(all.stats.history.ended.map(|ended| seconds(ended.stamp.wall.0)))
     }).otlp("childminder.run.last_completion_timestamp", "s", &[]),
     gauge("childminder_run_last_success_timestamp_seconds", "End of the last successful run, Unix time.", |all| {
-        let success = all.stats.ended.filter(|ended| ended.outcome == RunOutcome::Success);
+        let success = all.stats.history.ended.filter(|ended| ended.outcome == RunOutcome::Success);
         maybe(success.map(|ended| seconds(ended.stamp.wall.0)))
     }).otlp("childminder.run.last_success_timestamp", "s", &[]),
     gauge("childminder_run_last_duration_seconds", "Wall time of the last run.", |all| {
-        maybe(all.stats.ended.map(|ended| seconds(ended.stamp.elapsed)))
+        maybe(all.stats.history.ended.map(|ended| seconds(ended.stamp.elapsed)))
     }).otlp("childminder.run.last_duration", "s", &[]),
     gauge("childminder_run_last_exit_code", "Status childminder returned for the last run.", |all| {
-        maybe(all.stats.ended.map(|ended| f64::from(ended.exit_status)))
+        maybe(all.stats.history.ended.map(|ended| f64::from(ended.exit_status)))
     }).otlp("childminder.run.last_exit_code", "", &[]),
     Family { kind: MetricKind::Histogram, ..gauge("childminder_attempt_duration_seconds", "Attempt wall time.", |all| {
         let durations = all.stats.durations.iter().cloned();
@@ -134,18 +135,18 @@ pub const FAMILIES: &[Family] = &[
     }) }.otlp("childminder.attempt.duration", "s", &[]),
     counter("childminder_child_cpu_seconds_total", "CPU time of the child and its waited-for descendants.", |all| {
         let live = all.child.unwrap_or_default();
-        let ended = all.stats.usage;
+        let ended = all.stats.history.usage;
         each([("user", seconds(ended.user + live.user)), ("system", seconds(ended.system + live.system))])
     }).by(&["mode"]).otlp("process.cpu.time", "s", &["cpu.mode"]),
     gauge("childminder_child_max_rss_bytes", "Largest peak resident set of any attempt.", |all| one(peak_bytes(all)))
         .otlp("childminder.child.max_rss", "By", &[]),
     counter("childminder_child_page_faults_total", "Page faults.", |all| {
-        let ([minor, major], ended) = (all.child.unwrap_or_default().faults, all.stats.usage);
+        let ([minor, major], ended) = (all.child.unwrap_or_default().faults, all.stats.history.usage);
         each([("minor", (ended.minor_faults + minor) as f64), ("major", (ended.major_faults + major) as f64)])
     }).by(&["fault"]).otlp("process.paging.faults", "{fault}", &["system.paging.fault.type"]),
     counter("childminder_child_context_switches_total", "Context switches.", |all| {
         let live = all.child.and_then(|child| child.switches).unwrap_or_default();
-        let ResourceUsage { voluntary_switches, involuntary_switches, .. } = all.stats.usage;
+        let ResourceUsage { voluntary_switches, involuntary_switches, .. } = all.stats.history.usage;
         each([("voluntary", (voluntary_switches + live[0]) as f64), ("involuntary", (involuntary_switches + live[1]) as f64)])
     }).by(&["switch"]).otlp("process.context_switches", "{context_switch}", &["process.context_switch.type"]),
     counter("childminder_child_read_bytes_total", "Storage bytes read.", |all| one(storage_bytes(all, 0)))
@@ -226,13 +227,13 @@ fn exits(all: &Snapshot<'_>) -> Vec<MetricPoint> {
 
 fn peak_bytes(all: &Snapshot<'_>) -> f64 {
     let live = all.child.map_or(0, |child| child.resident_bytes);
-    live.max(all.stats.usage.max_rss_kib * 1024) as f64
+    live.max(all.stats.history.usage.max_rss_kib * 1024) as f64
 }
 
 /// An attempt that ended has blocks of 512 bytes (getrusage(2)); one that lives has bytes.
 fn storage_bytes(all: &Snapshot<'_>, direction: usize) -> f64 {
     let live = all.child.and_then(|child| child.storage_bytes).unwrap_or_default();
-    let ResourceUsage { input_blocks, output_blocks, .. } = all.stats.usage;
+    let ResourceUsage { input_blocks, output_blocks, .. } = all.stats.history.usage;
     ([input_blocks, output_blocks][direction] * 512 + live[direction]) as f64
 }
 

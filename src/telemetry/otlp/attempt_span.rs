@@ -9,15 +9,12 @@ use opentelemetry_sdk::trace::Span;
 use crate::model::outcome::{SpawnFailure, Termination};
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::VerdictKind;
-use crate::sink::Stamp;
 
 /// The span of an attempt that goes on.
 pub(super) struct AttemptSpan {
     pub(super) span: Span,
     /// How many events it has.
     pub(super) events: usize,
-    /// When it ended, and how.
-    pub(super) end: Option<(Stamp, Option<Termination>)>,
 }
 
 impl AttemptSpan {
@@ -32,16 +29,14 @@ impl AttemptSpan {
         }
     }
 
-    pub(super) fn not_started(&mut self, stamp: Stamp, failure: &SpawnFailure) {
-        self.end = Some((stamp, None));
+    pub(super) fn not_started(&mut self, failure: &SpawnFailure) {
         let code = i64::from(failure.exit_status());
         self.span.set_attribute(KeyValue::new("process.exit.code", code));
         let errno = nix::errno::Errno::from_raw(failure.errno);
         self.span.set_attribute(KeyValue::new("childminder.exec.errno", format!("{errno:?}")));
     }
 
-    pub(super) fn judged(&mut self, kind: VerdictKind) {
-        let end = self.end.and_then(|(_, end)| end);
+    pub(super) fn judged(&mut self, kind: VerdictKind, end: Option<Termination>) {
         if let Some(end) = end {
             let code = i64::from(end.exit_status());
             self.span.set_attribute(KeyValue::new("process.exit.code", code));

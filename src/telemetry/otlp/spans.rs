@@ -21,12 +21,11 @@ use opentelemetry_sdk::trace::{
 };
 
 use crate::model::event::Event;
-use crate::model::outcome::Termination;
+use crate::model::history::{AttemptHistory, Ended, RunHistory, RunOutcome};
+use crate::model::time::Stamp;
 use crate::model::trace_context;
 use crate::model::verdict::VerdictKind;
 use crate::plan::{Choice, OtlpPlan, TelemetryPlan, TraceSampler as SamplerPlan};
-use crate::sink::Stamp;
-use crate::sink::stats::{Ended, RunOutcome};
 use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::otlp::attempt_span::{AttemptSpan, usage_attributes};
 use crate::telemetry::otlp::queue::BoundedQueue;
@@ -106,14 +105,11 @@ pub struct Traces {
     run: Span,
     attempt: Option<AttemptSpan>,
     last_attempt: Option<SpanContext>,
-    attempts: u32,
     propagates: bool,
     adds_events: bool,
     executable: String,
     owner: String,
     run_id: String,
-    /// Of the last attempt that was judged.
-    verdict: Option<VerdictKind>,
     /// The arguments, if they are to be exported.
     arguments: Option<Vec<String>>,
 }
@@ -167,13 +163,11 @@ impl Traces {
             run,
             attempt: None,
             last_attempt: None,
-            attempts: 0,
             propagates: otlp.propagates,
             adds_events: otlp.pipelines.logs.is_none(),
             executable: identity.executable.clone(),
             owner: identity.user.clone(),
             run_id: identity.run_id.clone(),
-            verdict: None,
             arguments: None,
         };
         let pid = i64::from(std::process::id());
@@ -214,7 +208,6 @@ impl Traces {
     /// Begins an attempt and returns TRACEPARENT and TRACESTATE for the job: a value, or none to
     /// take the variable away.
     pub fn begin_attempt(&mut self, attempt: u32, stamp: Stamp) -> Vec<(String, Option<String>)> {
-        self.attempts = attempt;
         let parent = Context::new().with_remote_span_context(self.run.span_context().clone());
         let mut builder = SpanBuilder::from_name(self.executable.clone())
             .with_kind(SpanKind::Client)
@@ -236,7 +229,7 @@ impl Traces {
         }
         let context = span.span_context().clone();
         self.last_attempt = Some(context.clone());
-        self.attempt = Some(AttemptSpan { span, events: 0, end: None });
+        self.attempt = Some(AttemptSpan { span, events: 0 });
         if !self.propagates {
             return Vec::new();
         }
@@ -272,8 +265,8 @@ impl Traces {
         })
     }
 
-    /// Takes in an event.
-    pub fn apply(&mut self, stamp: Stamp, event: &Event) {
+    /// Takes in an event, which the history has already.
+    pub fn apply(&mut self, stamp: Stamp, event: &Event, history: &RunHistory) {
         let Some(attempt) = &mut self.attempt else { return };
         if self.adds_events
             && attempt.events < SPAN_EVENTS_MAX
@@ -291,24 +284,16 @@ impl Traces {
             }
             Event::StartFailed { failure, .. } => {
                 attempt.executed(None, &self.executable);
-                attempt.not_started(stamp, failure);
-            }
-            Event::Exited { status, .. } => {
-                attempt.end = Some((stamp, Some(Termination::Exited(*status))));
-            }
-            Event::Signaled { signal, .. } => {
-                let end = Termination::Signaled { signal: *signal, core_dumped: false };
-                attempt.end = Some((stamp, Some(end)));
+                attempt.not_started(failure);
             }
             Event::DumpedCore { .. } => {
                 attempt.span.set_attribute(KeyValue::new("childminder.exit.core_dumped", true));
             }
             Event::Usage { usage, .. } => attempt.span.set_attributes(usage_attributes(usage)),
             Event::Judged(verdict) => {
-                attempt.judged(verdict.kind);
-                self.verdict = Some(verdict.kind);
-                let (end, _) = attempt.end.unwrap_or((stamp, None));
-                attempt.span.end_with_timestamp(system_time(end));
+                attempt.judged(verdict.kind, history.attempt.end);
+                let ended = history.attempt.ended.unwrap_or(stamp);
+                attempt.span.end_with_timestamp(system_time(ended));
                 self.attempt = None;
             }
             _ => {}
@@ -316,17 +301,17 @@ impl Traces {
     }
 
     /// Ends the run's span.
-    pub fn finish(&mut self, ended: &Ended) {
+    pub fn finish(&mut self, ended: &Ended, last: &AttemptHistory) {
         if let Some(mut attempt) = self.attempt.take() {
             attempt.span.end_with_timestamp(system_time(ended.stamp));
         }
         self.run.set_attributes([
             KeyValue::new("process.exit.code", i64::from(ended.exit_status)),
-            KeyValue::new("childminder.attempts", i64::from(self.attempts)),
+            KeyValue::new("childminder.attempts", i64::from(last.number)),
             KeyValue::new("childminder.outcome", ended.outcome.word()),
         ]);
         if ended.outcome != RunOutcome::Success {
-            let word = self.verdict.map_or(ended.outcome.word(), VerdictKind::word);
+            let word = last.verdict.map_or(ended.outcome.word(), VerdictKind::word);
             self.run.set_attribute(KeyValue::new("error.type", word));
             self.run.set_status(Status::error("the job failed"));
         }
@@ -350,4 +335,206 @@ fn begin_run(tracer: &SdkTracer, otlp: &OtlpPlan, is_new: bool, stamp: Stamp) ->
         None => Context::new(),
     };
     tracer.build_with_context(builder, &parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::SpanId;
+
+    use super::*;
+    use crate::model::outcome::SpawnFailure;
+    use crate::model::pipeline::PerPipeline;
+    use crate::model::process::Pid;
+    use crate::model::signal::Signal;
+    use crate::model::time::WallTime;
+    use crate::model::verdict::{Confidence, Verdict};
+    use crate::plan::{AttributeLimits, Credentials, PipelinePlan, Protocol, SpanLimits};
+    use crate::telemetry::prometheus::exposition::tests::identity;
+
+    const PID: Pid = Pid(i32::MAX);
+
+    fn stamp(seconds: u64) -> Stamp {
+        let elapsed = Duration::from_secs(seconds);
+        Stamp { wall: WallTime(Duration::from_secs(1_000) + elapsed), elapsed }
+    }
+
+    /// Traces are sent, and nothing else.
+    fn otlp() -> OtlpPlan {
+        let second = Duration::from_secs(1);
+        let limits = AttributeLimits { count: 64, length: None };
+        let traces = PipelinePlan {
+            protocol: Protocol::HttpProtobuf,
+            endpoint: None,
+            credentials: Credentials::default(),
+            timeout: second,
+        };
+        OtlpPlan {
+            pipelines: PerPipeline { traces: Some(traces), metrics: None, logs: None },
+            service_name: None,
+            attributes: Vec::new(),
+            metric_interval: second,
+            is_exponential: false,
+            span_delay: second,
+            span_queue: 16,
+            span_batch: 16,
+            log_delay: second,
+            log_queue: 16,
+            log_batch: 16,
+            span_limits: SpanLimits {
+                attributes: limits,
+                events: 64,
+                links: 64,
+                event_attributes: 64,
+                link_attributes: 64,
+            },
+            record_limits: limits,
+            sampler: SamplerPlan { is_parent_based: true, choice: Choice::On },
+            propagates: true,
+            parent: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn begin(otlp: OtlpPlan) -> Traces {
+        let plan = TelemetryPlan { otlp: Some(otlp), ..TelemetryPlan::default() };
+        let resource = Resource::builder_empty().build();
+        Traces::begin(&plan, &identity(), resource, stamp(0)).expect("traces are sent")
+    }
+
+    /// The traces of a run, and what all sinks know of it.
+    struct TracedRun(Traces, RunHistory);
+
+    impl TracedRun {
+        fn publish(&mut self, seconds: u64, event: &Event) {
+            self.1.apply(stamp(seconds), event);
+            self.0.apply(stamp(seconds), event, &self.1);
+        }
+
+        fn finish(mut self, seconds: u64, exit_status: u8) -> Vec<SpanData> {
+            self.1.finish(stamp(seconds), exit_status);
+            self.0.finish(&self.1.ended.expect("it has ended"), &self.1.attempt);
+            self.0.queue.take()
+        }
+    }
+
+    fn started(attempt: u32) -> Event {
+        Event::Started { attempt, pid: PID, command: String::new() }
+    }
+
+    fn judged(kind: VerdictKind) -> Event {
+        Event::Judged(Verdict { kind, confidence: Confidence::Certain, evidence: Vec::new() })
+    }
+
+    fn value(span: &SpanData, key: &str) -> Option<String> {
+        let pair = span.attributes.iter().find(|pair| pair.key.as_str() == key);
+        pair.map(|pair| pair.value.to_string())
+    }
+
+    #[test]
+    fn each_attempt_is_a_span_of_its_own_and_leads_to_the_one_before() {
+        let mut run = TracedRun(begin(otlp()), RunHistory::default());
+        let first = run.0.begin_attempt(1, stamp(1));
+        let parent = first.iter().find(|(name, _)| name == "TRACEPARENT").expect("a context");
+        let parent = parent.1.clone().expect("a value");
+        run.publish(2, &started(1));
+        run.publish(5, &Event::Signaled { pid: PID, signal: Signal::SEGV });
+        run.publish(5, &Event::DumpedCore { pid: PID });
+        run.publish(8, &judged(VerdictKind::Crashed));
+        run.0.begin_attempt(2, stamp(10));
+        run.publish(10, &started(2));
+        run.publish(12, &Event::Exited { pid: PID, status: 0 });
+        run.publish(13, &judged(VerdictKind::Success));
+        let trace_id = run.0.trace_id();
+        let spans = run.finish(15, 0);
+        let [first, second, whole] = spans.as_slice() else { panic!("{} spans", spans.len()) };
+
+        let ids = (first.span_context.trace_id(), first.span_context.span_id());
+        assert_eq!(parent, format!("00-{}-{}-01", ids.0, ids.1));
+        assert_eq!(ids.0.to_string(), trace_id);
+        for attempt in [first, second] {
+            assert_eq!(attempt.parent_span_id, whole.span_context.span_id());
+        }
+        assert_eq!(whole.parent_span_id, SpanId::INVALID);
+        assert_eq!(second.links.links[0].span_context, first.span_context);
+        // From before the start to when it was known to have ended, and not to the verdict.
+        assert_eq!(first.start_time, system_time(stamp(1)));
+        assert_eq!(first.end_time, system_time(stamp(5)));
+        assert_eq!(value(first, "process.exit.code").as_deref(), Some("139"));
+        assert_eq!(value(first, "childminder.exit.signal").as_deref(), Some("SIGSEGV"));
+        assert_eq!(value(first, "childminder.exit.core_dumped").as_deref(), Some("true"));
+        assert_eq!(value(first, "error.type").as_deref(), Some("crashed"));
+        assert_eq!((value(second, "error.type"), &second.status), (None, &Status::Unset));
+        assert_eq!(value(whole, "childminder.attempts").as_deref(), Some("2"));
+        assert_eq!(value(whole, "childminder.outcome").as_deref(), Some("success"));
+        assert_eq!(value(whole, "error.type"), None);
+        assert_eq!(whole.end_time, system_time(stamp(15)));
+    }
+
+    #[test]
+    fn a_job_that_could_not_be_started_has_its_reason() {
+        let mut run = TracedRun(begin(otlp()), RunHistory::default());
+        run.0.begin_attempt(1, stamp(1));
+        let failure = SpawnFailure {
+            step: "execute x".into(),
+            errno: 2,
+            is_exec: true,
+            is_found: false,
+            cause: None,
+        };
+        run.publish(2, &Event::StartFailed { attempt: 1, failure });
+        run.publish(3, &judged(VerdictKind::ExecFailed));
+        let spans = run.finish(4, 127);
+        assert_eq!(value(&spans[0], "childminder.exec.errno").as_deref(), Some("ENOENT"));
+        assert_eq!(value(&spans[0], "process.exit.code").as_deref(), Some("127"));
+        assert_eq!(spans[0].end_time, system_time(stamp(2)));
+        assert_eq!(value(&spans[1], "childminder.outcome").as_deref(), Some("spawn_error"));
+        assert_eq!(value(&spans[1], "error.type").as_deref(), Some("exec_failed"));
+    }
+
+    #[test]
+    fn an_attempt_that_goes_on_ends_with_the_run() {
+        let mut run = TracedRun(begin(otlp()), RunHistory::default());
+        run.0.begin_attempt(1, stamp(1));
+        run.publish(2, &started(1));
+        let spans = run.finish(4, 125);
+        assert_eq!(spans[0].end_time, system_time(stamp(4)));
+        assert_eq!(value(&spans[1], "error.type").as_deref(), Some("failure"));
+    }
+
+    #[test]
+    fn events_on_a_span_are_bounded_and_their_texts_are_cut() {
+        let mut plan = otlp();
+        plan.span_limits.attributes.length = Some(5);
+        plan.span_limits.events = 1_000;
+        let mut run = TracedRun(begin(plan), RunHistory::default());
+        run.0.begin_attempt(1, stamp(1));
+        run.publish(1, &started(1));
+        for second in 0..100 {
+            run.publish(second, &Event::Stopped { pid: PID, signal: Signal::STOP });
+        }
+        let spans = run.finish(101, 0);
+        assert_eq!(spans[0].events.events.len(), SPAN_EVENTS_MAX);
+        let message = &spans[0].events.events[1].attributes[0];
+        assert_eq!(message.value.to_string(), "child");
+    }
+
+    #[test]
+    fn a_context_is_taken_over_as_a_whole_and_a_bad_state_is_left_out() {
+        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let parent = format!("00-{trace}-{span}-01");
+        let context = remote(&parent, "vendor=1").expect("a context");
+        assert_eq!(context.trace_id().to_string(), trace);
+        assert!(context.is_sampled() && context.is_remote());
+        assert_eq!(context.trace_state().header(), "vendor=1");
+        let context = remote(&parent, "vendor").expect("a context");
+        assert_eq!(context.trace_state().header(), "");
+        assert!(remote("00-0-0-00", "").is_none());
+
+        let given = || OtlpPlan { parent: Some((parent.clone(), String::new())), ..otlp() };
+        assert_eq!(begin(given()).trace_id(), trace);
+        let plan = TelemetryPlan { otlp: Some(given()), new_trace: true, ..Default::default() };
+        let resource = Resource::builder_empty().build();
+        let traces = Traces::begin(&plan, &identity(), resource, stamp(0)).expect("traces");
+        assert_ne!(traces.trace_id(), trace);
+    }
 }

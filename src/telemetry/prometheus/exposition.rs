@@ -258,10 +258,10 @@ pub(in crate::telemetry) mod tests {
     use crate::model::event::Event;
     use crate::model::process::Pid;
     use crate::model::signal::Signal;
+    use crate::model::time::Stamp;
     use crate::model::time::WallTime;
     use crate::model::verdict::{Confidence, Verdict, VerdictKind};
     use crate::plan::{InstanceId, TelemetryPlan};
-    use crate::sink::Stamp;
     use crate::sink::stats::Stats;
     use crate::telemetry::identity::JobFacts;
     use crate::telemetry::metrics::metric::Health;
@@ -307,9 +307,9 @@ pub(in crate::telemetry) mod tests {
             Stamp { wall: WallTime(stats_begin() + elapsed), elapsed }
         };
         for (second, event) in (0..).zip(&events) {
-            stats.apply(stamp(second), event);
+            stats.fold(stamp(second), event);
         }
-        stats.finish(stamp(9), 0);
+        stats.end(stamp(9), 0);
         stats
     }
 
@@ -359,8 +359,8 @@ pub(in crate::telemetry) mod tests {
         let identity = identity();
         let mut clamp = Clamp::default();
         let mut stats = stats();
-        let mut restarts = |restarts| {
-            stats.restarts = restarts;
+        let mut restarts = |restarts: u32| {
+            stats.history.attempt.number = restarts + 1;
             let health = Health::default();
             let snapshot =
                 Snapshot { stats: &stats, identity: &identity, child: None, itself: None, health };

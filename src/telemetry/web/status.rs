@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::model::history::{RunHistory, RunOutcome};
 use crate::model::process::Pid;
 use crate::model::redact::Redactor;
 use crate::model::shared::lock;
 use crate::model::text::printable_json;
 use crate::model::verdict::{Verdict, VerdictKind};
 use crate::sink::past::{self, ChartPoint, Past};
-use crate::sink::stats::{RunOutcome, Stats};
+use crate::sink::stats::Stats;
 use crate::telemetry::identity::TelemetryIdentity;
 use crate::telemetry::metrics::readings::SelfReading;
 
@@ -90,7 +91,7 @@ impl Asked<'_> {
     fn status<'a>(&'a self, past: &'a Past) -> Status<'a> {
         let Asked { identity, stats, page, elapsed, .. } = self;
         let About { command, directory, log, is_canary } = &page.about;
-        let ended = stats.ended;
+        let (history, ended) = (&stats.history, stats.history.ended);
         let own = is_canary.then(SelfReading::take).flatten();
         let lasted = ended.map_or(*elapsed, |ended| ended.stamp.elapsed);
         let restart = past.restart.filter(|_| ended.is_none());
@@ -105,12 +106,12 @@ impl Asked<'_> {
             version: env!("CARGO_PKG_VERSION"),
             state: self.state(past),
             is_builtin: *is_canary,
-            pid: stats
-                .child
+            pid: history
+                .child()
                 .or(own.filter(|_| ended.is_none()).map(|_| self.ourselves))
                 .map(|pid| pid.0),
-            attempt: stats.attempt,
-            restarts: stats.restarts,
+            attempt: history.attempt.number,
+            restarts: history.restarts(),
             restart: restart.map(|next| NextAttempt {
                 attempt: next.attempt,
                 in_seconds: seconds(next.at.saturating_sub(*elapsed)),
@@ -119,15 +120,15 @@ impl Asked<'_> {
             began: seconds(stats.begun),
             ended: ended.map(|ended| seconds(ended.stamp.wall.0)),
             uptime_seconds: seconds(lasted),
-            stops: stats.stops,
-            stopped_seconds: seconds(stats.stopped),
+            stops: history.stops,
+            stopped_seconds: seconds(history.stopped),
             exit_status: ended.map(|ended| ended.exit_status),
-            verdict: stats.verdict.as_ref().map(ShownVerdict::of),
+            verdict: past.verdict().map(ShownVerdict::of),
             attempts: past.attempts.iter().map(AttemptStatus::of).collect(),
-            signals: stats.received.iter().map(|(signal, n)| (signal.to_string(), *n)).collect(),
+            signals: history.received.iter().map(|(signal, n)| (signal.to_string(), *n)).collect(),
             last_signals: texts(&past.signals),
             calls: stats.calls.iter().map(|(word, calls)| (*word, calls.calls)).collect(),
-            failed_calls: stats.calls.values().map(|calls| calls.failures).sum(),
+            failed_calls: history.failed_calls,
             processes: stats.tree.map(|tree| tree.processes).filter(|count| *count > 0),
             resident_bytes: stats
                 .tree
@@ -141,25 +142,25 @@ impl Asked<'_> {
     }
 
     fn state(&self, past: &Past) -> &'static str {
-        let stats = self.stats;
-        match &stats.ended {
+        let history = &self.stats.history;
+        match &history.ended {
             Some(ended) if ended.exit_status == 0 => "succeeded",
-            Some(ended) if ended.outcome == RunOutcome::Stopped && was_asked(stats) => {
+            Some(ended) if ended.outcome == RunOutcome::Stopped && was_asked(history) => {
                 "ended on request"
             }
             Some(_) => "failed",
-            None if stats.is_stopped => "stopped",
-            None if stats.child.is_some() || self.page.about.is_canary => "running",
-            None if stats.attempt == 0 => "starting",
+            None if history.is_stopped => "stopped",
+            None if history.child().is_some() || self.page.about.is_canary => "running",
+            None if history.attempt.number == 0 => "starting",
             None if past.restart.is_some() => "restarting",
             None => "ending",
         }
     }
 }
 
-fn was_asked(stats: &Stats) -> bool {
+fn was_asked(history: &RunHistory) -> bool {
     let asked = [VerdictKind::StopRequested, VerdictKind::KilledByTerminal];
-    stats.verdict.as_ref().is_some_and(|verdict| asked.contains(&verdict.kind))
+    history.attempt.verdict.is_some_and(|kind| asked.contains(&kind))
 }
 
 /// A number in seconds, to a millisecond: the answer is sent every two seconds.
@@ -209,7 +210,7 @@ struct Status<'a> {
     is_builtin: bool,
     pid: Option<i32>,
     attempt: u32,
-    restarts: u64,
+    restarts: u32,
     restart: Option<NextAttempt>,
     began: f64,
     ended: Option<f64>,
@@ -277,14 +278,16 @@ struct AttemptStatus<'a> {
 }
 
 impl AttemptStatus<'_> {
-    fn of(attempt: &past::AttemptSeries) -> AttemptStatus<'_> {
+    fn of(past: &past::PastAttempt) -> AttemptStatus<'_> {
+        let attempt = &past.attempt;
+        let lasted = attempt.ended.map(|ended| attempt.lasted(ended.elapsed));
         AttemptStatus {
             number: attempt.number,
-            began: seconds(attempt.began.0),
-            lasted_seconds: attempt.lasted.map(seconds),
+            began: attempt.began.map_or(0.0, |began| seconds(began.wall.0)),
+            lasted_seconds: lasted.map(seconds),
             pid: attempt.pid.map(|pid| pid.0),
             end: attempt.end.map(|end| end.to_string()),
-            verdict: attempt.verdict.as_ref().map(ShownVerdict::of),
+            verdict: past.verdict.as_ref().map(ShownVerdict::of),
             cpu_seconds: attempt.usage.map(|usage| seconds(usage.user + usage.system)),
             max_rss_bytes: attempt.usage.map(|usage| usage.max_rss_kib * 1024),
         }
@@ -296,9 +299,9 @@ mod tests {
     use serde_json::Value;
 
     use crate::model::event::Event;
+    use crate::model::time::Stamp;
     use crate::model::time::WallTime;
     use crate::model::verdict::{Confidence, Evidence, Quality};
-    use crate::sink::Stamp;
     use crate::telemetry::prometheus::exposition::tests::identity;
 
     use super::*;
@@ -324,11 +327,11 @@ mod tests {
         let (mut stats, page) = (Stats::new(Duration::from_secs(1_000)), Page::default());
         let page = Page { about: About { is_canary, ..About::default() }, ..page };
         for (second, event) in (0..).zip(events) {
-            stats.apply(stamp(second), event);
-            lock(&page.past).apply(stamp(second), event);
+            stats.fold(stamp(second), event);
+            lock(&page.past).apply(stamp(second), event, &stats.history);
         }
         if let Some(exit_status) = exit_status {
-            stats.finish(stamp(50), exit_status);
+            stats.end(stamp(50), exit_status);
         }
         page.remember(Duration::from_secs(60), &stats);
         let (identity, elapsed) = (identity(), Duration::from_secs(60));
@@ -400,7 +403,7 @@ mod tests {
         let page = Page::default();
         for number in 0..200 {
             let text = format!("line {number} of curl --password=hush{number} x");
-            lock(&page.past).apply(stamp(number), &Event::Notice { text });
+            lock(&page.past).apply(stamp(number), &Event::Notice { text }, &RunHistory::default());
             if number % 7 == 0 {
                 let past = lock(&page.past).clone();
                 page.lines(&past);

@@ -16,9 +16,9 @@ use crate::model::event::Event;
 use crate::model::process::Pid;
 use crate::model::sample::{HostLoad, TreeSample};
 use crate::model::signal::Signal;
+use crate::model::time::Stamp;
 use crate::model::time::{Moment, WallTime};
 use crate::model::verdict::{Confidence, Evidence, Quality, Verdict, VerdictKind};
-use crate::sink::Stamp;
 use crate::sink::stats::Stats;
 use crate::sys::clock;
 use crate::telemetry::prometheus::exposition::tests::{identity, stats};
@@ -77,11 +77,12 @@ fn busy_site() -> Arc<Published> {
     for (second, event) in (0..).zip(&events) {
         let elapsed = Duration::from_secs(second);
         let stamp = Stamp { wall: WallTime(stats.begun + elapsed), elapsed };
-        stats.apply(stamp, event);
-        page.past.lock().unwrap().apply(stamp, event);
+        stats.fold(stamp, event);
+        page.past.lock().unwrap().apply(stamp, event, &stats.history);
     }
-    stats.received.extend([(Signal::HUP, 2), (Signal::TERM, 1)]);
-    (stats.stops, stats.stopped) = (1, Duration::from_secs(75));
+    let history = &mut stats.history;
+    history.received.extend([(Signal::HUP, 2), (Signal::TERM, 1)]);
+    (history.stops, history.stopped) = (1, Duration::from_secs(75));
     let mut cpu = 0.0;
     for second in 0..240_u32 {
         let phase = f64::from(second) / 18.0;
@@ -112,7 +113,7 @@ fn probe_site() -> Arc<Published> {
         let stamp = Stamp { wall: WallTime(elapsed), elapsed };
         let mut call = |function, millis| {
             let took = Duration::from_millis(millis);
-            stats.apply(stamp, &Event::Called { function, took, is_right: true });
+            stats.fold(stamp, &Event::Called { function, took, is_right: true });
         };
         (0..second).for_each(|_| call("file", 70));
         call("memory", 1_400);
@@ -127,8 +128,8 @@ fn ended_site(exit_status: u8) -> Arc<Published> {
     let mut apply = |second, event: &Event| {
         let elapsed = Duration::from_secs(second);
         let stamp = Stamp { wall: WallTime(stats.begun + elapsed), elapsed };
-        stats.apply(stamp, event);
-        page.past.lock().unwrap().apply(stamp, event);
+        stats.fold(stamp, event);
+        page.past.lock().unwrap().apply(stamp, event, &stats.history);
         stamp
     };
     let pid = Pid(7);
@@ -141,7 +142,7 @@ fn ended_site(exit_status: u8) -> Arc<Published> {
         apply(second + 1, &judged(kind, &["what it returned"]));
     }
     let stamp = apply(19, &Event::Notice { text: "the last line".into() });
-    stats.finish(stamp, exit_status);
+    stats.end(stamp, exit_status);
     published_with(stats, Duration::from_secs(60), page)
 }
 
