@@ -22,7 +22,7 @@ use crate::sys::{environment, terminal};
 ///
 /// To be called once, with the arguments of C's `main`, before anything else and before any thread.
 #[expect(unsafe_code, reason = "the arguments of C's main are passed on")]
-pub unsafe fn childminder(argc: c_int, argv: *const *const c_char) -> c_int {
+pub unsafe fn childminder(argc: c_int, argv: *const *const c_char) -> ! {
     // From here on no signal ends us unseen.
     let status = match entry::begin() {
         Ok(given) => {
@@ -38,7 +38,7 @@ pub unsafe fn childminder(argc: c_int, argv: *const *const c_char) -> c_int {
         }
         Err(error) => fail(run::refuse, &error, ""),
     };
-    status.into()
+    entry::end(status)
 }
 
 fn mind(arguments: Vec<OsString>, given: Given) -> u8 {
@@ -120,7 +120,8 @@ fn screen() -> Screen {
 
 /// Writes what was asked for, such as a help text, to standard output.
 fn show(complain: fn(&str), text: &str) -> u8 {
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => 0,
         Err(error) => fail(complain, &error, ""),
     }
