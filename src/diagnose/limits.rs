@@ -36,7 +36,7 @@ pub(super) fn cpu_signal(findings: &Findings) -> LimitVerdict {
     let Some(now) = limits.cpu_soft_seconds else {
         return by_a_process(Signal::XCPU, "RLIMIT_CPU is unlimited");
     };
-    // With each SIGXCPU the kernel moves the soft limit on by a second.
+    // With each SIGXCPU the kernel raises the soft limit by a second.
     let limit = now.saturating_sub(1).max(1) as f64;
     let used = findings.cpu.map(|used| used.as_secs_f64());
     let words = |limit| format!("RLIMIT_CPU (soft) was {limit} s{}", used_words(findings.cpu));

@@ -63,7 +63,7 @@ fn ended(facts: &Facts, end: Termination) -> Judgement {
     judge_end(facts, end, ended)
 }
 
-/// The kernel refused our signals, so the job ended in its own way: what we meant to do, and what
+/// The kernel refused our signals, so the job ended by itself: what we meant to do, and what
 /// was to be passed on, explains nothing.
 fn ended_by_itself(facts: &Facts, end: Termination, ended: Evidence) -> Judgement {
     let mut own = facts.clone();
@@ -142,7 +142,7 @@ fn exited(facts: &Facts, status: u8, ended: Evidence) -> Judgement {
         return (kind, confidence, evidence);
     }
     if let Some(counter) = memory::unexplained_rise(facts) {
-        // Nobody reported who it was, and others may be in our cgroup.
+        // It was not reported which process it was, and others may be in our cgroup.
         evidence.push(memory::counter_words(counter));
         if i32::from(status) == 128 + libc::SIGKILL {
             evidence.extend(memory::size_words(&facts.findings.memory));

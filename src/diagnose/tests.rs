@@ -174,7 +174,7 @@ fn a_job_that_signals_its_own_group_was_not_asked_to_stop() {
         let own = Facts { heard: heard.into_iter().collect(), ..facts(killed(Signal::TERM)) };
         assert_eq!(judged(&own), (VerdictKind::KilledByProcess, Confidence::Certain));
         assert!(judge(&own).to_string().contains("sent by the job itself"));
-        // It survived that, and then ended in its own way.
+        // It survived that, and ended by itself later.
         let survived = Facts { end: AttemptEnd::Ended(Termination::Exited(3)), ..own };
         assert_eq!(judged(&survived), (VerdictKind::ExitNonzero, Confidence::Certain));
     }

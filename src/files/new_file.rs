@@ -1,4 +1,4 @@
-//! A file on its way to a name: whole, or not at all.
+//! A file that gets its name when it is complete, or never.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -24,7 +24,7 @@ impl Pipeline {
     }
 }
 
-/// Something of each pipeline.
+/// One value for each pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PerPipeline<T> {
     pub traces: T,

@@ -1,5 +1,5 @@
 //! What nanny answers: `commands` has one file for each command. Rows come from `source`, numbers from
-//! `statistics`, and `view` makes text of them.
+//! `statistics`, and `view` turns them into text.
 //!
 //! Answers are written to the `out` that is given; notes about what could not be read go to standard error.
 //! Only `rerun` starts anything, and only `collect` and `rerun` write to a record.

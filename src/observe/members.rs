@@ -1,7 +1,7 @@
 //! The processes of the job that are known, in the order in which they were found.
 //!
 //! Parents come before their children there, and that order is kept: CPU time moves from a child
-//! to its parent when it is waited for, so who reads the parent first can miss some for one sample
+//! to its parent when it is waited for, so a reader that takes the parent first can miss some for one sample
 //! but never counts it twice. Who belongs here is the sampler's matter.
 
 use std::collections::HashMap;
@@ -139,7 +139,7 @@ impl Member {
         if may_keep && self.stat.is_none() {
             self.stat = opened;
         }
-        // We may not look into some; those keep the number from before, as a rule none.
+        // We may not look into some; those keep their last number, usually none.
         self.open_fds = match proc.count_fds(self.key.pid) {
             Ok(count) if self.is_alive => count.unwrap_or(0),
             Ok(_) => 0,
@@ -176,13 +176,13 @@ impl Member {
     /// this process did not wait for: who ignores SIGCHLD lets the kernel drop it (wait(2)).
     ///
     /// The parent was read before the children were found missing, so only now, one reading
-    /// later, its own account must have what it waited for.
+    /// later, its own account must include what it waited for.
     pub fn take_lost_ticks(&mut self) -> u64 {
         let left = std::mem::take(&mut self.left);
         left.ticks.saturating_sub(self.children_ticks.saturating_sub(left.before))
     }
 
-    /// Notes that a child left which had used that many ticks.
+    /// Notes that a child left, and how many ticks it had used.
     pub fn note_left(&mut self, ticks: u64) {
         self.left.ticks = self.left.ticks.saturating_add(ticks);
         self.left.before = self.children_ticks_before;
@@ -202,7 +202,7 @@ impl Members {
         self.places.contains_key(&pid)
     }
 
-    /// Adds one behind all others; one too many is dropped and gives false.
+    /// Adds one at the end; returns false if there are too many, and drops it.
     pub fn add(&mut self, member: Member) -> bool {
         if self.all.len() >= MEMBERS_MAX {
             return false;

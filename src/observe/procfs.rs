@@ -70,7 +70,7 @@ impl Procfs {
     ///
     /// # Errors
     ///
-    /// Another reason than that the process has gone.
+    /// The file cannot be read for another reason than that the process has ended.
     pub fn open_file(&self, pid: Pid, name: &str) -> io::Result<Option<File>> {
         let path = EntryPath::new(pid, name);
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -81,7 +81,7 @@ impl Procfs {
     ///
     /// # Errors
     ///
-    /// As a rule that we may not look into the process.
+    /// Usually: we may not look into the process.
     pub fn count_fds(&self, pid: Pid) -> io::Result<Option<u64>> {
         if self.has_fd_count { self.fd_directory_size(pid) } else { self.list_fds(pid) }
     }
@@ -106,7 +106,7 @@ impl Procfs {
     ///
     /// # Errors
     ///
-    /// As a rule that we may not look into the process.
+    /// Usually: we may not look into the process.
     pub fn io_bytes(&self, pid: Pid) -> io::Result<Option<IoBytes>> {
         self.io_file(pid, "io")
     }
@@ -116,7 +116,7 @@ impl Procfs {
     ///
     /// # Errors
     ///
-    /// As a rule that we may not look into the process.
+    /// Usually: we may not look into the process.
     pub fn io_bytes_of_children(&self, pid: Pid) -> io::Result<Option<IoBytes>> {
         let Some(mut bytes) = self.io_file(pid, "io")? else { return Ok(None) };
         // The threads are read later, so what they do meanwhile makes the rest too small for now.

@@ -58,7 +58,7 @@ pub fn directory(candidates: &[PathBuf], uid: u32) -> Result<PathBuf, NoKey> {
 pub fn read(directory: &Path, uid: u32) -> Result<Key, NoKey> {
     let path = directory.join(NAME);
     let failed = |why: &str| NoKey::Unfit(format!("{}: {why}", path.display()));
-    // Root reads the keys of others: what they may have put there holds nobody up.
+    // Root reads the keys of others: what they may have put there must not block.
     let file = files::open(&path, Owner::Anybody, Links::Refused);
     let file = file.map_err(|error| match error.kind() {
         ErrorKind::NotFound => failed("it is not there: no run of this user has sealed a row"),

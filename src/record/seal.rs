@@ -41,7 +41,7 @@ impl Key {
         }
     }
 
-    /// Returns whether this user made the row, and nobody changed it since.
+    /// Returns whether this user made the row, and nobody changed it afterwards.
     #[must_use]
     pub fn proves(&self, row: &Row) -> bool {
         let is_his = row.number(Column::Uid) == Some(self.uid);

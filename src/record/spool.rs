@@ -228,7 +228,7 @@ impl Merge<'_> {
         Ok(true)
     }
 
-    /// Finishes what a merger began who was killed.
+    /// Finishes a merge whose process was killed.
     fn finish(&mut self, name: &str, begun: BegunMerge, searched_left: &mut u64) -> io::Result<()> {
         let (inode, end) = self.table.end();
         let since = end.checked_sub(begun.offset).filter(|_| begun.inode == inode);

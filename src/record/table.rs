@@ -97,7 +97,7 @@ impl Table {
         Unlocked { file, id, length, header }
     }
 
-    /// Reads the header; whoever fails lets others write.
+    /// Reads the header; where that fails, others may write.
     fn with_header(mut self) -> Result<Table, Unfit> {
         if self.is_empty {
             return Ok(self);
@@ -120,7 +120,7 @@ impl Table {
         }
         let line = first_line(&self.file).map_err(hindered)?;
         if !line.ends_with(b"\n") && ours.starts_with(&line) {
-            // Whoever made the file was killed over its first line.
+            // The process that made the file was killed while it wrote the first line.
             return self.cut_to(0).map_err(hindered);
         }
         let header =

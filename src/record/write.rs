@@ -234,7 +234,7 @@ impl Writer {
             }
         };
         if written.is_ok() && shall_merge {
-            // Our own rows are safe; others' will have to wait for somebody luckier.
+            // Our own rows are safe; those of others wait for the next writer that can merge them.
             self.shall_merge =
                 self.spool.merge_into(&mut table, self.sync, self.merged_bytes_max).unwrap_or(true);
         }

@@ -140,7 +140,7 @@ impl CanaryLoop<'_> {
     }
 
     /// A system call of the loop failed, and may fail again at once: the calls go on meanwhile.
-    /// Returns that all is to be looked at.
+    /// Returns a value that asks for a look at everything.
     fn cannot_wait<const N: usize>(&mut self, error: &SysError) -> [bool; N] {
         if !std::mem::replace(&mut self.has_failed, true) {
             let text = format!("could not {error}: {}; trying again", error.source.desc());

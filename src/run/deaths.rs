@@ -48,7 +48,7 @@ pub(super) struct DeathWatch {
     job_ended_at: Option<Moment>,
     /// Threads of the job that ended of a signal, its first one apart; the last of them.
     threads: Vec<Pid>,
-    /// Deaths after that: parent-death signals, unless the job has threads that run on.
+    /// Deaths after that are of parent-death signals, unless the job has threads that are still running.
     later: Vec<Death>,
 }
 
@@ -117,7 +117,7 @@ impl DeathWatch {
         self.events.as_ref().ok().filter(|_| self.is_filtered).map(AsFd::as_fd)
     }
 
-    /// Returns what shall look at every sample of this attempt.
+    /// Returns what receives every sample of this attempt.
     pub(super) fn sample_callback(&mut self) -> SampleCallback {
         let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let exits = Arc::new(Exits::new(soft, self.exits_in_force.is_ok()));

@@ -29,7 +29,7 @@ const DEATHS_MAX: usize = 1024;
 /// What is held, and what was learned.
 #[derive(Default)]
 pub(super) struct Exits {
-    /// Whether to hold anything at all.
+    /// Whether anything is held.
     is_on: AtomicBool,
     held_max: usize,
     state: Mutex<ExitsState>,

@@ -6,7 +6,7 @@ use crate::model::outcome::Termination;
 use crate::model::process::Pid;
 use crate::supervisor::Input;
 
-/// What became of the last attempt, as far as the loop has heard.
+/// What became of the last attempt, as far as the loop knows.
 #[derive(Clone, Copy, Default)]
 pub(super) struct LastAttempt {
     pub(super) runs: Option<Pid>,

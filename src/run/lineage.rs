@@ -56,12 +56,12 @@ impl Lineage {
         note(&mut lock(&self.ends), notices);
     }
 
-    /// Takes in what the kernel has queued.
+    /// Reads what the kernel has queued.
     pub(super) fn read(&self) {
         let Some(events) = self.events.get() else { return };
         let mut notices = Vec::new();
         let mut ends = lock(&self.ends);
-        // What was dropped is missing, and nothing else.
+        // Only what was dropped is missing.
         events.read(ENDS_MAX, &mut notices).ok();
         note(&mut ends, &notices);
     }

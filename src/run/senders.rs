@@ -44,7 +44,7 @@ pub(super) trait Surroundings {
     fn is_in_our_group(&self) -> bool;
     /// Returns whether that process is one of its own.
     fn contains(&self, pid: Pid) -> bool;
-    /// Returns whether we shall know which signals reached all processes.
+    /// Returns whether it will be known which signals reached all processes.
     fn can_know_reach(&self) -> bool;
 }
 

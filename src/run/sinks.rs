@@ -263,7 +263,7 @@ impl Sinks {
         }
     }
 
-    /// Takes back the log, because nothing was started after all.
+    /// Removes the log, because nothing was started.
     pub(super) fn undo(self) {
         self.log.undo();
     }

@@ -2,7 +2,7 @@
 //! asks.
 //!
 //! A report is made on a thread of its own that ends with it. The supervising thread never waits for it: it
-//! polls for the end of the thread, and for who asks.
+//! polls for the end of the thread, and for requests.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,10 +24,10 @@ use crate::sys::{clock, local_socket, threads};
 /// What std gives a thread: names of C++ are demangled by recursion. Only what is used is memory.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
-/// Who asked and does not read is given up after this.
+/// A client that does not read its answer is dropped after this time.
 const WRITE_MAX: Duration = Duration::from_secs(5);
 
-/// Of those who ask at the same time, this many are answered in one round of the loop.
+/// At most this number of requests is answered in one round of the loop.
 const ACCEPTED_MAX: usize = 8;
 
 /// See the module's documentation.

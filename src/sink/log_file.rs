@@ -146,7 +146,7 @@ impl LogFile {
         }
     }
 
-    /// Takes back all that was made, because nothing was started after all.
+    /// Removes all that was made, because nothing was started.
     pub fn undo(mut self) {
         remove(&std::mem::take(&mut self.created));
     }

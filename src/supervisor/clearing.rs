@@ -27,7 +27,7 @@ fn await_end(now: Moment, tree: &Remaining) -> Phase {
 }
 
 impl Supervisor {
-    /// The answer to our look while the attempt is being cleared away.
+    /// The result of a look at the tree while the attempt is being cleared away.
     pub(super) fn tree_seen(&mut self, now: Moment, mut clearing: Clearing, tree: Remaining) {
         if tree.is_gone {
             return self.tree_is_gone(now, clearing);

@@ -85,7 +85,7 @@ pub(super) enum Suspension {
 }
 
 impl Suspension {
-    /// Notes that the job has run since.
+    /// Notes that the job has run since then.
     pub(super) fn job_ran(&mut self) {
         match self {
             Suspension::None => {}

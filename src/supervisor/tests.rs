@@ -108,7 +108,7 @@ fn tree(pids: &[i32]) -> Input {
     remaining(pids, pids.is_empty())
 }
 
-/// Something is left, and nobody sees what.
+/// Something is left, and it cannot be seen what.
 fn unseen() -> Input {
     remaining(&[], false)
 }

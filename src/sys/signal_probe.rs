@@ -20,7 +20,7 @@ use crate::sys::{SysError, check, signals};
 /// The highest descriptor that is closed one by one where the kernel has no close_range(2).
 const LAST_FD: RawFd = 1024;
 
-/// The running process; it ends with this value, and with us.
+/// The running process; it is ended when this value is dropped, and when we end.
 pub struct SignalProbe {
     pid: Pid,
     reports: OwnedFd,

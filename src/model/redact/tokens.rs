@@ -217,7 +217,7 @@ fn private_keys(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
     }
 }
 
-/// Returns where a text is in another one.
+/// Returns the position of a text in another one.
 pub(super) fn position(text: &[u8], wanted: &str) -> Option<usize> {
     memchr::memmem::find(text, wanted.as_bytes())
 }

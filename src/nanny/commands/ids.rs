@@ -16,7 +16,7 @@ use crate::sys::clock;
 /// Of each file, that much is read: some thousand rows.
 const TAIL_BYTES: u64 = 1 << 20;
 
-/// A longer list helps nobody.
+/// A longer list is of no use to a reader.
 const IDS_MAX: usize = 100;
 
 /// Writes a line for each run, the newest first: the id as `runs` shows it, a blank, and what it was. What

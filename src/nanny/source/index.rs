@@ -104,7 +104,7 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Makes one; a span is counted back from `now`.
+    /// Counts a span back from `now`.
     #[must_use]
     pub fn new(filter: &Filter, now: WallTime) -> Matcher {
         let since = filter.since.as_ref().map(|since| begin(since, now));

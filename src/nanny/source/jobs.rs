@@ -81,7 +81,7 @@ impl At {
     }
 }
 
-/// A row on its way to its run.
+/// A row whose run is to be found.
 #[derive(Clone, Copy)]
 struct PendingRow {
     run: [u8; 16],
@@ -92,7 +92,7 @@ struct PendingRow {
     is_match: bool,
 }
 
-/// An end of which nothing proves that it is the user's.
+/// An end that is not proven to be the user's.
 #[derive(Clone, Debug)]
 pub struct Doubted {
     /// Whose it claims to be.
@@ -310,7 +310,7 @@ pub fn jobs(
 #[derive(Default)]
 struct RunRows {
     list: Vec<PendingRow>,
-    /// How long it may become until then.
+    /// Its largest length until then.
     limit: usize,
     doubted: Vec<Doubted>,
     of_others: u64,

@@ -17,7 +17,7 @@ use crate::sys::account;
 /// Knows for which rows there is a proof.
 pub struct Proof {
     uid: u32,
-    /// Whether rows of all users are asked about.
+    /// Whether rows of all users are wanted.
     is_for_all: bool,
     keys: Mutex<HashMap<u32, Result<Key, NoKey>>>,
 }
@@ -106,7 +106,7 @@ impl Proof {
     fn read(&self, uid: u32) -> Result<Key, NoKey> {
         if uid == self.uid {
             let directory = key::directory(&account::state_directories(), uid)?;
-            // Where one can be made, rows without a seal are not ours.
+            // Where a key can be made, rows without a seal are not ours.
             return key::read_or_make(&directory, uid);
         }
         let account = account::of(uid);

@@ -26,7 +26,7 @@ const MANY_TIMES: f64 = 20.0;
 const ROWS: usize = 16;
 const BARS: usize = 80;
 
-/// The columns of a plot that goes elsewhere than to a terminal.
+/// The width of a plot that does not go to a terminal.
 const DEFAULT_WIDTH: usize = 80;
 
 /// Equal steps from the fastest to the slowest call.

@@ -39,7 +39,7 @@ use crate::telemetry::warn::Warnings;
 #[must_use]
 pub fn resource(identity: &TelemetryIdentity, otlp: Option<&OtlpPlan>) -> Resource {
     let given = otlp.map(|otlp| otlp.attributes.as_slice()).unwrap_or_default();
-    // What was derived gives way; in the identity, options and variables were weighed already.
+    // What was derived has the lowest rank; the identity was already chosen from options and variables.
     let mut attributes =
         vec![KeyValue::new("host.name", identity.host.clone()), KeyValue::new("os.type", "linux")];
     attributes.extend(identity.machine.iter().map(|id| KeyValue::new("host.id", id.clone())));

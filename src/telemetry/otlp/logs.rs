@@ -54,7 +54,7 @@ pub struct Logs {
 type Attributes = Vec<(&'static str, AnyValue)>;
 
 impl Logs {
-    /// Makes it; `capacity` records may wait.
+    /// `capacity` is the number of records that may wait.
     #[must_use]
     pub fn new(
         resource: Resource,

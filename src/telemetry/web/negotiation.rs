@@ -5,7 +5,7 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
 use crate::telemetry::published::MetricsForm;
 
-/// More wishes than these are not read: Prometheus has five.
+/// At most this number of accepted formats is read: Prometheus sends five.
 const WISHES_MAX: usize = 32;
 
 /// One item of a header: what, its parameters, and how much it is wanted, in thousandths.
@@ -22,7 +22,7 @@ pub(super) fn form(headers: &HeaderMap) -> MetricsForm {
     let (mut open, mut text) = (0, 0);
     for wish in wishes(headers, &ACCEPT) {
         match wish.what {
-            // The older 0.0.1 of OpenMetrics is not ours to give.
+            // The older version 0.0.1 of OpenMetrics is not supported.
             "application/openmetrics-text" if wish.has_version("1.0.0") => {
                 open = wish.quality.max(open);
             }

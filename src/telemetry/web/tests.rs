@@ -367,7 +367,7 @@ fn no_bytes_stop_the_server() {
     let server = serve(quick());
     for round in 0..200 {
         let mut bytes = clock::random::<256>().to_vec();
-        // Some get further if they begin well.
+        // Some parsers get further after a valid beginning.
         if round % 2 == 0 {
             bytes.splice(..0, b"GET / HTTP/1.1\r\nAccept: ".iter().copied());
         }
@@ -487,7 +487,7 @@ fn tls_is_spoken_and_nothing_else() {
         serve_published(published(), Some(&certificates.config("")), ClientLimits::default());
     assert!(certificates.ask(&server, false).ends_with("ok\n"));
     assert!(!server.get("/healthz", "").contains("HTTP"));
-    // A new certificate counts at once; one that does not fit its key closes the door.
+    // A new certificate is used at once; with one that does not fit its key, nobody is let in.
     certificates.issue("server", "localhost");
     assert!(certificates.ask(&server, false).ends_with("ok\n"));
     fs::write(certificates.place.path().join("server.key"), "none").unwrap();

@@ -221,7 +221,7 @@ impl Backlog {
         (!self.proof.is_for_all()).then(|| nix::unistd::geteuid().as_raw())
     }
 
-    /// Returns why a job is left alone after all, by what was written to the record since.
+    /// Returns why a job is not started after all, by what was written to the record since then.
     pub(super) fn news(
         &mut self,
         identity: &JobIdentity,

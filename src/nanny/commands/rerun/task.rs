@@ -46,7 +46,7 @@ pub enum RefusalReason {
     CutCommandLine,
     NoCommandLine,
     NoDirectory(PathBuf),
-    /// Another user may have put this there since.
+    /// Another user may have put this file there since then.
     MayBeSwapped(PathBuf),
     UnreadableUmask,
     /// A run of its user began and is not in the record.

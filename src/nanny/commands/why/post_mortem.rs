@@ -58,7 +58,7 @@ impl Run {
         self.end.iter().chain(self.attempts.iter().rev()).chain(&self.start)
     }
 
-    /// What is known of it, by whichever row knows.
+    /// What is known of it, from any of its rows.
     fn text(&self, column: Column) -> String {
         let known = self.rows().find(|row| !row.get(column).is_empty());
         known.map(|row| row.text(column).into_owned()).unwrap_or_default()
@@ -111,7 +111,7 @@ impl Run {
     }
 }
 
-/// A run on its way to the screen.
+/// A run as it is shown.
 pub struct PostMortem<'a> {
     pub run: &'a Run,
     pub screen: &'a Screen,
