@@ -36,10 +36,17 @@ fn build(place: &Place, compiler: &str, words: &[&str], source: &str) -> Option<
     }
 }
 
-fn start(program: &Path, words: &[&str]) -> Child {
+fn start(program: &Path, words: &[&str], directory: Option<&Path>) -> Child {
     // It is seized while it is stopped before its exec.
+    let core_blocks = if directory.is_some() { "unlimited" } else { "0" };
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg("kill -STOP $$; exec \"$@\"").arg("sh").arg(program).args(words);
+    shell
+        .arg("-c")
+        .arg("ulimit -c $0; kill -STOP $$; exec \"$@\"")
+        .arg(core_blocks)
+        .arg(program)
+        .args(words);
+    shell.current_dir(directory.unwrap_or(Path::new(".")));
     shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = shell.spawn().expect("a shell");
     let pid = child.id();
@@ -78,7 +85,15 @@ fn examine(pid: Pid, thread: Pid) -> CrashReport {
 
 /// Runs a program to its fatal signal; returns the report made there, which the process really dies of.
 fn crash(program: &Path, words: &[&str]) -> CrashReport {
-    let mut child = start(program, words);
+    trace(start(program, words, None), program)
+}
+
+/// The same; its core dump is in that directory.
+fn crash_in(program: &Path, words: &[&str], directory: &Path) -> CrashReport {
+    trace(start(program, words, Some(directory)), program)
+}
+
+fn trace(mut child: Child, program: &Path) -> CrashReport {
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACECLONE).expect("seized");
     kill(pid, Signal::SIGCONT).expect("continued");
@@ -95,7 +110,7 @@ fn crash(program: &Path, words: &[&str]) -> CrashReport {
                 return report;
             }
             WaitStatus::Exited(ended, status) if ended == pid => {
-                panic!("{} {words:?} exited with {status}", program.display())
+                panic!("{} exited with {status}", program.display())
             }
             WaitStatus::Stopped(thread, signal) => {
                 let number = JobSignal::new(signal as i32).expect("a signal");
@@ -174,6 +189,64 @@ fn a_c_program_with_symbols() {
     assert_eq!(report.threads, 3, "{}", text(&report));
     assert_ne!(report.pid, report.thread);
     assert!(functions(&report).contains(&"thr"), "{}", text(&report));
+}
+
+/// Compares with what eu-stack sees in the core dump of the same death: the same return addresses, in the same order.
+fn is_as_eu_stack_sees_it(compiler: &str, flags: &[&str], hows: &[&str]) {
+    let place = Place::new();
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a pattern");
+    if pattern.trim() != "core" || Command::new("eu-stack").arg("--version").output().is_err() {
+        skip("comparing with eu-stack", "core_pattern is not `core`, or there is no eu-stack");
+        return;
+    }
+    let Some(program) = build(&place, compiler, flags, "crash.c") else { return };
+    for how in hows {
+        let report = crash_in(&program, &[how], place.path());
+        let core = std::fs::read_dir(place.path()).expect("its directory").flatten();
+        let mut core = core.filter(|entry| entry.file_name().to_string_lossy().starts_with("core"));
+        let core = core.next().expect("a core dump").path();
+        let mut judge = Command::new("eu-stack");
+        judge.args(["-n", "60", "--core"]).arg(&core).arg("--executable").arg(&program);
+        let output = judge.output().expect("eu-stack");
+        std::fs::remove_file(core).expect("removed");
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let theirs: Vec<u64> = output
+            .lines()
+            .filter_map(|line| line.strip_prefix('#')?.split_whitespace().nth(1))
+            .map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).expect("hex"))
+            .collect();
+        let mut biases: std::collections::HashMap<&str, u64> = Default::default();
+        let both = format!("{how}: {}\n{output}", text(&report));
+        assert!(theirs.len() >= 5, "{both}");
+        let ours =
+            report.frames.iter().flat_map(|frame| std::iter::repeat_n(frame, frame.repeated));
+        let ours: Vec<_> = ours.filter(|frame| frame.source != "guessed").collect();
+        assert_eq!(ours.len(), theirs.len(), "{both}");
+        for (frame, address) in ours.iter().zip(theirs).filter(|(one, _)| one.repeated == 1) {
+            let bias = address.wrapping_sub(frame.offset);
+            assert_eq!(*biases.entry(&frame.module).or_insert(bias), bias, "{both}");
+        }
+    }
+}
+
+#[test]
+fn frames_are_those_of_eu_stack() {
+    const BOTH: [&str; 12] = [
+        "null",
+        "noncanon",
+        "rodata",
+        "fpe",
+        "ill",
+        "abort",
+        "assert",
+        "doublefree",
+        "qsort",
+        "handler",
+        "habort",
+        "strlen",
+    ];
+    is_as_eu_stack_sees_it("gcc", &["-O0", "-w", "-fstack-protector-all", "-pthread"], &BOTH);
+    is_as_eu_stack_sees_it("gcc", &["-O2", "-w", "-fomit-frame-pointer", "-pthread", "-s"], &BOTH);
 }
 
 /// A program without symbols has the same frames as with them: stripping changes no code.
