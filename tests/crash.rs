@@ -179,6 +179,9 @@ fn a_c_program_with_symbols() {
         let functions = functions(&report);
         let at = functions.iter().position(|name| *name == "inner").expect(&text);
         assert_eq!(functions[at..at + 4], ["inner", "middle", "outer", "main"], "{text}");
+        if how == "habort" {
+            assert!(report.summary().contains(" inner+"), "not the handler: {text}");
+        }
         assert!(functions.contains(&"_start") && report.cut.is_none(), "{text}");
     }
     let report = crash_twice(&program, &["overflow"]);

@@ -160,7 +160,12 @@ impl fmt::Display for CrashReport {
             0 => {}
             others => write!(f, ", thread {} ({others} others)", self.thread)?,
         }
-        write!(f, ": {} ({})", self.summary(), self.reason)
+        write!(f, ": {}", self.summary())?;
+        match self.message.is_some() || self.cause.is_some() {
+            true => write!(f, " ({})", self.reason),
+            // The summary has it.
+            false => Ok(()),
+        }
     }
 }
 

@@ -20,6 +20,10 @@ const OPERATIONS_MAX: u32 = 1000;
 /// aarch64: the bits above are those of pointer authentication.
 const ADDRESS_BITS: u32 = 52;
 
+/// How every linker writes the count and the entries of .eh_frame_hdr: DW_EH_PE_udata4, and DW_EH_PE_datarel with
+/// DW_EH_PE_sdata4.
+const ENCODINGS_OF_INDEX: [u8; 2] = [0x03, 0x3b];
+
 /// What a step came to.
 #[expect(clippy::large_enum_variant, reason = "it is returned and taken apart, and never kept")]
 pub enum UnwindStep {
@@ -123,9 +127,21 @@ fn by_index<'a>(
     at: u64,
 ) -> Option<Option<UnwindEntry<'a>>> {
     let header = module.tables.eh_frame_hdr.as_ref()?;
+    // Others would let gimli count beyond 64 bits.
+    if header.bytes.get(2..4)? != ENCODINGS_OF_INDEX {
+        return None;
+    }
     let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(bases, 8).ok()?;
+    let begin = parsed.eh_frame_ptr().direct().ok()?;
     let table = parsed.table()?;
-    Some(table.fde_for_address(section, bases, at, EhFrame::cie_from_offset).ok())
+    let find = || {
+        // gimli's own way from the pointer to the offset panics in debug builds where the table is damaged.
+        let pointer = table.lookup(at, bases).ok()?.direct().ok()?;
+        let offset = usize::try_from(pointer.checked_sub(begin)?).ok()?;
+        let entry = section.fde_from_offset(bases, offset.into(), EhFrame::cie_from_offset).ok()?;
+        entry.contains(at).then_some(entry)
+    };
+    Some(find())
 }
 
 /// The rules of one row, and what they are about.

@@ -59,9 +59,12 @@ impl Crashing {
         let module = trace.frames.first().and_then(|frame| modules.get(frame.module?));
         let module = module.filter(|module| module.path.starts_with('/'));
         let mut named: Vec<(usize, CrashFrame)> = shown(&trace, &modules);
-        if !self.fault.is_asked_for() {
-            // A function of the C library that was given a wrong pointer is where it crashed.
-            named.iter_mut().for_each(|(_, frame)| frame.is_of_abort = false);
+        let first = self.first_of_crash(&trace);
+        for (index, frame) in &mut named {
+            // A function of the C library that was given a wrong pointer is where it crashed; a handler that
+            // raised the signal is not.
+            frame.is_of_abort &= self.fault.is_asked_for();
+            frame.is_of_abort |= *index < first;
         }
         let lacks = modules.iter().filter(|module| module.path.starts_with('/'));
         let lacks = lacks.filter_map(|module| Some(format!("{}: {}", module.path, module.lack?)));
@@ -95,15 +98,19 @@ impl Crashing {
         }
     }
 
-    /// Where a handler raised the signal, the frames that it interrupted count, and not its own.
+    /// Returns the index of the first frame that counts: where a handler raised the signal, that which it interrupted.
+    fn first_of_crash(&self, trace: &Backtrace) -> usize {
+        let interrupted = trace.frames.iter().rposition(|frame| frame.is_exact);
+        interrupted.filter(|_| self.fault.is_sent()).unwrap_or(0)
+    }
+
     fn signature(
         &self,
         trace: &Backtrace,
         named: &[(usize, CrashFrame)],
         modules: &Modules<'_>,
     ) -> String {
-        let interrupted = trace.frames.iter().rposition(|frame| frame.is_exact);
-        let first = interrupted.filter(|_| self.fault.is_sent()).unwrap_or(0);
+        let first = self.first_of_crash(trace);
         let frames = named.iter().skip_while(|(index, _)| *index < first);
         let frames = frames.filter_map(|(index, frame)| {
             let found = trace.frames.get(*index)?;
