@@ -107,6 +107,21 @@ pub struct Observation {
     pub clean_within: Vec<PathBuf>,
     /// `--neighbours`: other users' processes are listed when the job fails.
     pub neighbours: bool,
+    /// `--trace`.
+    pub trace: TraceMode,
+}
+
+/// Who is traced (ptrace(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraceMode {
+    #[default]
+    Off,
+    /// The job and all its descendants.
+    All,
+    /// The process that childminder starts, and none of its descendants.
+    Main,
+    /// As [`TraceMode::All`]; without it nothing is started.
+    Required,
 }
 
 impl Default for Observation {
@@ -117,6 +132,7 @@ impl Default for Observation {
             clean_written: false,
             clean_within: Vec::new(),
             neighbours: false,
+            trace: TraceMode::Off,
         }
     }
 }

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::options::{
-    ChildminderArguments, Format, OnLoss, Recorded, StragglerPolicy, TypedObservation,
+    ChildminderArguments, Format, OnLoss, Recorded, StragglerPolicy, TraceChoice, TypedObservation,
     TypedTelemetry,
 };
 use crate::cli::value_error::ValueError;
@@ -18,7 +18,7 @@ use crate::cli::{UsageError, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
 use crate::plan::{
     CanaryPlan, Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation,
-    RecordPlan, RunPlan, TelemetryPlan, WebPlan, Work,
+    RecordPlan, RunPlan, TelemetryPlan, TraceMode, WebPlan, Work,
 };
 
 /// What the user wants of the program.
@@ -261,14 +261,20 @@ fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, Usa
         ));
     }
     let policy = policy(&typed);
-    let TypedObservation { sample, files, clean_written, clean_within, neighbours, .. } =
+    let TypedObservation { sample, files, clean_written, clean_within, neighbours, trace, .. } =
         typed.observed;
     if clean_written && sample.is_zero() {
         let message = "--clean-written needs samples to know the files by: not --sample 0";
         return Err(UsageError(message.into()));
     }
+    let trace = match trace {
+        TraceChoice::Off => TraceMode::Off,
+        TraceChoice::All => TraceMode::All,
+        TraceChoice::Main => TraceMode::Main,
+        TraceChoice::Required => TraceMode::Required,
+    };
     let observation =
-        Observation { interval: sample, files, clean_written, clean_within, neighbours };
+        Observation { interval: sample, files, clean_written, clean_within, neighbours, trace };
     let ChildminderArguments { command, input, output, error, append, child_directory, .. } = typed;
     job_plan(command, |job| JobPlan {
         input,

@@ -185,6 +185,22 @@ pub(super) struct TypedObservation {
     /// If the job fails, list what other users were running, by name
     #[arg(long, env = "CHILDMINDER_NEIGHBOURS", hide_env = true)]
     pub(super) neighbours: bool,
+    /// Trace the job and its descendants (ptrace): which process sends them which signal, and what each
+    /// of them dies of. With main, the job alone, so that gdb and strace work inside; with required, the
+    /// job is not started if tracing is refused
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "off",
+        default_missing_value = "all",
+        hide_default_value = true,
+        env = "CHILDMINDER_TRACE",
+        hide_env = true
+    )]
+    pub(super) trace: TraceChoice,
     /// What a job is that returns 0 after a descendant was killed or crashed; fail returns 1
     #[arg(
         long,
@@ -290,6 +306,16 @@ pub(super) struct TypedTelemetry {
 pub(super) enum OnLoss {
     Ok,
     Fail,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TraceChoice {
+    #[value(aliases = ["0", "no", "false"])]
+    Off,
+    #[value(aliases = ["1", "yes", "true", "on"])]
+    All,
+    Main,
+    Required,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,7 +1,7 @@
 //! What the death of a descendant explains: a failure of the job just after it, or a loss.
 
 use crate::diagnose::evidence::{Judgement, PROMPT, ago, exact};
-use crate::diagnose::{memory, requests};
+use crate::diagnose::{memory, requests, traced};
 use crate::model::facts::Facts;
 use crate::model::findings::{Death, KernelLine};
 use crate::model::signal::Signal;
@@ -83,7 +83,10 @@ fn unclear(facts: &Facts, is_wanted: impl Fn(&Death) -> bool) -> Option<Evidence
 pub(super) fn words(facts: &Facts, death: &Death) -> Evidence {
     let when = ago(facts.ended_at - death.at);
     let gap = if when.is_empty() { "" } else { " " };
-    exact(format!("its descendant {death}{gap}{when}"), death.source)
+    let sender = death.signal().and_then(|signal| traced::of_descendant(facts, death.pid, signal));
+    let comma = if sender.is_some() { ", " } else { "" };
+    let sender = sender.unwrap_or_default();
+    exact(format!("its descendant {death}{gap}{when}{comma}{sender}"), death.source)
 }
 
 /// What the kernel logged about that descendant.

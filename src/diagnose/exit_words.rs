@@ -91,6 +91,12 @@ pub(super) fn fault(signal: Signal, findings: &Findings) -> Evidence {
     inferred(why, "signal(7)")
 }
 
+/// Says what became of the core dump.
+pub(super) fn core(findings: &Findings) -> Option<Evidence> {
+    let fact = findings.core.as_ref()?.to_string();
+    Some(Evidence { fact, source: "core(5)", quality: Quality::Exact })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

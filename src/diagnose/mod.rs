@@ -14,6 +14,7 @@ mod requests;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 use crate::diagnose::evidence::{Judgement, end_words, exact};
 use crate::model::facts::{EndedByUs, Facts, Reach};
@@ -87,7 +88,9 @@ fn judge_end(facts: &Facts, end: Termination, ended: Evidence) -> Judgement {
     let by_request = match end {
         Termination::Exited(0) => None,
         Termination::Exited(status) => requests::exited(facts, status, &ended),
-        Termination::Signaled { signal, .. } => requests::died(facts, signal, &ended),
+        Termination::Signaled { signal, .. } => {
+            traced::judge(facts, signal, &ended).or_else(|| requests::died(facts, signal, &ended))
+        }
     };
     if let Some((kind, confidence, mut evidence)) = by_request {
         evidence.extend(descendants::mention(facts));

@@ -1,13 +1,13 @@
 //! What a death by signal means when nobody asked the job to stop.
 
 use crate::diagnose::evidence::{Judgement, exact, inferred};
-use crate::diagnose::{descendants, exit_words, limits, memory};
+use crate::diagnose::{descendants, exit_words, limits, memory, traced};
 use crate::model::facts::Facts;
 use crate::model::findings::KernelLine;
 use crate::model::process::Pid;
 use crate::model::signal::Signal;
 use crate::model::text::byte_size;
-use crate::model::verdict::{Confidence, Evidence, Quality, VerdictKind};
+use crate::model::verdict::{Confidence, Evidence, VerdictKind};
 
 /// Judges a death by that signal; `ended` is the first piece of evidence.
 pub(super) fn judge(facts: &Facts, signal: Signal, ended: Evidence) -> Judgement {
@@ -99,18 +99,14 @@ fn kernel_line(facts: &Facts, signal: Signal) -> Option<&KernelLine> {
 
 fn fault(facts: &Facts, signal: Signal) -> Judgement {
     let findings = &facts.findings;
-    let (why, confidence) = match kernel_line(facts, signal) {
-        Some(line) => (descendants::line_words(line), Confidence::Certain),
-        None => (exit_words::fault(signal, findings), Confidence::Likely),
+    let known = kernel_line(facts, signal).map(descendants::line_words);
+    let (why, confidence) = match (traced::fault(facts, signal), known) {
+        (Some(seen), _) => (seen, Confidence::Certain),
+        (None, Some(line)) => (line, Confidence::Certain),
+        (None, None) => (exit_words::fault(signal, findings), Confidence::Likely),
     };
     let mut evidence = vec![why];
-    if let Some(core) = &findings.core {
-        evidence.push(Evidence {
-            fact: core.to_string(),
-            source: "core(5)",
-            quality: Quality::Exact,
-        });
-    }
+    evidence.extend(exit_words::core(findings));
     if let Some(limit) = findings.limits.and_then(|limits| limits.address_space_bytes) {
         let limit = byte_size(limit);
         let fact =

@@ -11,6 +11,7 @@ use crate::model::outcome::SpawnFailure;
 use crate::model::process::{Pid, Sender, SenderProcess};
 use crate::model::signal::{Origin, Signal, SignalInfo};
 use crate::model::time::Moment;
+use crate::model::tracing::{Author, Delivery, FatalSignal};
 
 const PID: Pid = Pid(812);
 
@@ -947,4 +948,123 @@ fn a_job_that_could_not_be_signalled_is_judged_by_its_own_end() {
         assert_eq!(judged(&facts), (kind, Confidence::Certain));
         assert!(judge(&facts).to_string().contains("could not be asked to stop"));
     }
+}
+
+/// The job died of that signal, which a process, the kernel or the job itself had sent.
+fn traced(signal: Signal, author: Author, earlier: Option<Author>) -> Findings {
+    let delivery = |author| Delivery {
+        info: SignalInfo {
+            signal,
+            origin: if author == Author::Kernel { Origin::Other(1) } else { Origin::Kill },
+            sender: match author {
+                Author::Kernel => Sender::Kernel,
+                Author::Itself => sender_of(PID.0, "job"),
+                Author::Childminder => sender_of(1, "childminder"),
+                Author::Another => sender_of(7, "kill 812"),
+            },
+            value: None,
+        },
+        code: i32::from(author == Author::Kernel),
+        address: (author == Author::Kernel).then_some(8),
+    };
+    let earlier = earlier.map(|author| (delivery(author), author, Duration::from_secs(1)));
+    let fatal = FatalSignal {
+        process: PID,
+        delivery: delivery(author),
+        author,
+        earlier,
+        before: Duration::ZERO,
+    };
+    Findings { fatal: vec![fatal], ..Findings::default() }
+}
+
+fn sender_of(pid: i32, command: &str) -> Sender {
+    Sender::Process(SenderProcess {
+        pid: Pid(pid),
+        uid: 0,
+        user: Some("root".into()),
+        command: Some(command.into()),
+        is_hidden: false,
+    })
+}
+
+#[test]
+fn a_traced_signal_names_its_sender_for_certain() {
+    for signal in [Signal::TERM, Signal::SEGV, Signal::ALRM, Signal::XCPU, Signal::PIPE] {
+        let verdict = judge(&with(killed(signal), traced(signal, Author::Another, None)));
+        assert_eq!(
+            verdict.to_string(),
+            format!(
+                "killed_by_process (certain): {signal}; it came from process 7 (kill 812) user 0 (root)"
+            )
+        );
+    }
+}
+
+#[test]
+fn what_the_job_sends_to_itself_is_distinguished() {
+    let itself = |signal, earlier| {
+        judge(&with(killed(signal), traced(signal, Author::Itself, earlier))).to_string()
+    };
+    assert_eq!(
+        itself(Signal::TERM, None),
+        "killed_by_process (certain): SIGTERM; the job sent it to itself: no other process did"
+    );
+    let reacted = itself(Signal::TERM, Some(Author::Another));
+    assert!(reacted.contains("(certain)") && reacted.contains("process 7 (kill 812)"), "{reacted}");
+    assert!(reacted.ends_with("then sent the signal to itself"), "{reacted}");
+    assert!(
+        itself(Signal::ABRT, None).starts_with("crashed (certain): SIGABRT; the program raised")
+    );
+    // The kernel sends it in the name of the writer.
+    assert!(itself(Signal::PIPE, None).starts_with("broken_pipe "));
+}
+
+#[test]
+fn a_traced_fault_is_certain_and_has_its_address() {
+    let verdict = judge(&with(killed(Signal::SEGV), traced(Signal::SEGV, Author::Kernel, None)));
+    assert_eq!(
+        verdict.to_string(),
+        "crashed (certain): SIGSEGV; from the kernel: address not mapped, address 0x8"
+    );
+}
+
+/// What childminder passed on is what childminder was asked for.
+#[test]
+fn a_traced_request_that_was_passed_on_stays_a_request() {
+    let asked = |author, pid| {
+        let findings = traced(Signal::TERM, author, None);
+        let mut heard = request(Signal::TERM, Reach::OnlyUs);
+        if let Some(heard) = &mut heard {
+            heard.info.sender = sender_of(pid, "scancel");
+        }
+        let facts = with(killed(Signal::TERM), findings);
+        judge(&Facts { stop_request: heard, ..facts }).kind
+    };
+    assert_eq!(asked(Author::Childminder, 7), VerdictKind::StopRequested);
+    // Both got it from the same sender.
+    assert_eq!(asked(Author::Another, 7), VerdictKind::StopRequested);
+    // Somebody else was faster.
+    assert_eq!(asked(Author::Another, 9), VerdictKind::KilledByProcess);
+}
+
+#[test]
+fn a_traced_descendant_is_named_with_its_killer() {
+    let mut findings = traced(Signal::TERM, Author::Another, None);
+    findings.fatal[0].process = Pid(813);
+    let death = Death {
+        pid: Pid(813),
+        name: Some("worker".into()),
+        end: killed(Signal::TERM),
+        source: "ptrace(2)",
+        at: before_end(0.01),
+    };
+    findings.deaths = Deaths { is_complete: true, ..Deaths::default() };
+    findings.deaths.add(death);
+    let verdict = judge(&with(Termination::Exited(143), findings));
+    assert_eq!(
+        verdict.to_string(),
+        "descendant_killed (certain): exit status 143; its descendant 'worker' (pid 813) was killed by SIGTERM, \
+         sent from process 7 (kill 812) user 0 (root)"
+    );
 }

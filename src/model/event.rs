@@ -15,6 +15,7 @@ use crate::model::process::{Descendant, Pid};
 use crate::model::sample::{FileUse, Neighbour, Peaks, TreeSample};
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::text::Escaped;
+use crate::model::tracing::TraceEvent;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::Verdict;
 
@@ -183,6 +184,7 @@ pub enum Event {
     StderrLine {
         text: String,
     },
+    Traced(TraceEvent),
     /// A line of the report about where the job's processes wait.
     Stack {
         text: String,
@@ -249,6 +251,7 @@ impl fmt::Display for Event {
                 signals.iter().try_for_each(|signal| write!(f, " {signal}"))
             }
             Event::Received(info) => info.fmt(f),
+            Event::Traced(event) => event.fmt(f),
             Event::Forwarded { pid, signal } => {
                 write!(f, "forwarded signal {} ({signal}) to child {pid}", signal.number())
             }

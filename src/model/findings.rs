@@ -16,6 +16,7 @@ use crate::model::sample::Peaks;
 use crate::model::signal::Signal;
 use crate::model::text::Escaped;
 use crate::model::time::Moment;
+use crate::model::tracing::FatalSignal;
 use crate::model::usage::ResourceUsage;
 
 /// At most this number of deaths of descendants is kept; the rest are counted.
@@ -61,8 +62,19 @@ pub struct Findings {
     pub full: Vec<PathBuf>,
     /// The highest values that were sampled.
     pub peaks: Option<Peaks>,
+    /// Signals that the job and its descendants died of, as far as they were traced.
+    pub fatal: Vec<FatalSignal>,
     /// Whether the kernel refused the last signal by which the job was to be ended or asked to stop.
     pub is_out_of_reach: bool,
+}
+
+impl Findings {
+    /// Returns where the signal came from that a process died of, if that was seen.
+    #[must_use]
+    pub fn fatal_of(&self, pid: Pid, signal: Signal) -> Option<&FatalSignal> {
+        let is_it = |one: &&FatalSignal| one.process == pid && one.delivery.info.signal == signal;
+        self.fatal.iter().rfind(is_it)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -25,6 +25,8 @@ pub mod syscall;
 pub mod text;
 pub mod time;
 pub mod trace_context;
+pub mod trace_stop;
+pub mod tracing;
 pub mod usage;
 pub mod verdict;
 pub mod wrap;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::model::signal::Signal;
 use crate::model::text::Escaped;
+use crate::model::trace_stop::TraceStop;
 
 /// The job returned 0, but lost descendants, and `--on-descendant-loss fail` was given.
 pub const LOSSES: u8 = 1;
@@ -71,6 +72,8 @@ pub enum WaitStatus {
     /// It was stopped by that signal.
     Stopped(Signal),
     Continued,
+    /// It is a thread that we trace, and waits for our answer.
+    Traced(TraceStop),
 }
 
 /// Decodes `si_code` and `si_status` of waitid(2).
@@ -84,10 +87,8 @@ pub fn from_wait_status(code: i32, status: i32) -> Option<WaitStatus> {
             signal: Signal::new(status)?,
             core_dumped: code == libc::CLD_DUMPED,
         })),
-        // A traced child stops in a state of its own; to us it is stopped all the same.
-        libc::CLD_STOPPED | libc::CLD_TRAPPED => {
-            Some(WaitStatus::Stopped(Signal::new(status & 0x7f)?))
-        }
+        libc::CLD_STOPPED => Some(WaitStatus::Stopped(Signal::new(status & 0x7f)?)),
+        libc::CLD_TRAPPED => Some(WaitStatus::Traced(TraceStop::from_status(status))),
         libc::CLD_CONTINUED => Some(WaitStatus::Continued),
         _ => None,
     }

@@ -11,7 +11,7 @@ use crate::model::policy::{Backoff, Forward, Policy, RestartCause};
 use crate::model::signal::Signal;
 use crate::plan::{
     CanaryPlan, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, RecordPlan, RunPlan,
-    Work,
+    TraceMode, Work,
 };
 
 /// Returns the options of a plan; the command or function goes behind them.
@@ -97,7 +97,8 @@ impl Words {
         self.flag("append", *append);
         self.path("child-directory", directory.as_ref());
         self.policy(policy);
-        let Observation { interval, files, clean_written, clean_within, neighbours } = observation;
+        let Observation { interval, files, clean_written, clean_within, neighbours, trace } =
+            observation;
         if *interval != Observation::default().interval {
             self.value("sample", &seconds(*interval));
         }
@@ -105,6 +106,12 @@ impl Words {
         self.flag("clean-written", *clean_written);
         clean_within.iter().for_each(|directory| self.path("clean-within", Some(directory)));
         self.flag("neighbours", *neighbours);
+        match trace {
+            TraceMode::Off => {}
+            TraceMode::All => self.flag("trace", true),
+            TraceMode::Main => self.flag("trace=main", true),
+            TraceMode::Required => self.flag("trace=required", true),
+        }
     }
 
     fn policy(&mut self, policy: &Policy) {
@@ -195,6 +202,9 @@ mod tests {
             &["--neighbours", "--name", "a b", "--batch=-b", "--tag", "k=v w", "--tag", "l="],
             &["--redact", "key-*", "--redact", "?x", "--central-log", "r.csv", "--central-sync"],
             &["-l-", "-t", "0"],
+            &["--trace"],
+            &["--trace=main"],
+            &["--trace=required", "--files"],
         ] {
             assert_comes_back(line, job);
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::model::findings::{BY_PIDFD, Death, Deaths};
-use crate::model::outcome::Termination;
+use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::process::Pid;
 use crate::model::sample::Seen;
 use crate::model::time::Moment;
@@ -48,6 +48,8 @@ pub(super) struct DeathWatch {
     job_ended_at: Option<Moment>,
     /// Threads of the job that ended of a signal, its first one apart; the last of them.
     threads: Vec<Pid>,
+    /// Whether ptrace(2) reports all of them, and nothing else is asked.
+    is_traced: bool,
     /// Deaths after that are of parent-death signals, unless the job has threads that are still running.
     later: Vec<Death>,
 }
@@ -65,6 +67,25 @@ impl DeathWatch {
             job_ended_at: None,
             threads: Vec::new(),
             later: Vec::new(),
+            is_traced: false,
+        }
+    }
+
+    /// Whether all descendants are traced: then the tracer reports each death, and nobody else does.
+    pub(super) fn set_traced(&mut self, is_traced: bool) {
+        if is_traced {
+            self.close();
+        }
+        self.is_traced = is_traced;
+    }
+
+    /// Takes in a death that the tracer saw. One that came with or after the end of the job, which is still a
+    /// zombie, was not a reason for that.
+    pub(super) fn traced(&mut self, death: Death, job: Option<Pid>) {
+        let has_ended =
+            |job: Pid| matches!(wait::look_at(job), Ok(Waited::Changed(_, WaitStatus::Ended(_))));
+        if !job.is_some_and(has_ended) {
+            self.deaths.add(death);
         }
     }
 
@@ -89,6 +110,9 @@ impl DeathWatch {
     /// Has only what concerns this job reported, from now on as it happens. Later than the start of the
     /// first job, so that a short one does not pay for it.
     pub(super) fn follow(&mut self, job: Pid) {
+        if self.is_traced {
+            return;
+        }
         if self.events.is_ok() {
             // Before the filter, so that no end is missed in between.
             self.lineage.open();
@@ -139,6 +163,9 @@ impl DeathWatch {
     /// Takes in deaths by signal, and keeps those of the job's descendants. `job` itself is known
     /// to us by waitid(2).
     pub(super) fn take_in(&mut self, tree: &Tree, job: Option<Pid>, seen: impl FnOnce() -> Seen) {
+        if self.is_traced {
+            return;
+        }
         let Ok(events) = &self.events else {
             let deaths = self.exits.as_ref().map(|exits| exits.take());
             deaths.unwrap_or_default().into_iter().for_each(|death| self.deaths.add(death));
@@ -231,7 +258,7 @@ impl DeathWatch {
         if self.job_ended_at.is_some_and(|at| clock::now() - at > REAPED_WITHIN) {
             later.into_iter().for_each(|death| self.deaths.add(death));
         }
-        let is_complete = self.events.is_ok() && !self.is_lossy;
+        let is_complete = self.is_traced || self.events.is_ok() && !self.is_lossy;
         let deaths = std::mem::take(&mut self.deaths);
         let (orphaned, lost): (Vec<Death>, Vec<Death>) =
             deaths.kept().cloned().partition(|death| self.died_of_the_end(death));
@@ -257,6 +284,9 @@ impl DeathWatch {
 
     /// Calls `note` with each source, with whether it is in force.
     pub(super) fn report(&self, mut note: impl FnMut(String, bool)) {
+        if self.is_traced {
+            return note("signals and ends of all descendants by ptrace(2)".to_owned(), true);
+        }
         let Err(refused) = &self.events else {
             return note("deaths of descendants by the proc connector".to_owned(), true);
         };

@@ -60,7 +60,7 @@ pub(super) struct EvidenceGatherer {
     /// From 10 ms after the first start on.
     counters: Option<OomCounters>,
     job: Option<Pid>,
-    deaths: DeathWatch,
+    pub(super) deaths: DeathWatch,
     began: Moment,
     began_wall: SystemTime,
     late_at: Option<Moment>,

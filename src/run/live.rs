@@ -1,6 +1,7 @@
 //! The real world: processes, signals and time.
 
 mod incoming;
+mod traced;
 mod tree;
 mod wait_state;
 mod waiting;
@@ -19,7 +20,7 @@ use crate::model::process::{Pid, RunId};
 use crate::model::signal::Signal;
 use crate::model::time::Moment;
 use crate::model::usage::ResourceUsage;
-use crate::plan::{JobPlan, Observation};
+use crate::plan::{JobPlan, Observation, TraceMode};
 use crate::run::environment::{self, RUN_ID, Variable};
 use crate::run::evidence::{EvidenceGatherer, LATE, OnSample};
 use crate::run::live::wait_state::WaitState;
@@ -29,6 +30,7 @@ use crate::run::quarantine::PathsBefore;
 use crate::run::run_id;
 use crate::run::senders::Senders;
 use crate::run::stall::StallReports;
+use crate::run::tracing::Tracer;
 use crate::run::world::{World, contained};
 use crate::supervisor::{AttemptContext, EndReport, Input, Target};
 use crate::sys::cgroup::AttemptCgroup;
@@ -36,7 +38,7 @@ use crate::sys::entry::Given;
 use crate::sys::reaper::Tree;
 use crate::sys::signal_probe::SignalProbe;
 use crate::sys::signals::{RawSignal, SignalFd};
-use crate::sys::spawn::{Child, Program, Setting};
+use crate::sys::spawn::{Child, Program, Setting, TraceRequest};
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, descriptors, spawn, terminal, wait};
 
@@ -72,6 +74,8 @@ pub(super) struct Live {
     is_blindness_logged: bool,
     pending: VecDeque<Input>,
     waiting: WaitState,
+    /// While the job, or what is left of it, is traced.
+    tracer: Option<Tracer>,
     /// From the first start on.
     gatherer: Option<EvidenceGatherer>,
     observation: Observation,
@@ -134,6 +138,7 @@ impl Live {
             is_blindness_logged: false,
             pending: VecDeque::new(),
             waiting: WaitState::default(),
+            tracer: None,
             gatherer: None,
             observation: job.observation.clone(),
             quarantine: PathBuf::from(format!("childminder-quarantine-{run_id}")),
@@ -172,12 +177,15 @@ impl Live {
     /// Takes in stops and continuations of the job, and not its end: what it died of may be among
     /// the signals that are still to be looked at.
     fn collect_stops(&mut self) -> Result<(), SysError> {
+        if self.tracer.is_some() {
+            return self.answer_stops();
+        }
         let Some(child) = &self.child else { return Ok(()) };
         while let Waited::Changed(_, status) = wait::take_stop(child.pid)? {
             match status {
                 WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
                 WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
-                WaitStatus::Ended(_) => {}
+                WaitStatus::Ended(_) | WaitStatus::Traced(_) => {}
             }
         }
         Ok(())
@@ -198,6 +206,10 @@ impl Live {
                 };
                 let mut report = gatherer.examine(pid, *end, &place);
                 report.findings.names_timeout = self.program.names("timeout");
+                report.findings.fatal = match &mut self.tracer {
+                    Some(tracer) => tracer.take_fatal(pid, *end),
+                    None => Vec::new(),
+                };
                 report
             }
             _ => EndReport::default(),
@@ -226,6 +238,8 @@ impl Live {
         match status {
             WaitStatus::Stopped(signal) => self.pending.push_back(Input::JobStopped(signal)),
             WaitStatus::Continued => self.pending.push_back(Input::JobContinued),
+            // It was answered.
+            WaitStatus::Traced(_) => {}
             WaitStatus::Ended(end) => {
                 self.child = None;
                 report.findings.is_out_of_reach = self.is_out_of_reach;
@@ -263,6 +277,10 @@ impl World for Live {
             cgroup: self.cgroup.as_ref().map(AttemptCgroup::procs),
             umask: None,
             user: None,
+            trace: (self.observation.trace != TraceMode::Off).then_some(TraceRequest {
+                follows: self.observation.trace != TraceMode::Main,
+                is_required: self.observation.trace == TraceMode::Required,
+            }),
         };
         let started = match spawn::spawn(&self.program, &setting) {
             Err(failure) if failure.errno == Errno::EMFILE as i32 && !failure.is_exec => {
@@ -276,6 +294,7 @@ impl World for Live {
             Ok(child) => {
                 self.waiting.begin_attempt();
                 self.tree.started(child.pid);
+                contained(|| self.begin_tracing(&child));
                 // A short job, whose descriptors ours go with, does not pay for looking for them.
                 self.release_at = (!self.may_restart).then(|| clock::now() + LATE);
                 self.listen_at = Some(clock::now() + LATE);

@@ -22,6 +22,7 @@ mod sinks;
 mod stall;
 mod start_error;
 mod telemetry;
+mod tracing;
 mod world;
 
 use std::collections::BTreeSet;

@@ -11,6 +11,7 @@ use crate::model::redact::Redactor;
 use crate::model::sample::Peaks;
 use crate::model::signal::Signal;
 use crate::model::time::{Seconds, Stamp};
+use crate::model::tracing::TraceEvent;
 use crate::model::usage::ResourceUsage;
 use crate::model::verdict::{Confidence, VerdictKind};
 use crate::record::recorder::{self, KeepReport, MakeBase, Recorder};
@@ -132,6 +133,11 @@ impl Rows {
             Event::Received(info) => {
                 if let Sender::Process(sender) = &info.sender {
                     self.heard(info.signal, sender);
+                }
+            }
+            Event::Traced(TraceEvent::Ended { is_job: true, cause: Some(cause), .. }) => {
+                if let Some(sender) = cause.sender() {
+                    self.heard(cause.info.signal, sender);
                 }
             }
             Event::Calls { count } => self.calls = Some(*count),

@@ -54,7 +54,9 @@ pub fn is_child(pid: Pid) -> bool {
 pub(super) fn state(pid: Pid) -> Option<char> {
     match wait::look_at(pid) {
         Ok(Waited::Changed(_, WaitStatus::Stopped(_))) => Some('T'),
-        Ok(Waited::Changed(_, WaitStatus::Continued) | Waited::Nothing) => Some(UNKNOWN),
+        Ok(Waited::Changed(_, WaitStatus::Continued | WaitStatus::Traced(_)) | Waited::Nothing) => {
+            Some(UNKNOWN)
+        }
         _ => None,
     }
 }

@@ -24,6 +24,7 @@ pub mod poll;
 pub mod proc;
 pub mod proc_events;
 pub mod program;
+pub mod ptrace;
 pub mod reaper;
 pub mod signal_probe;
 pub mod signals;

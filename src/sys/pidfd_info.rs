@@ -106,7 +106,7 @@ pub(super) fn termination(status: i32) -> Option<Termination> {
     };
     match from_wait_status(code, number)? {
         WaitStatus::Ended(end) => Some(end),
-        WaitStatus::Stopped(_) | WaitStatus::Continued => None,
+        WaitStatus::Stopped(_) | WaitStatus::Continued | WaitStatus::Traced(_) => None,
     }
 }
 

@@ -56,6 +56,26 @@ pub(super) fn children(pid: Pid) -> Vec<Pid> {
     all
 }
 
+/// Returns the name of a thread (`comm` in proc(5)); `None` if it has gone.
+#[must_use]
+pub fn comm(thread: Pid) -> Option<String> {
+    let text = is_usable().then(|| fs::read(format!("/proc/{thread}/comm")).ok())??;
+    Some(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned())
+}
+
+/// Returns the process of a thread; `None` if it has gone.
+#[must_use]
+pub fn process_of(thread: Pid) -> Option<Pid> {
+    let text = is_usable().then(|| fs::read_to_string(format!("/proc/{thread}/status")).ok())??;
+    text.lines().find_map(|line| to_pid(line.strip_prefix("Tgid:")?.trim()))
+}
+
+/// Returns whether that is a thread of that process.
+#[must_use]
+pub fn is_thread_of(thread: Pid, process: Pid) -> bool {
+    is_usable() && fs::exists(format!("/proc/{process}/task/{thread}")).unwrap_or(false)
+}
+
 pub(super) fn numbers_in(directory: &str) -> Option<Vec<Pid>> {
     let entries = fs::read_dir(directory).ok()?;
     Some(entries.flatten().filter_map(|entry| to_pid(entry.file_name().to_str()?)).collect())

@@ -189,7 +189,7 @@ fn decode(info: &libc::signalfd_siginfo) -> Option<RawSignal> {
 }
 
 /// Names `si_code` (sigaction(2)).
-fn origin(signal: Signal, code: i32) -> Origin {
+pub(super) fn origin(signal: Signal, code: i32) -> Origin {
     match code {
         libc::SI_USER => Origin::Kill,
         libc::SI_QUEUE => Origin::Queue,

@@ -4,6 +4,10 @@
 //! CLONE_VFORK of clone(2)): nothing is copied, so this is the cheapest way to start one, and it
 //! reports a failure by writing to our memory.
 
+mod held;
+mod step;
+mod strings;
+
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,6 +24,12 @@ use crate::sys::environment::{self, PidVariable};
 use crate::sys::exec::{self, Search};
 use crate::sys::exec_failure;
 use crate::sys::inherited::Inherited;
+use crate::sys::ptrace;
+use crate::sys::spawn::held::{Held, Hold};
+use crate::sys::spawn::step::Step;
+use crate::sys::spawn::strings::{extended, pointers, to_c_string};
+
+pub use crate::sys::spawn::held::{TraceRequest, Tracing};
 
 /// Where execvp(3) looks if PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -86,13 +96,6 @@ fn join(directory: &[u8], name: &OsStr) -> CString {
     to_c_string(OsString::from_vec(file))
 }
 
-/// Cuts at a NUL byte, which the plan does not let through.
-fn to_c_string(text: OsString) -> CString {
-    let mut bytes = text.into_vec();
-    bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
-    CString::new(bytes).unwrap_or_default()
-}
-
 /// How the process is to begin.
 pub struct Setting<'a> {
     /// What is added to our own environment or, without a value, taken out of it.
@@ -111,6 +114,8 @@ pub struct Setting<'a> {
     pub umask: Option<u32>,
     /// The user that it becomes permanently, if not ours: only root can do that.
     pub user: Option<&'a Account>,
+    /// Whether it is traced (ptrace(2)).
+    pub trace: Option<TraceRequest>,
 }
 
 /// A child that was started and not yet reaped.
@@ -122,6 +127,7 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// Whether it was born into the cgroup of [`Setting`]: some can be made and not entered.
     pub is_in_cgroup: bool,
+    pub tracing: Tracing,
 }
 
 /// What the child reads and, if it fails, writes. It lives on the parent's stack, where the
@@ -141,16 +147,8 @@ struct ChildShared {
     search: Search,
     is_in_cgroup: bool,
     failure: Option<(Step, c_int)>,
-}
-
-/// Where the child failed.
-#[derive(Clone, Copy)]
-enum Step {
-    Redirect,
-    User,
-    Directory,
-    /// Of that file, or null if there was none.
-    Execute(*const c_char),
+    /// Only in a child that does not share our memory.
+    hold: Option<Hold>,
 }
 
 /// Starts the program.
@@ -186,8 +184,13 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
         },
         is_in_cgroup: false,
         failure: None,
+        hold: None,
     };
-    let child = clone_child(&mut shared).map_err(|errno| SpawnFailure {
+    let created = match setting.trace {
+        None => clone_child(&mut shared, libc::CLONE_VM | libc::CLONE_VFORK),
+        Some(request) => clone_held(&mut shared, request),
+    };
+    let child = created.map_err(|errno| SpawnFailure {
         step: "start a process".into(),
         errno: errno as i32,
         is_exec: false,
@@ -204,7 +207,9 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> Result<Child, SpawnFai
 }
 
 fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) -> SpawnFailure {
+    let is_trace = matches!(step, Step::Trace);
     let (step, file) = match step {
+        Step::Trace => ("trace the job (--trace=required)".to_owned(), None),
         Step::Redirect => ("redirect a standard descriptor".to_owned(), None),
         Step::User => ("become the user".to_owned(), None),
         Step::Directory => {
@@ -231,106 +236,76 @@ fn describe(step: Step, errno: c_int, program: &Program, setting: &Setting<'_>) 
             Some(exec_failure::too_big(&arguments, &environment))
         }
         (Some(file), errno) => exec_failure::explain(file, errno),
+        (None, errno) if is_trace => Some(ptrace::refusal(errno)),
         (None, _) => is_exec.then(|| exec_failure::not_on_path(&program.path)),
     };
     let is_found = file.is_some_and(|file| file.exists());
     SpawnFailure { step, errno, is_exec, is_found, cause }
 }
 
-/// Our environment with some variables added or replaced. The strings that are ours live as long
-/// as the result.
-struct Environment {
-    kept: Vec<*const c_char>,
-    added: Vec<CString>,
-    /// Those that name us as the process that is meant: the child puts its own pid in.
-    pid_variables: Vec<PidVariable>,
-}
-
-impl Environment {
-    fn as_slice(&self) -> (&[*const c_char], &[CString]) {
-        (&self.kept, &self.added)
-    }
-}
-
-fn extended(additions: &[(String, Option<String>)]) -> Environment {
-    let is_kept = |entry: &&CStr| {
-        let bytes = entry.to_bytes();
-        !additions.iter().any(|(name, _)| {
-            bytes.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
-        })
-    };
-    let mut pid_variables = environment::pid_variables();
-    pid_variables
-        .retain(|one| environment::strings().any(|entry| one.replaces(entry) && is_kept(&entry)));
-    let is_replaced = |entry: &&CStr| pid_variables.iter().any(|one| one.replaces(entry));
-    let mut kept: Vec<_> = environment::strings()
-        .filter(|entry| is_kept(entry) && !is_replaced(entry))
-        .map(CStr::as_ptr)
-        .collect();
-    kept.extend(pid_variables.iter().map(PidVariable::as_ptr));
-    let added = additions
-        .iter()
-        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
-        .map(|entry| to_c_string(OsString::from(entry)))
-        .collect();
-    Environment { kept, added, pid_variables }
-}
-
-/// A null-terminated array of pointers, as execve(2) takes it.
-trait Pointers {
-    fn list(&self) -> Vec<*const c_char>;
-}
-
-impl Pointers for &Vec<CString> {
-    fn list(&self) -> Vec<*const c_char> {
-        self.iter().map(|text| text.as_ptr()).collect()
-    }
-}
-
-impl Pointers for (&[*const c_char], &[CString]) {
-    fn list(&self) -> Vec<*const c_char> {
-        let mut list = self.0.to_vec();
-        list.extend(self.1.iter().map(|text| text.as_ptr()));
-        list
-    }
-}
-
-fn pointers(texts: impl Pointers) -> Vec<*const c_char> {
-    let mut list = texts.list();
-    list.push(ptr::null());
-    list
-}
-
-/// clone(2) with a pidfd; returns once the child has executed or ended.
-fn clone_child(shared: &mut ChildShared) -> Result<Child, Errno> {
+/// clone(2) with a pidfd. With CLONE_VM comes CLONE_VFORK: then it returns once the child has executed or ended.
+fn clone_child(shared: &mut ChildShared, sharing: c_int) -> Result<Child, Errno> {
     let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = sharing | libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd: c_int = -1;
     let shared: *mut ChildShared = shared;
     // SAFETY: the stack is ours, unused and aligned to 16 bytes; CLONE_VFORK keeps us, and with
-    // us `shared`, the stack and `pidfd`, in place until the child has left our memory; every
+    // us `shared`, the stack and `pidfd`, in place until the child has left our memory, or it has a
+    // copy of its own of all of them; every
     // signal is blocked, so no handler runs in it (see child_main for what it calls).
     let pid = unsafe { libc::clone(child_main, top, flags, shared.cast(), &raw mut pidfd) };
     if pid < 0 {
         return Err(Errno::last());
     }
     // SAFETY: the kernel stored a new descriptor, close-on-exec, that nobody else owns.
-    Ok(Child { pid: Pid(pid), pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, is_in_cgroup: false })
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: Pid(pid), pidfd, is_in_cgroup: false, tracing: Tracing::NotRequested })
+}
+
+/// The same for a child that is traced from its first step: it has a copy of our memory, for we go on meanwhile.
+fn clone_held(shared: &mut ChildShared, request: TraceRequest) -> Result<Child, Errno> {
+    let (held, hold) = Held::new()?;
+    shared.hold = Some(hold);
+    let child = clone_child(shared, 0)?;
+    let (tracing, report) = held.release(child.pid, request);
+    match (tracing, report) {
+        (Tracing::Refused(errno), None) if request.is_required => {
+            shared.failure = Some((Step::Trace, errno as c_int));
+        }
+        (_, Some(report)) => (shared.is_in_cgroup, shared.failure) = step::read_report(report),
+        // It was killed before it got there: waitid(2) says so.
+        (_, None) => {}
+    }
+    Ok(Child { tracing, ..child })
+}
+
+/// In the child: says what it found out so far to a parent that does not share its memory.
+fn report(shared: &ChildShared) {
+    if let Some(hold) = &shared.hold {
+        hold.send(&step::report(shared.is_in_cgroup, shared.failure));
+    }
 }
 
 /// The child, until execve(2). It shares the parent's memory, so it neither allocates nor locks:
 /// it calls only setsid, write, dup2, close, umask, chdir, signal, sigprocmask, getpid, prctl,
-/// sched_setattr, what `exec` lists, and _exit, all async-signal-safe (signal-safety(7)), and the bare
+/// sched_setattr, read, what `exec` lists, and _exit, all async-signal-safe (signal-safety(7)), and the bare
 /// system calls setgroups, setresgid and setresuid.
 extern "C" fn child_main(shared: *mut c_void) -> c_int {
     // SAFETY: the parent passes its own `ChildShared` and is suspended while we use it.
     let shared = unsafe { &mut *shared.cast::<ChildShared>() };
+    if let Some(hold) = &shared.hold {
+        hold.wait();
+    }
     let step = match prepare_child(shared) {
-        Ok(()) => Step::Execute(exec::execute(&shared.search)),
+        Ok(()) => {
+            report(shared);
+            Step::Execute(exec::execute(&shared.search))
+        }
         Err(step) => step,
     };
     shared.failure = Some((step, Errno::last_raw()));
+    report(shared);
     // SAFETY: ends this process without running what belongs to the parent.
     unsafe { libc::_exit(127) }
 }

@@ -16,6 +16,12 @@ pub fn is_in_our_group(pid: Pid) -> bool {
     getpgid(Some(NixPid::from_raw(pid.0))) == Ok(getpgrp())
 }
 
+/// Returns the process group of a process; `None` if it has gone.
+#[must_use]
+pub fn group_of(pid: Pid) -> Option<Pid> {
+    getpgid(Some(NixPid::from_raw(pid.0))).ok().map(|group| Pid(group.as_raw()))
+}
+
 /// Returns whether this process leads its session: the kernel reports a hang-up to such a process.
 #[must_use]
 pub fn leads_session() -> bool {

@@ -54,6 +54,40 @@ pub fn take_stop(pid: Pid) -> Result<Waited, SysError> {
     Ok(waited)
 }
 
+/// Takes the news that a child or a thread that we trace has stopped; of that one alone, if it is named. Ends stay as
+/// they are, and so does the news of a continuation: it is the parent's, and a tracer could take it from him (there is
+/// one for both). A traced thread reports it in another way.
+///
+/// # Errors
+///
+/// As [`look`].
+pub fn take_any_stop(pid: Option<Pid>) -> Result<Waited, SysError> {
+    let (which, id) = pid.map_or((libc::P_ALL, 0), |pid| (libc::P_PID, pid.0.unsigned_abs()));
+    let (waited, _) = wait(which, id, libc::WSTOPPED | libc::WNOHANG)?;
+    Ok(waited)
+}
+
+/// Looks which child or traced thread has ended, and takes nothing.
+///
+/// # Errors
+///
+/// As [`look`].
+pub fn look_for_end() -> Result<Waited, SysError> {
+    let (waited, _) = wait(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
+    Ok(waited)
+}
+
+/// Waits until that child has stopped or ended, and takes nothing.
+///
+/// # Errors
+///
+/// As [`look`].
+pub(super) fn await_change(pid: Pid) -> Result<Waited, SysError> {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+    let (waited, _) = wait(libc::P_PID, pid.0.unsigned_abs(), options)?;
+    Ok(waited)
+}
+
 /// Takes the change of that child; a zombie is reaped, and its rusage is its own and that of the
 /// children that it waited for.
 ///

@@ -9,8 +9,10 @@ use crate::model::outcome::WaitStatus;
 use crate::model::time::Moment;
 use crate::run::evidence::EvidenceGatherer;
 use crate::run::live::Live;
+use crate::run::tracing::Tracer;
 use crate::run::world::contained;
 use crate::supervisor::{EndReport, Input};
+use crate::sys::ptrace::Stopped;
 use crate::sys::wait::Waited;
 use crate::sys::{SysError, clock, poll, wait};
 
@@ -37,9 +39,10 @@ impl Live {
         let deadline = match self.waiting.has_more_changes || was_failing {
             true => Some(now),
             false => {
-                let others =
-                    [deadline, late, self.waiting.look_again_at, self.release_at, self.listen_at];
-                others.into_iter().flatten().min()
+                let traced = self.tracer.as_ref().and_then(Tracer::next_deadline);
+                let ours = [self.waiting.look_again_at, self.release_at, self.listen_at];
+                let others = [deadline, late, traced].into_iter().chain(ours);
+                others.flatten().min()
             }
         };
         let is_held = self.waiting.look_again_at.is_some();
@@ -55,6 +58,9 @@ impl Live {
         // What fails here has had its turn, and keeps nothing else from having its own.
         let is_observed = contained(|| self.observe(has_deaths)).is_some();
         self.release_descriptors();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.take_due(&mut self.pending);
+        }
         contained(|| self.attend_to_stacks(is_asked, has_stall_report));
         let mut has_changes = has_ended || self.waiting.has_more_changes || was_failing;
         has_changes |= self.waiting.look_again_at.take_if(|at| *at <= clock::now()).is_some();
@@ -152,7 +158,7 @@ impl Live {
     fn collect_into(&mut self, job_ended: &mut Option<Input>) -> Result<(), SysError> {
         self.waiting.has_more_changes = false;
         for _ in 0..CHANGES_MAX {
-            let waited = wait::look()?;
+            let waited = self.look_for_change()?;
             let Waited::Changed(pid, _) = waited else { return Ok(()) };
             let is_job = self.child.as_ref().is_some_and(|child| child.pid == pid);
             if let (true, Waited::Changed(_, WaitStatus::Ended(end))) = (is_job, &waited)
@@ -161,7 +167,8 @@ impl Live {
                 // Evidence that cannot be gathered does not cost the status.
                 self.failed(&error);
             }
-            let is_orphan = !is_job && !self.tree.is_stranger(pid);
+            let is_anothers = self.tracer.as_ref().is_some_and(|one| one.is_anothers(pid));
+            let is_orphan = !is_job && !is_anothers && !self.tree.is_stranger(pid);
             let report = contained(|| self.examine(pid, &waited)).unwrap_or_default();
             let (Waited::Changed(_, status), usage) = wait::take(pid)? else { continue };
             if is_job {
@@ -171,13 +178,20 @@ impl Live {
                     *job_ended = ended;
                 }
             }
-            if let WaitStatus::Ended(_) = status {
-                self.tree.reaped(pid);
+            match status {
+                WaitStatus::Ended(end) => {
+                    self.tree.reaped(pid);
+                    contained(|| self.note_traced_end(pid, end));
+                }
+                WaitStatus::Traced(stop) => self.answer(Stopped::new(pid, stop)),
+                WaitStatus::Stopped(_) | WaitStatus::Continued => {}
             }
             if let (WaitStatus::Ended(end), true) = (status, is_orphan) {
                 self.pending.push_back(Input::OrphanEnded(pid, end, usage));
             }
-            if let (WaitStatus::Ended(_), Some(gatherer)) = (status, &self.gatherer) {
+            if let (WaitStatus::Ended(_), Some(gatherer), false) =
+                (status, &self.gatherer, is_anothers)
+            {
                 gatherer.reaped(pid, &usage);
             }
         }

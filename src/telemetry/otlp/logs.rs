@@ -15,6 +15,7 @@ use crate::model::outcome::Termination;
 use crate::model::process::Sender;
 use crate::model::shared::lock;
 use crate::model::time::Stamp;
+use crate::model::tracing::TraceEvent;
 use crate::plan::AttributeLimits;
 use crate::telemetry::otlp::attempt_span::usage_values;
 use crate::telemetry::otlp::queue::BoundedQueue;
@@ -161,6 +162,18 @@ fn attributes(event: &Event) -> Attributes {
         Event::Received(info) => {
             let mut all = vec![("childminder.signal.name", info.signal.to_string().into())];
             if let Sender::Process(sender) = &info.sender {
+                all.push(("childminder.signal.sender_pid", number(sender.pid.0)));
+                all.push(("childminder.signal.sender_uid", AnyValue::Int(sender.uid.into())));
+            }
+            all
+        }
+        Event::Traced(TraceEvent::Delivered { process, delivery }) => {
+            let signal = delivery.info.signal.to_string();
+            let mut all = vec![
+                ("process.pid", number(process.pid.0)),
+                ("childminder.signal.name", signal.into()),
+            ];
+            if let Some(sender) = delivery.sender() {
                 all.push(("childminder.signal.sender_pid", number(sender.pid.0)));
                 all.push(("childminder.signal.sender_uid", AnyValue::Int(sender.uid.into())));
             }

@@ -4,6 +4,7 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry::logs::Severity;
 
 use crate::model::event::Event;
+use crate::model::tracing::TraceEvent;
 
 /// Returns the name and the severity of an event that is worth a record.
 #[must_use]
@@ -20,6 +21,10 @@ pub fn name_and_severity(event: &Event) -> Option<(&'static str, Severity)> {
             ("childminder.restart.refused", Severity::Warn)
         }
         Event::Received(_) => ("childminder.signal.received", Severity::Info),
+        Event::Traced(TraceEvent::Delivered { .. }) => {
+            ("childminder.trace.signal", Severity::Debug)
+        }
+        Event::Traced(TraceEvent::Ended { .. }) => ("childminder.trace.end", Severity::Debug),
         Event::Forwarded { .. } => ("childminder.signal.sent", Severity::Info),
         Event::Stopped { .. } => ("childminder.child.stopped", Severity::Info),
         Event::Continued { .. } => ("childminder.child.continued", Severity::Info),

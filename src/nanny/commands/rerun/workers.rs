@@ -149,6 +149,7 @@ impl<'a> Workers<'a> {
             cgroup: None,
             umask: task.umask,
             user: task.user.as_ref(),
+            trace: None,
         };
         match spawn::spawn(&program, &setting) {
             Ok(child) => {
