@@ -337,3 +337,62 @@ fn a_rust_program() {
     let report = crash_twice(&program, &["thread"]);
     assert_eq!(report.threads, 2, "{}", text(&report));
 }
+
+/// "a crashing C, Rust and Python program each give a report that a developer can act on without a core file"
+#[test]
+fn a_crash_of_a_job_is_in_log_record_and_verdict() {
+    let home = Place::new();
+    let words = ["-O1", "-w", "-pthread"];
+    let Some(program) = build(&home, "gcc", &words, "crash.c") else { return };
+    let program = program.to_str().expect("a name");
+    let name = program.rsplit('/').next().expect("a name");
+    let examine = || {
+        let place = Place::new();
+        let words = ["--central-log", "r.csv", "--trace=required", program, "nullfield"];
+        let done = place.run(words);
+        let verdict = format!("crashed (certain): SIGSEGV; in {name} inner+0x");
+        assert!(done.verdict().starts_with(&verdict), "{}", done.verdict());
+        assert!(done.verdict().contains("null pointer plus 0x40"), "{}", done.verdict());
+        assert_eq!(done.code(), 139);
+        for words in ["crash: #1 ", "crash: registers: pc=0x", " middle+0x", "crash: signature "] {
+            assert_eq!(done.count(words), 1, "{words}: {:?}", done.log);
+        }
+        let signature = done.message("crash: signature ").rsplit(' ').next().expect("a word");
+        let rows = place.text("r.csv");
+        assert_eq!(rows.matches(signature).count(), 2, "in the rows attempt and end: {rows}");
+        let why = place.nanny(["--central-log", "r.csv", "why"]).output().expect("nanny starts");
+        let why = String::from_utf8_lossy(&why.stdout).into_owned();
+        assert!(why.contains("where it crashed") && why.contains(signature), "{why}");
+        signature.to_owned()
+    };
+    assert_eq!(examine(), examine(), "another run has the same signature");
+}
+
+#[test]
+fn who_survives_a_signal_has_not_crashed() {
+    let place = Place::new();
+    let Some(program) = build(&place, "gcc", &["-O1", "-w", "-pthread"], "crash.c") else { return };
+    let program = program.to_str().expect("a name");
+    let done = place.run(["--trace=required", program, "lives"]);
+    assert_eq!(done.code(), 0, "{:?}", done.log);
+    assert!(!done.log.iter().any(|line| line.contains("crash: ")), "{:?}", done.log);
+    let other = Place::new();
+    let done = other.run(["--trace=required", "sh", "-c", &format!("{program} abort; exit 3")]);
+    assert_eq!(done.count("crash: signature "), 1, "{:?}", done.log);
+    assert!(done.verdict().contains(" inner+0x"), "{}", done.verdict());
+}
+
+#[test]
+fn a_python_program_has_its_own_frames_in_the_report() {
+    let place = Place::new();
+    let text = "import ctypes\ndef parse(at):\n    return ctypes.string_at(at)\nparse(8)\n";
+    place.write("job.py", text);
+    let is_there = place.command("python3").arg("--version").output();
+    if !is_there.is_ok_and(|done| done.status.success()) {
+        skip("Python frames of a crash", "there is no python3");
+        return;
+    }
+    let done = place.run(["--trace=required", "python3", "job.py"]);
+    assert_eq!(done.code(), 139, "{:?}", done.log);
+    assert!(done.message("crash: Python: parse at ").contains("job.py:3"), "{:?}", done.log);
+}

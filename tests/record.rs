@@ -459,7 +459,7 @@ fn a_file_with_other_columns_is_respected() {
         );
     }
     assert_eq!(place.text("narrow.csv"), narrow);
-    let rows = rows_of(&place.file("narrow.csv.d/schema-2.csv"));
+    let rows = rows_of(&place.file("narrow.csv.d/schema-3.csv"));
     assert_eq!(rows.len(), 6);
     assert_eq!(spooled(&place.file("narrow.csv")).len(), 1);
 }

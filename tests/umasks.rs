@@ -107,7 +107,7 @@ fn all_that_is_made_serves_its_owner_under_any_umask() {
             ("a", 0o777, 0o700),
             ("a/b", 0o777, 0o700),
             ("all.csv", 0o666, 0o600),
-            ("narrow.csv.d/schema-2.csv", 0o666, 0o600),
+            ("narrow.csv.d/schema-3.csv", 0o666, 0o600),
         ] {
             assert_eq!(mode(name), asked & !umask | owner, "{umask:o}: {name}");
         }

@@ -974,6 +974,7 @@ fn traced(signal: Signal, author: Author, earlier: Option<Author>) -> Findings {
         author,
         earlier,
         before: Duration::ZERO,
+        crash: None,
     };
     Findings { fatal: vec![fatal], ..Findings::default() }
 }
@@ -1027,6 +1028,19 @@ fn a_traced_fault_is_certain_and_has_its_address() {
         verdict.to_string(),
         "crashed (certain): SIGSEGV; from the kernel: address not mapped, address 0x8"
     );
+}
+
+#[test]
+fn a_crash_that_was_examined_says_where_it_was() {
+    let summary = "in libfoo.so.1 parse+0x1c: null pointer plus 0x8";
+    for (signal, author) in [(Signal::SEGV, Author::Kernel), (Signal::ABRT, Author::Itself)] {
+        let mut findings = traced(signal, author, None);
+        findings.fatal[0].crash = Some(summary.to_owned());
+        assert_eq!(
+            judge(&with(killed(signal), findings)).to_string(),
+            format!("crashed (certain): {signal}; {summary}")
+        );
+    }
 }
 
 /// What childminder passed on is what childminder was asked for.

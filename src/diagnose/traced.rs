@@ -69,10 +69,8 @@ fn by_itself(facts: &Facts, fatal: &FatalSignal, ended: &Evidence) -> Option<Jud
         };
     }
     if signal.is_fault() {
-        let why = exact(
-            "the program raised it itself (abort(3), raise(3)): no other process sent it",
-            SOURCE,
-        );
+        let raised = "the program raised it itself (abort(3), raise(3)): no other process sent it";
+        let why = exact(fatal.crash.clone().unwrap_or_else(|| raised.to_owned()), SOURCE);
         let evidence =
             [ended.clone(), why].into_iter().chain(exit_words::core(&facts.findings)).collect();
         return Some((VerdictKind::Crashed, Confidence::Certain, evidence));
@@ -84,7 +82,8 @@ fn by_itself(facts: &Facts, fatal: &FatalSignal, ended: &Evidence) -> Option<Jud
 /// Returns what the kernel reported in the fault that ended the job.
 pub(super) fn fault(facts: &Facts, signal: Signal) -> Option<Evidence> {
     let fatal = facts.findings.fatal_of(facts.pid?, signal)?;
-    fatal.delivery.is_fault().then(|| exact(fatal.delivery.to_string(), SOURCE))
+    let words = || fatal.crash.clone().unwrap_or_else(|| fatal.delivery.to_string());
+    fatal.delivery.is_fault().then(|| exact(words(), SOURCE))
 }
 
 /// Says where the signal came from that a descendant died of, and when that was not at its end.
@@ -92,6 +91,11 @@ pub(super) fn of_descendant(facts: &Facts, pid: Pid, signal: Signal) -> Option<S
     let fatal = facts.findings.fatal_of(pid, signal)?;
     let when = ago(fatal.before);
     let gap = if when.is_empty() { "" } else { ", " };
+    if let Some(crash) = &fatal.crash
+        && matches!(fatal.author, Author::Itself | Author::Kernel)
+    {
+        return Some(format!("{crash}{gap}{when}"));
+    }
     Some(match fatal.author {
         Author::Itself => "which it sent to itself".to_owned(),
         Author::Childminder => "sent by childminder".to_owned(),

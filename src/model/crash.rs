@@ -32,6 +32,9 @@ pub struct CrashReport {
     /// Why the frames end, if that is not at the root of the stack.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<&'static str>,
+    /// What an interpreter in it says: the Python frames of the thread, the report of a JVM.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runtime: Vec<String>,
     /// The threads of the process, this one among them.
     pub threads: u64,
     /// In the order of their DWARF numbers, pc first.
@@ -110,13 +113,18 @@ impl CrashReport {
     /// `SIGSEGV in libfoo.so.1 parse+0x1c: null pointer plus 0x8`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut text = self.signal.to_string();
+        format!("{} {}", self.signal, self.place_and_cause())
+    }
+
+    /// Returns the summary without the signal.
+    #[must_use]
+    pub fn place_and_cause(&self) -> String {
+        let mut text = String::new();
         // Where the C library ended the program at the program's request, its own frames say nothing.
         let place = self.frames.iter().find(|frame| !frame.is_of_abort);
         if let Some(frame) = place.or(self.frames.first()) {
-            text.push_str(" in ");
             // Writing to a String does not fail.
-            write!(text, "{}", FramePlace(frame)).ok();
+            write!(text, "in {}", FramePlace(frame)).ok();
         }
         let cause = self.message.as_ref().or(self.cause.as_ref()).unwrap_or(&self.reason);
         write!(text, ": {}", Escaped(cause)).ok();
@@ -139,6 +147,7 @@ impl CrashReport {
             lines.push(format!("crash: {frame}"));
         }
         lines.extend(self.cut.map(|reason| format!("crash: {reason}")));
+        lines.extend(self.runtime.iter().map(|line| format!("crash: {}", Escaped(line))));
         let words = self.registers.iter().map(|(name, value)| format!("{name}={value:#x}"));
         let words: Vec<String> = words.collect();
         lines.extend(words.chunks(9).map(|words| format!("crash: registers: {}", words.join(" "))));

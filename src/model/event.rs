@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::crash::CrashReport;
 use crate::model::header::LogHeader;
 use crate::model::outcome::{SpawnFailure, Termination};
-use crate::model::process::{Descendant, Pid};
+use crate::model::process::{Descendant, NamedDescendants, Pid};
 use crate::model::sample::{FileUse, Neighbour, Peaks, TreeSample};
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::text::Escaped;
@@ -185,6 +186,8 @@ pub enum Event {
         text: String,
     },
     Traced(TraceEvent),
+    /// A process of the job died of a signal that it raised itself, or the kernel for it.
+    Crashed(Box<CrashReport>),
     /// A line of the report about where the job's processes wait.
     Stack {
         text: String,
@@ -195,6 +198,15 @@ pub enum Event {
 }
 
 impl Event {
+    /// Returns the lines that follow its own in a log for people.
+    #[must_use]
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Event::Crashed(report) => report.details(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns whether it belongs in the log. What another line of the log says does not.
     #[must_use]
     pub fn is_for_log(&self) -> bool {
@@ -215,23 +227,6 @@ fn opt_seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<
     match span {
         Some(span) => serializer.serialize_some(&span.as_secs_f64()),
         None => serializer.serialize_none(),
-    }
-}
-
-/// The most processes that one line names.
-const NAMED_AT_MOST: usize = 8;
-
-struct Named<'a>(&'a [Descendant]);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, process) in self.0.iter().take(NAMED_AT_MOST).enumerate() {
-            write!(f, "{}{process}", if index == 0 { "" } else { ", " })?;
-        }
-        match self.0.len().saturating_sub(NAMED_AT_MOST) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
     }
 }
 
@@ -319,13 +314,13 @@ impl fmt::Display for Event {
                 f,
                 "{} process(es) of the job outlive it ({policy}): {}",
                 processes.len(),
-                Named(processes)
+                NamedDescendants(processes)
             ),
             Event::TreeRemains { processes } => write!(
                 f,
                 "{} process(es) of the old attempt cannot be ended: {}",
                 processes.len(),
-                Named(processes)
+                NamedDescendants(processes)
             ),
             Event::Restarting { attempt, left, delay } => write!(
                 f,
@@ -387,6 +382,7 @@ impl fmt::Display for Event {
             Event::PastSample { before, sample } => {
                 write!(f, "recorder -{:.1} s: {sample}", before.as_secs_f64())
             }
+            Event::Crashed(report) => report.fmt(f),
             Event::StderrLine { text } => write!(f, "stderr: {}", Escaped(text)),
             Event::Notice { text } | Event::Stack { text } => f.write_str(text),
         }

@@ -140,6 +140,24 @@ impl Serialize for RunId {
     }
 }
 
+/// The most processes that one line names.
+const NAMED_AT_MOST: usize = 8;
+
+/// Names processes in one line.
+pub struct NamedDescendants<'a>(pub &'a [Descendant]);
+
+impl fmt::Display for NamedDescendants<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, process) in self.0.iter().take(NAMED_AT_MOST).enumerate() {
+            write!(f, "{}{process}", if index == 0 { "" } else { ", " })?;
+        }
+        match self.0.len().saturating_sub(NAMED_AT_MOST) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -158,6 +158,8 @@ pub struct FatalSignal {
     pub earlier: Option<(Delivery, Author, Duration)>,
     /// How long before the end of the process it was delivered.
     pub before: Duration,
+    /// Where and why it crashed, if it could be examined.
+    pub crash: Option<String>,
 }
 
 /// Signals that were not logged one by one, of one number.

@@ -46,6 +46,7 @@ pub fn answer(
 pub(crate) fn log_lines(text: &[u8]) -> Vec<String> {
     let summary = source::log_summary::of(text).unwrap_or_default();
     let events = summary.events.into_iter().map(|(at, message)| format!("{at} {message}"));
+    let events = events.chain(summary.crashes);
     events.chain(summary.words).chain(summary.peak).chain(summary.neighbours).collect()
 }
 

@@ -1,33 +1,23 @@
 //! Reads what a report of a crash needs, of a process that is stopped at its fatal signal: /proc/PID and the files
 //! that are mapped into it.
-//!
-//! Nothing is mapped here: a file that is cut meanwhile would end us by SIGBUS.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::crash::{CrashReport, CrashResources};
 use crate::model::process::Pid;
+use crate::model::signal::Signal;
 use crate::model::time::Moment;
-use crate::trace::contents::{Contents, MappedFiles};
+use crate::observe::image::{Image, python_lines};
 use crate::trace::fault::Fault;
-use crate::trace::maps::{Map, Maps};
-use crate::trace::memory::Memory;
+use crate::trace::python::{self, PythonUnknown};
 use crate::trace::registers::Registers;
 use crate::trace::report::Crashing;
 
 /// A walk through a stack takes this long at most: the process waits for us.
 const WALK_TIME_MAX: Duration = Duration::from_millis(20);
-const PAGE: usize = 4096;
-/// What is kept of one process: 16 MiB.
-const PAGES_MAX: usize = 4096;
-/// Some programs have a hundred thousand mappings.
-const MAPS_BYTES_MAX: u64 = 8 << 20;
 /// Files of one value or a few dozen lines.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
 /// Threads and descriptors are counted up to this number.
@@ -46,6 +36,15 @@ pub struct CrashSource {
 }
 
 impl CrashSource {
+    /// Returns whether the signal ends the process: it neither catches nor ignores it. A fault that is blocked or
+    /// ignored was set to its default action by the kernel before the stop (signal(7)).
+    #[must_use]
+    pub fn is_fatal(&self, signal: Signal) -> bool {
+        let task = self.root.join(format!("{}/task/{}/stat", self.pid, self.thread));
+        let text = bounded(&task, TEXT_BYTES_MAX).unwrap_or_default();
+        has_default_action(&text, signal).unwrap_or(false)
+    }
+
     /// Makes the report of the crash.
     ///
     /// # Errors
@@ -53,8 +52,7 @@ impl CrashSource {
     /// The memory or the mappings of the process cannot be read.
     pub fn report(&self, fault: Fault, registers: Registers) -> io::Result<CrashReport> {
         let place = self.root.join(self.pid.to_string());
-        let maps = Maps::parse(&bounded(&place.join("maps"), MAPS_BYTES_MAX)?);
-        let memory = ProcessMemory::open(&place)?;
+        let image = Image::open(&place).ok_or(io::ErrorKind::PermissionDenied)?;
         let task = place.join("task").join(self.thread.to_string());
         let text = |path: PathBuf| {
             let bytes = bounded(&path, TEXT_BYTES_MAX).unwrap_or_default();
@@ -70,11 +68,55 @@ impl CrashSource {
             fault,
             registers,
         };
-        let files = ProcessFiles { place };
         let (now, began) = (self.now, (self.now)());
         let has_time = || now() - began < WALK_TIME_MAX;
-        Ok(crashing.report(&maps, &memory, &files, &has_time))
+        let report = crashing.report(&image.maps, &image.memory, &image.files, &has_time);
+        let runtime = self.runtime_lines(&image, &text(task.join("status")), &place);
+        Ok(CrashReport { runtime, ..report })
     }
+
+    /// Returns what the interpreter or the virtual machine in it says about the thread.
+    fn runtime_lines(&self, image: &Image, status: &str, place: &Path) -> Vec<String> {
+        // The number in its own pid namespace, which is what the interpreter knows.
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let own = ids.and_then(|ids| ids.split_ascii_whitespace().next_back()?.parse().ok());
+        let python = image.interpreter().map(|interpreter| {
+            python::stacks(&interpreter, &image.memory, &|thread| Some(thread) == own)
+        });
+        if image.is_java() {
+            let report = format!("hs_err_pid{}.log", own.unwrap_or_default());
+            let directory = fs::read_link(place.join("cwd")).unwrap_or_default();
+            let is_there = place.join("cwd").join(&report).exists();
+            let path = directory.join(report);
+            return is_there
+                .then(|| format!("Java: its crash report is {}", path.display()))
+                .into_iter()
+                .collect();
+        }
+        match python {
+            None => Vec::new(),
+            Some(Ok(stacks)) => python_lines(&stacks, own),
+            Some(Err(PythonUnknown::Version(version))) => {
+                vec![format!("Python {version}: the frames of this version are not known")]
+            }
+            Some(Err(PythonUnknown::Unreadable)) => {
+                vec!["Python: its frames cannot be read".to_owned()]
+            }
+        }
+    }
+}
+
+/// Reads fields 33 and 34 of /proc/PID/stat (`sigignore`, `sigcatch` in proc(5)). They are quicker to read than status, and this is
+/// asked at each fault that a runtime handles.
+fn has_default_action(stat: &[u8], signal: Signal) -> Option<bool> {
+    // The name before the last bracket may hold anything.
+    let behind = stat.rsplit(|byte| *byte == b')').next()?;
+    let text = std::str::from_utf8(behind).ok()?;
+    let mut fields = text.split_whitespace().skip(30).map(str::parse::<u64>);
+    let (ignored, caught) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    // The fields have the signals below 32, which are all that end a process for a fault.
+    let bit = u32::try_from(signal.number() - 1).ok().and_then(|bit| 1_u64.checked_shl(bit))?;
+    Some((ignored | caught) & bit == 0)
 }
 
 fn bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
@@ -116,110 +158,6 @@ fn resources(place: &Path, text: &dyn Fn(PathBuf) -> String) -> CrashResources {
     }
 }
 
-/// The memory of a process, its pages as they were when they were first read.
-pub struct ProcessMemory {
-    file: File,
-    pages: RefCell<HashMap<u64, Option<Box<[u8; PAGE]>>>>,
-}
-
-impl ProcessMemory {
-    /// Opens that of a directory in /proc.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses it.
-    pub fn open(place: &Path) -> io::Result<ProcessMemory> {
-        Ok(ProcessMemory { file: File::open(place.join("mem"))?, pages: RefCell::default() })
-    }
-
-    /// Copies a part of one page; returns whether the page can be read.
-    fn copy(&self, address: u64, into: &mut [u8]) -> bool {
-        let (number, within) = (address / PAGE as u64, (address % PAGE as u64) as usize);
-        let mut pages = self.pages.borrow_mut();
-        if pages.len() >= PAGES_MAX && !pages.contains_key(&number) {
-            return false;
-        }
-        let page = pages.entry(number).or_insert_with(|| {
-            let mut page = Box::new([0; PAGE]);
-            let read = self.file.read_exact_at(&mut page[..], number * PAGE as u64);
-            read.ok().map(|()| page)
-        });
-        let part = page.as_ref().and_then(|page| page.get(within..within + into.len()));
-        part.inspect(|part| into.copy_from_slice(part)).is_some()
-    }
-}
-
-impl Memory for ProcessMemory {
-    fn read(&self, address: u64, into: &mut [u8]) -> usize {
-        // Tables of a module without a file: they would fill the pages that are kept.
-        if into.len() > 16 * PAGE {
-            return self.file.read_at(into, address).unwrap_or(0);
-        }
-        let mut done = 0;
-        while done < into.len() {
-            let Some(at) = address.checked_add(done as u64) else { break };
-            let room = PAGE - (at % PAGE as u64) as usize;
-            let end = into.len().min(done + room);
-            if !self.copy(at, &mut into[done..end]) {
-                break;
-            }
-            done = end;
-        }
-        done
-    }
-}
-
-/// The files that are mapped into a process.
-pub struct ProcessFiles {
-    /// Its directory in /proc.
-    pub place: PathBuf,
-}
-
-impl MappedFiles for ProcessFiles {
-    fn open(&self, map: &Map) -> Result<Box<dyn Contents>, &'static str> {
-        let path = map.path.strip_suffix(" (deleted)").unwrap_or(&map.path);
-        let candidates = [
-            self.place.join("root").join(path.trim_start_matches('/')),
-            self.place.join("exe"),
-            // Only with CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE.
-            self.place.join(format!("map_files/{:x}-{:x}", map.start, map.end)),
-            PathBuf::from(path),
-        ];
-        // The numbers of devices differ on btrfs and overlayfs: the inode decides.
-        let is_it = |meta: &fs::Metadata| meta.is_file() && meta.ino() == map.inode;
-        let mut is_other = false;
-        for candidate in candidates {
-            let Ok(meta) = fs::metadata(&candidate) else { continue };
-            if !is_it(&meta) {
-                is_other |= candidate.ends_with(path.trim_start_matches('/'));
-                continue;
-            }
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            let file = OpenOptions::new().read(true).custom_flags(flags).open(&candidate);
-            let Ok(file) = file else { continue };
-            if let Some(meta) = file.metadata().ok().filter(is_it) {
-                return Ok(Box::new(MappedFile { file, length: meta.len() }));
-            }
-        }
-        Err(if is_other { "it was replaced after it was mapped" } else { "it cannot be read" })
-    }
-}
-
-struct MappedFile {
-    file: File,
-    length: u64,
-}
-
-impl Contents for MappedFile {
-    fn length(&self) -> u64 {
-        self.length
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Option<()> {
-        self.file.read_exact_at(into, offset).ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,27 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn our_own_memory_is_read_across_pages() {
-        let memory = ProcessMemory::open(Path::new("/proc/self")).expect("our own");
-        let bytes: Vec<u8> = (0..20_000_u32).map(|number| number as u8).collect();
-        let mut read = vec![0; bytes.len()];
-        assert_eq!(memory.read(bytes.as_ptr() as u64, &mut read), bytes.len());
-        assert_eq!(read, bytes);
-        assert_eq!(memory.read(8, &mut read), 0);
-        assert_eq!(memory.word(u64::MAX - 3), None);
-    }
-
-    #[test]
-    fn a_file_that_was_replaced_is_not_taken() {
-        let files = ProcessFiles { place: PathBuf::from("/proc/self") };
-        let text = fs::read("/proc/self/maps").expect("our maps");
-        let maps = Maps::parse(&text);
-        let own = maps.iter().find(|map| map.is_executable).expect("code").clone();
-        let found = files.open(&own).expect("our program");
-        assert_eq!(found.range(&(0..4), 4).as_deref(), Some(&b"\x7fELF"[..]));
-        let other = Map { inode: own.inode + 1, ..own.clone() };
-        assert_eq!(files.open(&other).err(), Some("it was replaced after it was mapped"));
-        let gone = Map { path: "/nowhere/at/all".to_owned(), inode: 1, ..own };
-        assert_eq!(files.open(&gone).err(), Some("it cannot be read"));
+    fn a_signal_that_is_caught_or_ignored_is_not_fatal() {
+        // SIGPIPE (13) is ignored, SIGSEGV (11) is caught.
+        let text = b"7 (a) R 1 1) S 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 9 1 1 1 1 1 1 1 1 0 0 4096 1024 0";
+        assert_eq!(has_default_action(text, Signal::SEGV), Some(false));
+        assert_eq!(has_default_action(text, Signal::PIPE), Some(false));
+        assert_eq!(has_default_action(text, Signal::ABRT), Some(true));
+        assert_eq!(has_default_action(b"7 (a) S 1", Signal::ABRT), None);
     }
 }

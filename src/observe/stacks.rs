@@ -5,7 +5,6 @@
 //! and lines; done on a short-lived thread of the supervisor, which is the job's ancestor, so that Yama
 //! lets it look (ptrace_scope 1).
 
-mod image;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -17,7 +16,7 @@ use crate::model::proc_stat;
 use crate::model::process::Pid;
 use crate::model::text::plural;
 use crate::model::time::Moment;
-use crate::observe::stacks::image::{Image, read_bounded};
+use crate::observe::image::{Image, python_lines, read_bounded};
 use crate::observe::stacks::thread::ThreadState;
 use crate::trace::module::Modules;
 use crate::trace::python::{self, PythonStacks, PythonUnknown};
@@ -156,7 +155,8 @@ impl StackPlan {
             lines.extend(native.next().into_iter().flatten());
             let known = in_namespace.get(&thread.tid);
             if let Some(Ok(stacks)) = &python {
-                lines.extend(python_lines(stacks, known.copied()));
+                let frames = python_lines(stacks, known.copied());
+                lines.extend(frames.iter().map(|line| format!("    {line}")));
             }
         }
         if let Some(more @ 1..) = tids.len().checked_sub(threads.len()) {
@@ -199,19 +199,6 @@ fn heading(
         Some(Err(PythonUnknown::Unreadable)) => ", CPython whose frames cannot be read".to_owned(),
     };
     format!("process {pid} ({command}): {threads} thread{}{python}", plural(threads as u64))
-}
-
-fn python_lines(stacks: &PythonStacks, tid: Option<u64>) -> Vec<String> {
-    let threads = stacks.threads.iter().filter(|thread| tid.is_some() && thread.tid == tid);
-    threads
-        .flat_map(|thread| {
-            let frames = thread.frames.iter().map(move |frame| {
-                let python::PythonFrame { file, function, line } = frame;
-                format!("    Python: {function} at {file}:{line}")
-            });
-            frames.chain(thread.is_cut.then(|| "    Python: more frames".to_owned()))
-        })
-        .collect()
 }
 
 /// A JVM that crashes writes a report of its own; one that hangs prints its stacks when asked.

@@ -17,7 +17,7 @@ mod positions;
 pub use event::RowEvent;
 
 /// The version of the columns below: it grows when a column is added or changes its meaning.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// A header with more columns is not the header of a record of any version: each row of it would take as many
 /// cells.
@@ -122,6 +122,8 @@ columns! {
     SenderUid "sender_uid" Plain,
     /// Its command line, secrets hidden.
     SenderCommand "sender_command" Text,
+    /// The same for the same crash of the job in another run (`trace::signature`); 16 hexadecimal digits.
+    CrashSignature "crash_signature" Plain,
     /// Since the attempt (in the `end` row: the run) began.
     WallSeconds "wall_seconds" Plain,
     /// CPU time in user mode, of the job and the children that it waited for.

@@ -3,6 +3,7 @@
 //! Decides nothing. Called by `programs`.
 
 mod canary;
+mod crashes;
 mod deaths;
 mod environment;
 mod evidence;

@@ -13,6 +13,7 @@ use crate::model::time::Moment;
 use crate::model::trace_stop::TraceStop;
 use crate::model::tracing::{Author, Delivery, FatalSignal, TraceEvent, TracedProcess};
 use crate::plan::TraceMode;
+use crate::run::crashes::Crashes;
 use crate::run::senders::{NoJob, Senders};
 use crate::supervisor::Input;
 use crate::sys::ptrace::Stopped;
@@ -34,6 +35,7 @@ pub(super) struct Tracer {
     bursts: Bursts,
     senders: Senders,
     fatal: VecDeque<FatalSignal>,
+    crashes: Crashes,
     /// Until its end is reported.
     is_job_alive: bool,
 }
@@ -52,6 +54,7 @@ impl Tracer {
             bursts: Bursts::default(),
             senders: Senders::new(),
             fatal: VecDeque::new(),
+            crashes: Crashes::default(),
             is_job_alive: true,
         }
     }
@@ -84,6 +87,10 @@ impl Tracer {
             TraceInput::Signal(Some((delivery, author))) => Some((delivery.clone(), *author)),
             _ => None,
         };
+        if let Some((delivery, _)) = &delivered {
+            let process = self.tracees.owner(thread);
+            self.crashes.examine(&stopped, (process, process == self.job), delivery);
+        }
         let (reply, report) = self.tracees.stopped(now, thread, input);
         let group = match (&delivered, &report) {
             (Some((_, Author::Another)), Some(TraceReport::Delivered(process))) => {
@@ -205,8 +212,16 @@ impl Tracer {
         into: &mut VecDeque<Input>,
     ) -> Option<TracedProcess> {
         let now = clock::now();
-        let ended = self.tracees.ended(now, pid, end)?;
+        let mut ended = self.tracees.ended(now, pid, end)?;
+        if let Some(fatal) = &mut ended.fatal {
+            fatal.crash = self.crashes.place_and_cause(pid, fatal.delivery.info.signal);
+        }
         let is_job = pid == self.job;
+        if let Termination::Signaled { signal, .. } = end
+            && let Some(report) = self.crashes.take(pid, signal)
+        {
+            into.push_back(Input::News(Event::Crashed(Box::new(report))));
+        }
         let cause = ended.fatal.as_ref().map(|fatal| Box::new(fatal.delivery.clone()));
         let process = ended.process.clone();
         let event = TraceEvent::Ended { process, end, cause, is_job };
@@ -245,7 +260,10 @@ impl Tracer {
 
     /// Returns what the descendants died of so far, and the job itself, which is a zombie.
     pub(super) fn take_fatal(&mut self, job: Pid, end: Termination) -> Vec<FatalSignal> {
-        let own = self.tracees.fatal(job, clock::now(), end);
+        let mut own = self.tracees.fatal(job, clock::now(), end);
+        if let Some(fatal) = &mut own {
+            fatal.crash = self.crashes.place_and_cause(job, fatal.delivery.info.signal);
+        }
         self.fatal.drain(..).chain(own).collect()
     }
 }

@@ -203,6 +203,11 @@ impl LogFile {
         let mut line = PrintableWriter(&mut self.line);
         write!(line, "{wall} [+{elapsed}]({}): {event}", self.host)?;
         self.line.push('\n');
+        for detail in event.details() {
+            let mut line = PrintableWriter(&mut self.line);
+            write!(line, "{wall} [+{elapsed}]({}): {detail}", self.host)?;
+            self.line.push('\n');
+        }
         Ok(())
     }
 

@@ -115,6 +115,8 @@ struct Rows {
     /// Why the attempt ended as it did, with secrets hidden.
     evidence: String,
     calls: Option<u64>,
+    /// Of the crash of the job in this attempt.
+    crash_signature: String,
 }
 
 /// At most this number is kept.
@@ -126,6 +128,7 @@ impl Rows {
             Event::Started { .. } | Event::StartFailed { .. } => {
                 self.senders.clear();
                 self.evidence.clear();
+                self.crash_signature.clear();
                 return self.begin(stamp, history);
             }
             // A built-in function begins with this.
@@ -139,6 +142,9 @@ impl Rows {
                 if let Some(sender) = cause.sender() {
                     self.heard(cause.info.signal, sender);
                 }
+            }
+            Event::Crashed(report) if history.attempt.pid == Some(report.pid) => {
+                self.crash_signature.clone_from(&report.signature);
             }
             Event::Calls { count } => self.calls = Some(*count),
             Event::Judged(verdict) => {
@@ -213,6 +219,7 @@ impl Rows {
         row.set(Column::Verdict, verdict.word());
         attempt.confidence.iter().for_each(|known| row.show(Column::Confidence, known));
         row.set(Column::Evidence, self.evidence.clone());
+        row.set(Column::CrashSignature, self.crash_signature.clone());
         if let Some(sender) = self.sender(attempt) {
             row.show(Column::SenderPid, sender.pid);
             row.show(Column::SenderUid, sender.uid);

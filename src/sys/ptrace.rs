@@ -15,6 +15,9 @@ use crate::model::signal::Origin;
 use crate::model::trace_stop::TraceStop;
 use crate::sys::signals::{self, RawSignal};
 
+/// No architecture has more general registers.
+const REGISTER_WORDS: usize = 64;
+
 /// Traces a process of one thread from now on; it is not stopped. With `follows`, each thread and each process
 /// that it makes is traced as well.
 ///
@@ -87,6 +90,25 @@ impl Stopped {
     #[must_use]
     pub fn stop(&self) -> TraceStop {
         self.stop
+    }
+
+    /// Returns the words of NT_PRSTATUS: `user_regs_struct` of x86_64, `user_pt_regs` of aarch64.
+    #[must_use]
+    pub fn registers(&self) -> Option<Vec<u64>> {
+        let mut words = vec![0_u64; REGISTER_WORDS];
+        let mut area = libc::iovec {
+            iov_base: words.as_mut_ptr().cast(),
+            iov_len: words.len() * size_of::<u64>(),
+        };
+        // As wide as a pointer, which the C library takes.
+        let which = usize::try_from(libc::NT_PRSTATUS).ok()?;
+        // SAFETY: the area is ours, and has the length that it says.
+        let result =
+            unsafe { libc::ptrace(libc::PTRACE_GETREGSET, self.thread.0, which, &raw mut area) };
+        check(result).ok()?;
+        // The kernel says how much it filled in: less for a 32-bit program.
+        words.truncate(area.iov_len / size_of::<u64>());
+        Some(words)
     }
 
     /// Returns what the kernel says about the signal that is being delivered: with `si_code`, and the address of a

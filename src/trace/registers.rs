@@ -32,6 +32,8 @@ mod numbers {
         (19, 7),
     ];
     pub const PC_WORD: usize = 16;
+    /// `orig_rax`.
+    pub const SYSCALL_WORD: usize = 15;
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -54,6 +56,8 @@ mod numbers {
         (29, 29), (30, 30), (31, 31),
     ];
     pub const PC_WORD: usize = 32;
+    /// `x8`.
+    pub const SYSCALL_WORD: usize = 8;
 }
 
 pub use numbers::{FP, RA, SP};
@@ -85,6 +89,12 @@ impl Registers {
             registers.set(*number, *words.get(*word)?);
         }
         Some(registers)
+    }
+
+    /// Returns the number of the system call that the thread is in or just made, of the same words.
+    #[must_use]
+    pub fn syscall(words: &[u64]) -> Option<i32> {
+        i32::try_from(*words.get(numbers::SYSCALL_WORD)?).ok()
     }
 
     #[must_use]
@@ -130,6 +140,7 @@ mod tests {
         let names: Vec<_> = registers.named().collect();
         if cfg!(target_arch = "x86_64") {
             assert_eq!((registers.pc, registers.sp()), (116, 119));
+            assert_eq!(Registers::syscall(&words), Some(115));
             assert_eq!(names[..3], [("rax", 110), ("rdx", 112), ("rcx", 111)]);
         } else {
             assert_eq!((registers.pc, registers.sp()), (132, 131));

@@ -93,6 +93,7 @@ impl Crashing {
                 .chain(self.registers.named())
                 .collect(),
             lacks: lacks.collect(),
+            runtime: Vec::new(),
             name: self.name,
             resources: self.resources,
         }

@@ -291,7 +291,14 @@ impl Tracee {
         let earlier = last.foreign.clone().filter(|_| last.author == Author::Itself);
         let earlier = earlier.map(|(delivery, author, at)| (delivery, author, last.at - at));
         let (delivery, author) = (last.delivery.clone(), last.author);
-        Some(FatalSignal { process: pid, delivery, author, earlier, before: now - last.at })
+        Some(FatalSignal {
+            process: pid,
+            delivery,
+            author,
+            earlier,
+            before: now - last.at,
+            crash: None,
+        })
     }
 }
 

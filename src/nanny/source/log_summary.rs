@@ -13,6 +13,9 @@ const EVENTS_MAX: usize = 40;
 /// Lines of standard error that are shown at most.
 const WORDS_MAX: usize = 20;
 
+/// Lines of crashes that are shown at most: the first ones.
+const CRASH_LINES_MAX: usize = 40;
+
 /// The longest line that is read whole.
 const LINE_BYTES_MAX: u64 = 1 << 16;
 
@@ -39,6 +42,8 @@ pub struct LogSummary {
     pub events: VecDeque<(String, String)>,
     /// How many more there were before.
     pub left_out: usize,
+    /// The reports of crashes.
+    pub crashes: Vec<String>,
     /// The job's last lines on standard error, as far as childminder had them.
     pub words: VecDeque<String>,
     /// The sample of the flight recorder with the most memory, and when that was.
@@ -81,6 +86,10 @@ impl LogSummary {
             self.words.push_back(words.to_owned());
             if self.words.len() > WORDS_MAX {
                 self.words.pop_front();
+            }
+        } else if let Some(line) = message.strip_prefix("crash: ") {
+            if self.crashes.len() < CRASH_LINES_MAX {
+                self.crashes.push(line.to_owned());
             }
         } else if let Some(sample) = message.strip_prefix("recorder ") {
             let resident = resident_mib(sample);

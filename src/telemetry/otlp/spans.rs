@@ -286,6 +286,10 @@ impl Traces {
                 attempt.executed(None, &self.executable);
                 attempt.not_started(failure);
             }
+            Event::Crashed(report) if history.attempt.pid == Some(report.pid) => {
+                let signature = report.signature.clone();
+                attempt.span.set_attribute(KeyValue::new("childminder.crash.signature", signature));
+            }
             Event::DumpedCore { .. } => {
                 attempt.span.set_attribute(KeyValue::new("childminder.exit.core_dumped", true));
             }

@@ -16,6 +16,7 @@ pub fn name_and_severity(event: &Event) -> Option<(&'static str, Severity)> {
             ("childminder.attempt.end", Severity::Info)
         }
         Event::Judged(_) => ("childminder.attempt.end", Severity::Warn),
+        Event::Crashed(_) => ("childminder.crash", Severity::Error),
         Event::Restarting { .. } => ("childminder.attempt.backoff", Severity::Info),
         Event::RestartsExhausted { .. } | Event::RestartRefused { .. } => {
             ("childminder.restart.refused", Severity::Warn)

@@ -139,6 +139,7 @@ impl PostMortem<'_> {
         self.attempts(out)?;
         let summary = self.summary(out)?;
         self.events(out, &summary)?;
+        self.crashes(out, &summary)?;
         self.last_words(out, &summary)?;
         let advice = advice::advice(&verdict, self.run.last());
         if !advice.is_empty() {
@@ -195,6 +196,7 @@ impl PostMortem<'_> {
             ("used", self.used()),
             ("limits", text(Column::Limits)),
             ("sender", self.sender()),
+            ("signature", text(Column::CrashSignature)),
         ];
         for (name, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
             self.line(out, &format!("  {name:<10} {}", Escaped(fact)), NAME_COLUMNS)?;
@@ -310,6 +312,15 @@ impl PostMortem<'_> {
         if let Some(neighbours) = &summary.neighbours {
             writeln!(out)?;
             self.line(out, &Escaped(neighbours).to_string(), 2)?;
+        }
+        Ok(())
+    }
+
+    fn crashes(&self, out: &mut dyn Write, summary: &LogSummary) -> Result<(), Failure> {
+        if !summary.crashes.is_empty() {
+            self.heading(out, "where it crashed")?;
+            let lines = summary.crashes.iter().map(|line| format!("  {}", Escaped(line)));
+            lines.into_iter().try_for_each(|line| self.line(out, &line, 4))?;
         }
         Ok(())
     }

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::observe::crash::{ProcessFiles, ProcessMemory};
+use crate::observe::process_memory::{ProcessFiles, ProcessMemory};
 use crate::trace::contents::MappedFiles;
 use crate::trace::maps::{Map, Maps};
 use crate::trace::memory::Memory;
-use crate::trace::python::{Interpreter, Symbols, find};
+use crate::trace::python::{self, Interpreter, PythonStacks, Symbols, find};
 
 /// /proc/PID/maps is read to this length: some programs have a hundred thousand mappings.
 const MAPS_BYTES_MAX: usize = 4 << 20;
@@ -69,6 +69,20 @@ fn minor(name: &str) -> Option<u32> {
     let (_, rest) = name.split_once("python3.")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest[..digits].parse().ok()
+}
+
+/// Returns the Python frames of a thread, innermost first.
+pub fn python_lines(stacks: &PythonStacks, tid: Option<u64>) -> Vec<String> {
+    let threads = stacks.threads.iter().filter(|thread| tid.is_some() && thread.tid == tid);
+    threads
+        .flat_map(|thread| {
+            let frames = thread.frames.iter().map(move |frame| {
+                let python::PythonFrame { file, function, line } = frame;
+                format!("Python: {function} at {file}:{line}")
+            });
+            frames.chain(thread.is_cut.then(|| "Python: more frames".to_owned()))
+        })
+        .collect()
 }
 
 #[cfg(test)]
