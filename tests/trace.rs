@@ -291,6 +291,38 @@ fn a_job_whose_tracer_is_killed_goes_on_untraced() {
     wait_until("the job has ended", || place.text("result") == "done\n" && !is_alive(pid));
 }
 
+/// The same at moments at which a process has just been made, or is about to be.
+#[test]
+fn a_job_whose_tracer_is_killed_at_any_moment_ends_as_without_it() {
+    for count in [1, 2, 5, 9, 14, 30] {
+        let place = Place::new();
+        let job = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); sh -c 'exit 3' & wait $!; [ $? = 3 ] || exit 1; \
+                   echo $i >>steps; done; echo done >result";
+        let running = place.start(["-o", "out", "-e", "err", "--trace=required", "sh", "-c", job]);
+        place.await_line("steps", &count.to_string());
+        kill(running.pid(), "KILL");
+        running.end_without_log();
+        wait_until("the job has ended", || place.text("result") == "done\n");
+        assert_eq!(place.text("steps").lines().count(), 60);
+    }
+}
+
+#[test]
+fn a_job_whose_tracer_is_stopped_for_a_while_ends_as_without_that() {
+    let place = Place::new();
+    let job = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); sh -c 'exit 3' & wait $!; [ $? = 3 ] || exit 1; \
+               echo $i >>steps; done; exit 8";
+    let running = place.start(["--trace=required", "sh", "-c", job]);
+    for count in [3, 10, 20, 40] {
+        place.await_line("steps", &count.to_string());
+        kill(running.pid(), "STOP");
+        wait_until("it is stopped", || state(running.pid()) == Some('T'));
+        kill(running.pid(), "CONT");
+    }
+    let done = running.end();
+    assert_eq!((done.code(), place.text("steps").lines().count()), (8, 60), "{done:?}");
+}
+
 /// A tracer that hangs does not keep a killed job alive: there is no PTRACE_O_TRACEEXIT.
 #[test]
 fn a_job_whose_tracer_is_stopped_can_be_killed() {
@@ -478,6 +510,41 @@ if __name__ == '__main__':
         }
     }
 }
+
+/// The JVM turns faults into exceptions, and stops its threads by a fault on a page that it protects.
+#[test]
+fn a_java_program_works_as_without_tracing() {
+    let place = Place::new();
+    if !has(&place, "java", "-version") {
+        return;
+    }
+    place.write("Main.java", JAVA);
+    let done = place.run(["--trace=required", "java", "-Xint", "-Xmx64m", "Main.java"]);
+    if done.stderr.contains("compiler") {
+        return skip("java", "no compiler");
+    }
+    assert_eq!(done.code(), 21, "{done:?}");
+}
+
+const JAVA: &str = r#"
+public class Main {
+    static Object nothing;
+    public static void main(String[] words) throws Exception {
+        int caught = 0;
+        for (int i = 0; i < 1000; i++) {
+            try { nothing.hashCode(); } catch (NullPointerException fault) { caught++; }
+        }
+        Thread[] threads = new Thread[8];
+        for (int i = 0; i < 8; i++) {
+            threads[i] = new Thread(() -> { for (int j = 0; j < 20; j++) System.gc(); });
+            threads[i].start();
+        }
+        for (Thread thread : threads) thread.join();
+        int status = new ProcessBuilder("sh", "-c", "exit 4").start().waitFor();
+        System.exit(caught == 1000 && status == 4 ? 21 : 1);
+    }
+}
+"#;
 
 /// Goroutines that are preempted by SIGURG, and null pointers that are panics.
 const GO: &str = r#"

@@ -18,7 +18,7 @@ use crate::run::senders::{NoJob, Senders};
 use crate::supervisor::Input;
 use crate::sys::ptrace::Stopped;
 use crate::sys::signals::RawSignal;
-use crate::sys::{clock, proc, reaper, terminal};
+use crate::sys::{clock, proc, ptrace, reaper, terminal};
 use crate::trace::journal::{Bursts, Journal};
 use crate::trace::tracee::{TraceInput, TraceReply, TraceReport, Tracees};
 
@@ -163,7 +163,7 @@ impl Tracer {
             TraceStop::Clone => {
                 let made = stopped.message();
                 let owner = self.tracees.owner(thread);
-                let is_thread = made.is_some_and(|made| proc::is_thread_of(made, owner));
+                let is_thread = made.is_some_and(|made| ptrace::is_thread_of(made, owner));
                 TraceInput::Made { thread: made, is_thread }
             }
             TraceStop::Exec => {
@@ -174,7 +174,7 @@ impl Tracer {
     }
 
     /// Names the sender of a signal to the process `owner`. What a process sends to itself is the most frequent
-    /// of all, and nothing has to be looked up for it.
+    /// of all, and nothing has to be looked up for it. That sigqueue(3) can name anybody is said with the sender.
     fn name(&mut self, raw: RawSignal, owner: Pid, now: Moment) -> (SignalInfo, Author) {
         let RawSignal { signal, origin, value, pid, uid } = raw;
         let is_from_process = matches!(origin, Origin::Kill | Origin::Queue | Origin::Thread);
@@ -182,16 +182,18 @@ impl Tracer {
             let info = SignalInfo { signal, origin, sender: Sender::Kernel, value };
             return (info, Author::Kernel);
         }
-        if pid == owner.0 {
-            let command = Some(self.tracees.process(owner).name);
-            let sender = SenderProcess { pid: owner, uid, user: None, command, is_hidden: false };
-            let sender = Sender::Process(sender);
-            return (SignalInfo { signal, origin, sender, value }, Author::Itself);
+        let known = match pid {
+            pid if pid == owner.0 => Some((self.tracees.process(owner).name, Author::Itself)),
+            pid if pid == self.ourselves.0 => Some(("childminder".to_owned(), Author::Childminder)),
+            _ => None,
+        };
+        if let Some((name, author)) = known {
+            let (pid, command) = (Pid(pid), Some(name));
+            let sender = SenderProcess { pid, uid, user: None, command, is_hidden: false };
+            return (SignalInfo { signal, origin, sender: Sender::Process(sender), value }, author);
         }
         self.senders.begin_batch(now);
-        let (info, _) = self.senders.resolve(raw, &NoJob);
-        let is_ours = pid == self.ourselves.0 && origin != Origin::Queue;
-        (info, if is_ours { Author::Childminder } else { Author::Another })
+        (self.senders.resolve(raw, &NoJob).0, Author::Another)
     }
 
     /// Returns whether a zombie is not our own child to wait for: a thread, or a process whose parent lives.

@@ -70,12 +70,6 @@ pub fn process_of(thread: Pid) -> Option<Pid> {
     text.lines().find_map(|line| to_pid(line.strip_prefix("Tgid:")?.trim()))
 }
 
-/// Returns whether that is a thread of that process.
-#[must_use]
-pub fn is_thread_of(thread: Pid, process: Pid) -> bool {
-    is_usable() && fs::exists(format!("/proc/{process}/task/{thread}")).unwrap_or(false)
-}
-
 pub(super) fn numbers_in(directory: &str) -> Option<Vec<Pid>> {
     let entries = fs::read_dir(directory).ok()?;
     Some(entries.flatten().filter_map(|entry| to_pid(entry.file_name().to_str()?)).collect())

@@ -61,6 +61,14 @@ fn refusal_words(errno: Errno, status: &str, scope: &str) -> String {
     format!("{reason} (ptrace(2): {})", errno.desc())
 }
 
+/// Returns whether that is a thread of that process, and both are there (tgkill(2) with signal 0 looks only).
+#[must_use]
+pub fn is_thread_of(thread: Pid, process: Pid) -> bool {
+    // SAFETY: plain numbers.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, process.0, thread.0, 0) };
+    check(result) != Err(Errno::ESRCH)
+}
+
 /// A traced thread that waits for our answer, which [`resume`](Stopped::resume), [`listen`](Stopped::listen) or
 /// [`detach`](Stopped::detach) gives. Dropped, as in a panic, it goes on as if it was not traced.
 ///
@@ -288,6 +296,14 @@ mod tests {
             assert_eq!(next(pid), WaitStatus::Ended(Termination::Exited(7)));
             assert!(wait::reap(pid).is_some());
         }
+    }
+
+    #[test]
+    fn a_thread_is_of_its_own_process_only() {
+        let ourselves = Pid(nix::unistd::getpid().as_raw());
+        let thread = Pid(nix::unistd::gettid().as_raw());
+        assert!(is_thread_of(thread, ourselves) && is_thread_of(ourselves, ourselves));
+        assert!(!is_thread_of(Pid(1), ourselves) && !is_thread_of(ourselves, Pid(1)));
     }
 
     #[test]
