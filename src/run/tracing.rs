@@ -64,6 +64,11 @@ impl Tracer {
         self.mode != TraceMode::Main
     }
 
+    /// Returns all threads that are traced.
+    pub(super) fn threads(&self) -> Vec<Pid> {
+        self.tracees.threads()
+    }
+
     /// When to call [`Tracer::take_due`].
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.bursts.next_deadline()

@@ -223,13 +223,12 @@ mod tests {
         (shell, pid)
     }
 
-    /// The next change of that child, taken. It may have been seized before it was the shell.
+    /// The next change of that child. It may have been seized before it was the shell.
     fn next(pid: Pid) -> WaitStatus {
         loop {
             let waited = wait::await_change(pid).expect("waitid");
             let Waited::Changed(_, status) = waited else { panic!("{waited:?}") };
             let WaitStatus::Traced(stop) = status else { return status };
-            wait::take_any_stop(Some(pid)).expect("waitid");
             if stop != TraceStop::Exec {
                 return status;
             }

@@ -54,16 +54,17 @@ pub fn take_stop(pid: Pid) -> Result<Waited, SysError> {
     Ok(waited)
 }
 
-/// Takes the news that a child or a thread that we trace has stopped; of that one alone, if it is named. Ends stay as
-/// they are, and so does the news of a continuation: it is the parent's, and a tracer could take it from him (there is
-/// one for both). A traced thread reports it in another way.
+/// Looks which child or traced thread has stopped, and takes nothing. A traced thread need not be taken either: it is
+/// reported until it is answered. Were it taken, and we killed before the answer, its signal would be lost.
+///
+/// Continuations are not looked for: that news is the parent's, and a tracer would take it from him. A traced thread
+/// reports it in another way.
 ///
 /// # Errors
 ///
 /// As [`look`].
-pub fn take_any_stop(pid: Option<Pid>) -> Result<Waited, SysError> {
-    let (which, id) = pid.map_or((libc::P_ALL, 0), |pid| (libc::P_PID, pid.0.unsigned_abs()));
-    let (waited, _) = wait(which, id, libc::WSTOPPED | libc::WNOHANG)?;
+pub fn look_for_stop() -> Result<Waited, SysError> {
+    let (waited, _) = wait(libc::P_ALL, 0, libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT)?;
     Ok(waited)
 }
 

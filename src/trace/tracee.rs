@@ -124,6 +124,11 @@ impl Tracees {
     }
 
     #[must_use]
+    pub fn threads(&self) -> Vec<Pid> {
+        self.owners.keys().copied().collect()
+    }
+
+    #[must_use]
     pub fn counts(&self) -> TraceCounts {
         self.counts
     }

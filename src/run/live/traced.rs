@@ -4,6 +4,7 @@ use crate::model::event::Event;
 use crate::model::findings::Death;
 use crate::model::outcome::{Termination, WaitStatus};
 use crate::model::process::Pid;
+use crate::model::trace_stop::TraceStop;
 use crate::run::live::Live;
 use crate::run::tracing::Tracer;
 use crate::run::world::contained;
@@ -36,7 +37,7 @@ impl Live {
         }
     }
 
-    /// Returns what became of a child or, with the stops of threads answered, of a thread that is traced.
+    /// Returns what became of a child or, once the stops of all threads are answered, the end of one that is traced.
     pub(super) fn look_for_change(&mut self) -> Result<Waited, SysError> {
         if self.tracer.is_none() {
             return wait::look();
@@ -48,17 +49,37 @@ impl Live {
     /// Answers the stops of all threads.
     pub(super) fn answer_stops(&mut self) -> Result<(), SysError> {
         for _ in 0..STOPS_MAX {
-            match wait::take_any_stop(None)? {
+            match wait::look_for_stop()? {
                 Waited::Changed(pid, WaitStatus::Traced(stop)) => {
+                    if stop == TraceStop::Exec {
+                        // No signal can be lost, and the kernel answers to a thread that changed its number then only.
+                        wait::take_stop(pid)?;
+                    }
                     self.answer(Stopped::new(pid, stop));
                 }
                 // An orphan that is not traced.
-                Waited::Changed(..) => {}
+                Waited::Changed(pid, _) => {
+                    wait::take_stop(pid)?;
+                }
                 Waited::Nothing | Waited::NoChild => return Ok(()),
             }
         }
         self.waiting.has_more_changes = true;
+        self.answer_each();
         Ok(())
+    }
+
+    /// Answers each thread once. The kernel looks at them in the same order each time: in a storm the last ones would
+    /// have to wait for its end.
+    fn answer_each(&mut self) {
+        let threads = self.tracer.as_ref().map(Tracer::threads).unwrap_or_default();
+        for thread in threads {
+            if let Ok(Waited::Changed(_, WaitStatus::Traced(stop))) = wait::look_at(thread)
+                && stop != TraceStop::Exec
+            {
+                self.answer(Stopped::new(thread, stop));
+            }
+        }
     }
 
     /// Answers a stop. What fails in here costs evidence: the thread goes on.

@@ -115,16 +115,14 @@ impl Held {
 
 /// Answers the stops of a traced child until it has executed its program or ended; the end is not taken.
 fn follow_to_exec(pid: Pid) {
-    while let Ok(Waited::Changed(_, WaitStatus::Traced(_))) = wait::await_change(pid) {
-        if let Ok(Waited::Changed(_, WaitStatus::Traced(stop))) = wait::take_any_stop(Some(pid)) {
-            let stopped = Stopped::new(pid, stop);
-            match stop {
-                TraceStop::Group(_) => stopped.listen(),
-                _ => stopped.resume(),
-            }
-            if stop == TraceStop::Exec {
-                return;
-            }
+    while let Ok(Waited::Changed(_, WaitStatus::Traced(stop))) = wait::await_change(pid) {
+        let stopped = Stopped::new(pid, stop);
+        match stop {
+            TraceStop::Group(_) => stopped.listen(),
+            _ => stopped.resume(),
+        }
+        if stop == TraceStop::Exec {
+            return;
         }
     }
 }
