@@ -68,12 +68,14 @@ const STUBBORN: &str = r#"
     sub ready { open my $file, ">>", "ready"; print $file "$$\n"; close $file }
     unless (fork) { ready; sleep 300 while 1 }
     unless (fork) { POSIX::setsid(); $SIG{TERM} = "IGNORE"; ready; sleep 300 while 1 }
-    unless (fork) {
+    my $between = fork;
+    unless ($between) {
         POSIX::setsid();
         fork and exit;
         $SIG{TERM} = sub { fork and POSIX::_exit(0); ready };
         ready; sleep 300 while 1;
     }
+    waitpid $between, 0;
     do { select undef, undef, undef, 0.01 } until -e "ready" && `wc -l < ready` == 3;
 "#;
 
