@@ -49,9 +49,8 @@ fn named(text: &str) -> BTreeSet<&str> {
     words.filter(|word| word.starts_with("childminder_")).collect()
 }
 
-#[test]
-fn every_metric_that_rules_speak_of_exists() {
-    let Some(deploy) = deploy() else { return };
+/// The names of all metrics, and of attributes as Prometheus has them.
+fn names_of_the_catalogue() -> BTreeSet<String> {
     let mut all: BTreeSet<String> = BTreeSet::new();
     for family in FAMILIES {
         all.insert(family.name.to_owned());
@@ -62,6 +61,73 @@ fn every_metric_that_rules_speak_of_exists() {
         let attributes = family.otlp.into_iter().flat_map(|otlp| otlp.attributes);
         all.extend(attributes.map(|name| name.replace('.', "_")));
     }
+    all
+}
+
+#[test]
+fn every_metric_that_dashboards_speak_of_exists() {
+    let Some(deploy) = deploy() else { return };
+    let all = names_of_the_catalogue();
+    let rules = fs::read_to_string(deploy.join("prometheus/rules/childminder.yml"));
+    let rules = rules.expect("the rules");
+    for name in ["canary", "fleet", "jobs"] {
+        let path = deploy.join(format!("../dashboards/{name}.json"));
+        let text = fs::read_to_string(path).expect("a dashboard");
+        let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+        let panels = dashboard["panels"].as_array().expect("panels");
+        assert!(panels.len() > 10, "{name}");
+        for target in panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"))
+        {
+            let expression = target["expr"].as_str().expect("an expression");
+            // In Loki attributes of log records are labels.
+            let is_log = target["datasource"]["type"] == "loki";
+            for name in named(expression).into_iter().filter(|_| !is_log) {
+                assert!(all.contains(name), "{name} in {expression}");
+            }
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+            for name in
+                expression.split(|c| !is_name(c)).filter(|word| word.contains(":childminder_"))
+            {
+                assert!(rules.contains(&format!("record: {name}\n")), "{name} in {expression}");
+            }
+        }
+    }
+}
+
+/// Each alert has a section of the runbooks, and a test in which it fires and one in which it does not.
+#[test]
+fn every_alert_has_a_runbook_and_is_seen_to_fire_and_to_resolve() {
+    let Some(deploy) = deploy() else { return };
+    let runbooks = fs::read_to_string(deploy.join("../docs/runbooks.md")).expect("the runbooks");
+    let rules = yaml(&deploy.join("prometheus/rules/childminder.yml"));
+    let tests = yaml(&deploy.join("prometheus/rules/childminder.test.yml"));
+    let groups = tests["tests"].as_array().expect("tests").iter();
+    // For each group of tests: does this alert fire, and is it gone at the last time that is looked at?
+    let seen = |alert: &str| {
+        groups.clone().any(|group| {
+            let cases = group["alert_rule_test"].as_array().into_iter().flatten();
+            let fires: Vec<bool> = cases
+                .filter(|case| case["alertname"] == alert)
+                .map(|case| !case["exp_alerts"].as_array().expect("alerts").is_empty())
+                .collect();
+            fires.contains(&true) && fires.last() == Some(&false)
+        })
+    };
+    let groups_of_rules = rules["groups"].as_array().expect("groups").iter();
+    let rules = groups_of_rules.flat_map(|group| group["rules"].as_array().expect("rules"));
+    for rule in rules {
+        let Some(alert) = rule["alert"].as_str() else { continue };
+        assert!(runbooks.contains(&format!("\n## {alert}\n")), "{alert} has no runbook");
+        let runbook = rule["annotations"]["runbook"].as_str().expect("a runbook");
+        assert_eq!(runbook, format!("docs/runbooks.md#{}", alert.to_lowercase()));
+        assert!(seen(alert), "{alert} is not seen to fire and to resolve");
+    }
+}
+
+#[test]
+fn every_metric_that_rules_speak_of_exists() {
+    let Some(deploy) = deploy() else { return };
+    let all = names_of_the_catalogue();
     let rules = yaml(&deploy.join("prometheus/rules/childminder.yml"));
     let groups = rules["groups"].as_array().expect("groups").iter();
     let rules: Vec<&Value> =
