@@ -86,10 +86,13 @@ impl MappedFiles for ProcessFiles {
             self.place.join(format!("map_files/{:x}-{:x}", map.start, map.end)),
             PathBuf::from(path),
         ];
+        // What has no name any more may still be open.
+        let is_deleted = path.len() < map.path.len();
+        let descriptors = is_deleted.then(|| self.descriptors_of(&map.path)).into_iter().flatten();
         // The numbers of devices differ on btrfs and overlayfs: the inode decides.
         let is_it = |meta: &fs::Metadata| meta.is_file() && meta.ino() == map.inode;
         let mut is_other = false;
-        for candidate in candidates {
+        for candidate in candidates.into_iter().chain(descriptors) {
             let Ok(meta) = fs::metadata(&candidate) else { continue };
             if !is_it(&meta) {
                 is_other |= candidate.ends_with(path.trim_start_matches('/'));
@@ -105,6 +108,18 @@ impl MappedFiles for ProcessFiles {
         Err(if is_other { "it was replaced after it was mapped" } else { "it cannot be read" })
     }
 }
+
+impl ProcessFiles {
+    /// The descriptors that proc(5) shows with this text, among the first `MAX_DESCRIPTORS`.
+    fn descriptors_of(&self, text: &str) -> impl Iterator<Item = PathBuf> {
+        let all = fs::read_dir(self.place.join("fd")).into_iter().flatten().flatten();
+        let paths = all.take(MAX_DESCRIPTORS).map(|entry| entry.path());
+        paths.filter(move |path| fs::read_link(path).is_ok_and(|target| target == Path::new(text)))
+    }
+}
+
+/// A process may have a million of them.
+const MAX_DESCRIPTORS: usize = 1024;
 
 struct MappedFile {
     file: File,
