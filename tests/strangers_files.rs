@@ -216,7 +216,7 @@ fn the_directory_of_the_job_becomes_a_link() {
     // is as new as that of the job.
     let job = "[ $CHILDMINDER_ATTEMPT = 2 ] && exit 0
         exec 4> $0/made; echo partial >&4; echo precious > ../victim/precious/made; sleep 1
-        mv $0 away; ln -s ../victim/precious $0; exit 9";
+        exec 4>&-; mv $0 away; ln -s ../victim/precious $0; exit 9";
     let options = ["-l", "../victim", "--clean-written", "--restart-on", "failure"];
     let more = ["--backoff", "0..0", "--sample", "50ms", "--child-directory", "."];
     let job = ["sh", "-c", job, "work"];
