@@ -115,7 +115,9 @@ fn screen() -> Screen {
         entry.strip_prefix(b"NO_COLOR=").is_some_and(|value| !value.is_empty())
             || entry == b"TERM=dumb"
     });
-    Screen { width: terminal::columns(&out), is_coloured: out.is_terminal() && !is_plain }
+    let is_terminal = out.is_terminal();
+    let width = terminal::columns(&out);
+    Screen { width, is_terminal, is_coloured: is_terminal && !is_plain }
 }
 
 /// Writes what was asked for, such as a help text, to standard output.

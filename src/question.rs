@@ -13,6 +13,8 @@ pub enum Question {
     Rerun(Rerun),
     /// Put the record in order.
     Collect(Collect),
+    /// All runs as one page of HTML.
+    Report(Report),
     /// How long the calls of built-in functions took.
     Dist(Dist),
     /// Where the processes of a running job wait: a pid, or the beginning of the id of a run.
@@ -95,6 +97,15 @@ pub struct Collect {
     pub files: Vec<PathBuf>,
     /// Hosts that will not come back: what ran there is lost.
     pub gone_hosts: Vec<String>,
+}
+
+/// `nanny report`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub files: Vec<PathBuf>,
+    pub filter: Filter,
+    /// Where the page goes; else to standard output.
+    pub output: Option<PathBuf>,
 }
 
 /// `nanny dist`.

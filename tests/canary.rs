@@ -30,7 +30,7 @@ fn calls(done: &Done) -> usize {
 fn every_function_answers_as_the_original_did() {
     let places: Vec<Place> = ANSWERS.iter().map(|_| Place::new()).collect();
     let start = |((function, _), place): (&(&str, &str), &Place)| {
-        let mut command = place.childminder(["-f", "0.1", function]);
+        let mut command = place.childminder(["-f", "1", function]);
         command.env("TMPDIR", place.path()).spawn().expect("it starts")
     };
     let children: Vec<_> = ANSWERS.iter().zip(&places).map(start).collect();

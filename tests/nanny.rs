@@ -556,6 +556,45 @@ fn colours_are_for_terminals_that_want_them_and_lines_fit() {
     shell.leave();
 }
 
+#[test]
+fn a_report_is_one_page_about_all_runs() {
+    let place = Place::new();
+    prepare(
+        &place,
+        "cm --name '<b>good' true; cm sh -c 'exit 3'; cm sh -c 'kill -9 $$'
+         cm --name goes sh -c 'echo > begun; read line < gate' & mkfifo gate; until [ -e begun ]; do :; done
+         \"$NANNY\" --central-log all.csv report --output r.html; echo > gate; wait",
+    );
+    let page = place.text("r.html");
+    for text in [
+        "<dt>Runs</dt><dd>3</dd>",
+        "2 (67 %)",
+        "&lt;b&gt;good",
+        "SIGKILL",
+        "status 3",
+        "<dt>Without an end</dt><dd>1</dd>",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert!(!page.contains("<b>good"), "{page}");
+    // To standard output the same page, but for a terminal.
+    let done = nanny(&place, &["report", "--name", "sh"]);
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert!(
+        done.stdout.starts_with("<!doctype html>") && !done.stdout.contains("good"),
+        "{done:?}"
+    );
+    let mut shell = Shell::bash(&place);
+    let refused = shell.run(&format!("nanny --central-log {RECORD} report; echo =$?"));
+    assert!(refused.text.contains("--output FILE") && refused.text.contains("=125"), "{refused:?}");
+    shell.leave();
+    let nothing = nanny(&place, &["report", "--name", "nobody", "-o", "none.html"]);
+    assert_eq!((nothing.code(), nothing.stderr.as_str()), (1, "nanny: no run matches\n"));
+    assert!(!place.file("none.html").exists());
+    let there = nanny(&place, &["report", "-o", "no/such/x.html"]);
+    assert!(there.code() == 125 && there.stderr.contains("no/such/x.html"), "{there:?}");
+}
+
 /// The manual page has every command and every option.
 #[test]
 fn the_manual_page_names_all_that_can_be_typed() {

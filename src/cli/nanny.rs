@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::cli::{UsageError, completions, one_line, options, values};
-use crate::question::{Collect, Dist, Filter, ListForm, Question, Rerun, Runs, Since, Why};
+use crate::question::{Collect, Dist, Filter, ListForm, Question, Report, Rerun, Runs, Since, Why};
 
 /// What the user wants of the program.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,6 +62,14 @@ enum Command {
         /// That host will not come back: what ran there is lost; may be given again
         #[arg(long, value_name = "HOST")]
         host_gone: Vec<String>,
+    },
+    /// Write one HTML page about all runs: failures over time, how they failed, commands, hosts, memory
+    Report {
+        #[command(flatten)]
+        which: Which,
+        /// Where the page goes [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Show how long the calls of built-in functions took (childminder -f), from their logs
     Dist(DistTyped),
@@ -213,6 +221,9 @@ fn invocation(typed: NannyArguments) -> Result<NannyInvocation, UsageError> {
             ));
         }
         Command::Runs(runs) => Question::Runs(runs_question(runs, files)),
+        Command::Report { which, output } => {
+            Question::Report(Report { files, filter: which.into(), output })
+        }
         Command::Ids => Question::Ids(files),
         Command::Why { run } => Question::Why(Why { files, run }),
         Command::Rerun(rerun) => Question::Rerun(rerun_question(rerun, files)?),

@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use crate::nanny::commands::{collect, dist, ids, rerun, runs, stacks, why};
+use crate::nanny::commands::{collect, dist, ids, report, rerun, runs, stacks, why};
 use crate::nanny::failure::Failure;
 use crate::nanny::view::screen::Screen;
 use crate::question::Question;
@@ -34,6 +34,7 @@ pub fn answer(
         Question::Runs(runs) => runs::answer(runs, out, screen),
         Question::Why(why) => why::answer(why, out, screen),
         Question::Dist(dist) => dist::answer(dist, out, screen),
+        Question::Report(report) => report::answer(report, out, screen),
         Question::Stacks(target) => stacks::answer(target, out),
         Question::Ids(files) => ids::answer(files, out),
         Question::Rerun(rerun) => rerun::answer(rerun, given, out),

@@ -68,6 +68,39 @@ pub(super) fn nth(line: &[u8], position: usize) -> Option<&[u8]> {
     }
 }
 
+/// Returns the cells at several positions, each as [`nth`] does, in one pass; empty where there is none.
+pub(super) fn several<const N: usize>(line: &[u8], positions: [Option<usize>; N]) -> [&[u8]; N] {
+    let mut order: [usize; N] = std::array::from_fn(|index| index);
+    order.sort_unstable_by_key(|index| positions[*index]);
+    let mut found = [&b""[..]; N];
+    let mut walk = Walk { line, at: 0, is_quoted: false };
+    // The position of the cell that begins at `walk.at`, and the cell before it.
+    let (mut next, mut last) = (0, &b""[..]);
+    for index in order {
+        let Some(position) = positions[index] else { continue };
+        if position >= next {
+            let Ok(begin) = walk.pass(position - next) else { break };
+            next = position + 1;
+            match walk.pass(1) {
+                Ok(end) => last = &line[begin..end - 1],
+                Err(_) if walk.is_quoted => break,
+                // The last one: what is asked for behind it is not there.
+                Err(_) => last = &line[begin..],
+            }
+        }
+        found[index] = last;
+    }
+    found
+}
+
+/// Other programs put quotes around any cell (RFC 4180).
+pub(super) fn without_quotes(cell: &[u8]) -> &[u8] {
+    match cell {
+        [b'"', inside @ .., b'"'] => inside,
+        _ => cell,
+    }
+}
+
 /// Returns how many cells there are; `None` if quotes are open.
 pub(super) fn count(line: &[u8]) -> Option<usize> {
     let mut walk = Walk { line, at: 0, is_quoted: false };
@@ -116,6 +149,9 @@ mod tests {
             for (position, cell) in cells.into_iter().flatten().enumerate() {
                 prop_assert_eq!(nth(&line, position), Some(cell));
             }
+            let asked = [7, 0, 3, 3, 1].map(Some);
+            let expected = asked.map(|at| at.and_then(|at| nth(&line, at)).unwrap_or(b""));
+            prop_assert_eq!(several(&line, asked), expected);
         }
     }
 }

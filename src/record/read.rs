@@ -62,12 +62,14 @@ impl<'a> RawRow<'a> {
     #[must_use]
     pub fn raw(&self, column: Column) -> &'a [u8] {
         let Some(position) = self.source.positions[column as usize] else { return &[] };
-        let cell = cells::nth(self.line, position).unwrap_or(&[]);
-        match cell {
-            // Other programs put them around any cell (RFC 4180).
-            [b'"', inside @ .., b'"'] => inside,
-            _ => cell,
-        }
+        cells::without_quotes(cells::nth(self.line, position).unwrap_or(&[]))
+    }
+
+    /// Returns several cells as [`RawRow::raw`] does, found in one pass.
+    #[must_use]
+    pub fn several<const N: usize>(&self, columns: [Column; N]) -> [&'a [u8]; N] {
+        let positions = columns.map(|column| self.source.positions[column as usize]);
+        cells::several(self.line, positions).map(cells::without_quotes)
     }
 
     /// Returns who alone, besides root, can write to the file that it is in; `None` if others can.

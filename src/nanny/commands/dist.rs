@@ -16,6 +16,7 @@ use crate::model::wrap::wrapped;
 use crate::nanny::failure::{Failure, NOTHING};
 use crate::nanny::notes::note;
 use crate::nanny::statistics::quantile::{mean, quantile};
+use crate::nanny::view::output::write_file;
 use crate::nanny::view::plot::{self, Group};
 use crate::nanny::view::screen::Screen;
 use crate::nanny::view::table::{ALWAYS, TableColumn, TextTable};
@@ -70,7 +71,7 @@ pub fn answer(dist: &Dist, out: &mut dyn Write, screen: &Screen) -> Result<u8, F
         plot::on_terminal(&groups, out, screen)?;
     }
     if let Some(path) = &dist.svg {
-        let written = fs::write(path, plot::svg(&groups));
+        let written = write_file(path, &plot::svg(&groups));
         written.map_err(|source| Failure::File { action: "write", path: path.clone(), source })?;
     }
     Ok(0)
@@ -338,7 +339,7 @@ mod tests {
         let groups = [group("node7"), group("a-host-with-a-long-name")];
         let shown = |width| {
             let mut out = Vec::new();
-            let screen = Screen { width, is_coloured: false };
+            let screen = Screen { width, is_terminal: true, is_coloured: false };
             percentiles(&groups, &mut out, &screen).expect("a vector");
             String::from_utf8(out).expect("text")
         };

@@ -1,3 +1,5 @@
 //! Numbers about many runs or calls; pure.
 
+pub mod log2_histogram;
 pub mod quantile;
+pub mod summary;

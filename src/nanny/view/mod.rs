@@ -2,7 +2,9 @@
 
 pub mod advice;
 pub mod headings;
+pub mod output;
 pub mod plot;
+pub mod report;
 pub mod screen;
 pub mod table;
 pub mod words;

@@ -196,7 +196,7 @@ mod tests {
             (0..2000).map(|i| if i == 1999 { 9e6 } else { 1e6 + f64::from(i) }).collect();
         for width in [40, 80, 132] {
             let mut out = Vec::new();
-            let screen = Screen { width: Some(width), is_coloured: false };
+            let screen = Screen { width: Some(width), is_terminal: true, is_coloured: false };
             on_terminal(&[group(&micros)], &mut out, &screen).expect("a vector");
             let text = String::from_utf8(out).expect("text");
             let bars: Vec<&str> = text.lines().skip(1).collect();

@@ -296,7 +296,8 @@ mod tests {
             TableColumn::numbers("WALL", 2),
             TableColumn::words("COMMAND", ALWAYS).cut_to(8),
         ];
-        let mut table = TextTable::new(&columns, &Screen { width, is_coloured: false });
+        let mut table =
+            TextTable::new(&columns, &Screen { width, is_terminal: true, is_coloured: false });
         table.push(["0191aa", "node7", "1.5", "python3 train.py --epochs 10\n"]);
         table.push(["0191ab", "a-host-with-a-long-name", "1200.0", "日本語"]);
         let mut out = Vec::new();
@@ -335,8 +336,10 @@ mod tests {
             TableColumn::numbers("PEAK", 1),
             TableColumn::words("COMMAND", 5).cut_to(8),
         ];
-        let mut table =
-            TextTable::new(&columns, &Screen { width: Some(width), is_coloured: false });
+        let mut table = TextTable::new(
+            &columns,
+            &Screen { width: Some(width), is_terminal: true, is_coloured: false },
+        );
         let command = "./simulate --steps 1000 --seed 4711 --output /scratch/run.h5";
         let [began, run] = ["2026-11-22 20:08:48", "9fa94d990baf"];
         table.push([began, run, "node7", "sim", "killed_by_process", "SIGTERM", "2 MiB", command]);
@@ -371,7 +374,7 @@ mod tests {
         for (is_coloured, expected) in
             [(true, "\x1b[1mA\x1b[0m\n\x1b[31mx\x1b[0m\n"), (false, "A\nx\n")]
         {
-            let screen = Screen { width: Some(80), is_coloured };
+            let screen = Screen { width: Some(80), is_terminal: true, is_coloured };
             let mut table = TextTable::new(&[TableColumn::words("A", ALWAYS)], &screen);
             table.push(["x"]);
             let mut out = Vec::new();

@@ -125,6 +125,13 @@ fn push_hex(cell: &mut Vec<u8>, bytes: &[u8]) {
     bytes.iter().for_each(|byte| cell.extend_from_slice(format!("\\x{byte:02x}").as_bytes()));
 }
 
+/// Returns the text in a cell as it stands in a file, without the quotes around it.
+#[must_use]
+pub fn text_of(cell: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&unescaped(cell)).into_owned();
+    if text.contains("\"\"") { text.replace("\"\"", "\"") } else { text }
+}
+
 pub(super) fn unescaped(cell: &[u8]) -> Vec<u8> {
     let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     let mut bytes = Vec::with_capacity(cell.len());
