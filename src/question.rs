@@ -13,6 +13,8 @@ pub enum Question {
     Rerun(Rerun),
     /// Put the record in order.
     Collect(Collect),
+    /// The history of another program as a record.
+    Import(Import),
     /// All runs as one page of HTML.
     Report(Report),
     /// How long the calls of built-in functions took.
@@ -106,6 +108,24 @@ pub struct Report {
     pub filter: Filter,
     /// Where the page goes; else to standard output.
     pub output: Option<PathBuf>,
+}
+
+/// `nanny import`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    pub form: ImportForm,
+    pub files: Vec<PathBuf>,
+    /// The record that is made.
+    pub output: PathBuf,
+}
+
+/// What wrote a log that is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportForm {
+    Sacct,
+    Pbs,
+    Swf,
+    Joblog,
 }
 
 /// `nanny dist`.

@@ -595,6 +595,50 @@ fn a_report_is_one_page_about_all_runs() {
     assert!(there.code() == 125 && there.stderr.contains("no/such/x.html"), "{there:?}");
 }
 
+/// The counts of the three logs are those that their own status fields give.
+#[test]
+fn history_of_other_programs_becomes_a_record() {
+    let place = Place::new();
+    let logs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/swf");
+    for (log, runs, failed, cancelled) in [
+        ("LLNL-Atlas-2006-2.1-cln.swf.gz", 43_778, 10_431, 11_432),
+        ("LANL-CM5-1994-4.1-cln.swf.gz", 122_060, 20_368, 0),
+        ("KTH-SP2-1996-2.1-cln.swf.gz", 28_476, 7_946, 0),
+    ] {
+        let path = logs.join(log);
+        if !path.exists() {
+            support::skip("the import of a real log", &format!("{} is not there", path.display()));
+            continue;
+        }
+        let path = path.display().to_string();
+        let done = nanny(&place, &["import", "swf", &path, "--output", log]);
+        let not_well = failed + cancelled;
+        let expected = format!("{runs} runs, {not_well} failed: {log}\n");
+        assert_eq!(
+            (done.code(), done.stdout.as_str(), done.stderr.as_str()),
+            (0, expected.as_str(), "")
+        );
+        for (verdict, count) in [("unknown", failed), ("stop_requested", cancelled)] {
+            let words = ["--central-log", log, "runs", "--verdict", verdict, "--csv"];
+            let rows = place.start_command(place.nanny(words)).end_without_log().stdout;
+            assert_eq!(rows.lines().count().saturating_sub(1), count, "{log} {verdict}");
+        }
+    }
+    place.write("joblog", "1\t:\t1795341600.1\t2.5\t0\t0\t3\t0\tfalse x\ntorn\n");
+    let done = nanny(&place, &["import", "joblog", "joblog", "-o", "own.csv"]);
+    assert_eq!((done.code(), done.stdout.as_str()), (1, "1 run, 1 failed: own.csv\n"));
+    assert!(done.stderr.contains("joblog:2: not imported: 1 columns in place of 9"), "{done:?}");
+    let before = place.text("own.csv");
+    let again = nanny(&place, &["import", "joblog", "joblog", "-o", "own.csv"]);
+    assert!(again.code() == 125 && again.stderr.contains("own.csv exists"), "{again:?}");
+    assert_eq!(place.text("own.csv"), before);
+    let nothing = nanny(&place, &["import", "pbs", "joblog", "-o", "none.csv"]);
+    assert!(nothing.code() == 1 && !place.file("none.csv").exists(), "{nothing:?}");
+    let left = fs::read_dir(place.path()).expect("a directory");
+    let names = left.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+    assert!(names.filter(|name| name.contains("tmp")).count() == 0, "no temporary file stays");
+}
+
 /// The manual page has every command and every option.
 #[test]
 fn the_manual_page_names_all_that_can_be_typed() {

@@ -8,7 +8,9 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::cli::{UsageError, completions, one_line, options, values};
-use crate::question::{Collect, Dist, Filter, ListForm, Question, Report, Rerun, Runs, Since, Why};
+use crate::question::{
+    Collect, Dist, Filter, Import, ImportForm, ListForm, Question, Report, Rerun, Runs, Since, Why,
+};
 
 /// What the user wants of the program.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +65,19 @@ enum Command {
         #[arg(long, value_name = "HOST")]
         host_gone: Vec<String>,
     },
+    /// Make a record of the history of a batch system or of GNU parallel
+    Import {
+        /// What wrote it: sacct --parsable2, PBS accounting, the standard workload format, or
+        /// parallel --joblog
+        #[arg(value_enum, value_name = "FORMAT")]
+        form: ImportTyped,
+        /// Its files, also packed by gzip
+        #[arg(value_name = "LOG", required = true)]
+        logs: Vec<PathBuf>,
+        /// The record that is made; it must not exist
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Write one HTML page about all runs: failures over time, how they failed, commands, hosts, memory
     Report {
         #[command(flatten)]
@@ -90,6 +105,25 @@ enum Command {
         #[arg(value_enum, default_value = "nanny")]
         program: NannyProgram,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ImportTyped {
+    Sacct,
+    Pbs,
+    Swf,
+    Joblog,
+}
+
+impl From<ImportTyped> for ImportForm {
+    fn from(typed: ImportTyped) -> ImportForm {
+        match typed {
+            ImportTyped::Sacct => ImportForm::Sacct,
+            ImportTyped::Pbs => ImportForm::Pbs,
+            ImportTyped::Swf => ImportForm::Swf,
+            ImportTyped::Joblog => ImportForm::Joblog,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -213,6 +247,9 @@ fn invocation(typed: NannyArguments) -> Result<NannyInvocation, UsageError> {
             return Ok(NannyInvocation::Show(completions(shell, program)));
         }
         Command::Dist(dist) => Question::Dist(dist_question(dist)),
+        Command::Import { form, logs, output } => {
+            Question::Import(Import { form: form.into(), files: logs, output })
+        }
         Command::Stacks { target } => Question::Stacks(target),
         _ if files.is_empty() => {
             return Err(UsageError(

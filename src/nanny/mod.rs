@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use crate::nanny::commands::{collect, dist, ids, report, rerun, runs, stacks, why};
+use crate::nanny::commands::{collect, dist, ids, import, report, rerun, runs, stacks, why};
 use crate::nanny::failure::Failure;
 use crate::nanny::view::screen::Screen;
 use crate::question::Question;
@@ -37,6 +37,7 @@ pub fn answer(
         Question::Report(report) => report::answer(report, out, screen),
         Question::Stacks(target) => stacks::answer(target, out),
         Question::Ids(files) => ids::answer(files, out),
+        Question::Import(import) => import::answer(import, out),
         Question::Rerun(rerun) => rerun::answer(rerun, given, out),
         Question::Collect(collect) => collect::answer(collect, out, screen),
     }

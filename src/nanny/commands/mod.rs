@@ -3,6 +3,7 @@
 pub mod collect;
 pub mod dist;
 pub mod ids;
+pub mod import;
 pub mod report;
 pub mod rerun;
 pub mod runs;

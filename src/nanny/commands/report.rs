@@ -134,14 +134,18 @@ fn number(cell: &[u8]) -> Option<f64> {
     (number.is_finite() && number >= 0.0).then_some(number)
 }
 
-/// Returns the memory of a node that Slurm was asked for, which it counts in MiB.
+/// Returns the memory of a node that Slurm was asked for, which it counts in MiB, or what an import says in bytes.
 fn requested_bytes(request: &[u8]) -> Option<f64> {
     if request.is_empty() {
         return None;
     }
     let words = shell::split(&csv::text_of(request))?;
-    let value = words.iter().find_map(|word| word.to_str()?.strip_prefix("SLURM_MEM_PER_NODE="))?;
-    number(value.as_bytes()).map(|mib| mib * 1024.0 * 1024.0)
+    let value = |name: &str| {
+        let value = words.iter().find_map(|word| word.to_str()?.strip_prefix(name))?;
+        number(value.as_bytes())
+    };
+    let mib = value("SLURM_MEM_PER_NODE=").map(|mib| mib * 1024.0 * 1024.0);
+    mib.or_else(|| value("MEMORY_BYTES="))
 }
 
 /// Names the files and what was asked for.

@@ -1,6 +1,7 @@
 //! Where answers come from: rows of records, logs, and the processes of this host.
 
 pub mod damage;
+pub mod foreign;
 pub mod index;
 pub mod jobs;
 pub mod log_summary;
