@@ -13,6 +13,8 @@ pub enum Question {
     Rerun(Rerun),
     /// Put the record in order.
     Collect(Collect),
+    /// What failures have in common.
+    Patterns(Patterns),
     /// The history of another program as a record.
     Import(Import),
     /// All runs as one page of HTML.
@@ -108,6 +110,33 @@ pub struct Report {
     pub filter: Filter,
     /// Where the page goes; else to standard output.
     pub output: Option<PathBuf>,
+}
+
+/// `nanny patterns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns {
+    pub files: Vec<PathBuf>,
+    pub filter: Filter,
+    /// The runs that are asked about: those that meet all of these.
+    pub bad: Vec<Condition>,
+    /// The runs that they are compared with; else all others.
+    pub against: Option<Vec<Condition>>,
+    /// One JSON object a line.
+    pub is_json: bool,
+}
+
+/// What a run must meet to be in a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Failed,
+    Succeeded,
+    Verdict(String),
+    /// It took longer than that.
+    Slower(Duration),
+    /// It ended then or later.
+    Since(Since),
+    /// It ended earlier.
+    Before(Since),
 }
 
 /// `nanny import`.

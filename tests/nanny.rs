@@ -639,6 +639,54 @@ fn history_of_other_programs_becomes_a_record() {
     assert!(names.filter(|name| name.contains("tmp")).count() == 0, "no temporary file stays");
 }
 
+/// Runs of one user on 8 hosts, of which one is sick; in the form of a record that other programs wrote.
+fn record_with_a_sick_host(place: &Place) {
+    let mut text = b"run_id,event,time,host,user,name,verdict,exit_code\r\n".to_vec();
+    for number in 0..4800_u32 {
+        let (host, minute) = (number % 8, number * 6);
+        let is_failed = (number / 8) % if host == 5 { 4 } else { 40 } == 0;
+        let (day, hour, minute) = (1 + minute / 1440, minute / 60 % 24, minute % 60);
+        let time = format!("2026-11-{day:02}T{hour:02}:{minute:02}:00.000000Z");
+        let (verdict, code) = if is_failed { ("exit_nonzero", 3) } else { ("success", 0) };
+        let run = format!(
+            "019a0000-0000-7000-8000-{number:012x},end,{time},n{host},ann,sim-{number:05},{verdict},{code}\r\n"
+        );
+        text.extend_from_slice(run.as_bytes());
+    }
+    fs::write(place.file(RECORD), text).expect("a record");
+}
+
+#[test]
+fn patterns_name_the_sick_host() {
+    let place = Place::new();
+    record_with_a_sick_host(&place);
+    let done = nanny(&place, &["patterns"]);
+    assert_eq!((done.code(), done.stderr.as_str()), (0, ""), "{done:?}");
+    assert!(done.stdout.starts_with("4800 runs, 255 failed (5.3 %)\n"), "{done:?}");
+    for text in ["  host n5: fails ", "150 of 600 runs", "scontrol update NodeName=n5 State=DRAIN"]
+    {
+        assert!(done.stdout.contains(text), "{text}: {}", done.stdout);
+    }
+    assert_eq!(done.stdout.matches("host n").count(), 1, "{}", done.stdout);
+    let json = nanny(&place, &["patterns", "--json"]);
+    let lines: Vec<Value> =
+        json.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&lines[0]["runs"], &lines[0]["bad"]), (&4800.into(), &255.into()));
+    let factor = lines.iter().find(|line| line["kind"] == "factor").expect("a factor");
+    assert_eq!(
+        (&factor["factor"], &factor["value"], &factor["bad"]),
+        (&"host".into(), &"n5".into(), &150.into())
+    );
+    let ratio = factor["risk_ratio"].as_f64().expect("a number");
+    assert!((8.0..12.0).contains(&ratio), "{factor}");
+    // Any two sets: the first day against the second.
+    let sets = ["patterns", "--bad", "before=2026-11-02", "--against", "since=2026-11-02"];
+    let days = nanny(&place, &sets);
+    assert!(days.stdout.starts_with("4800 runs, 240 were chosen (5.0 %)"), "{days:?}");
+    let none = nanny(&place, &["patterns", "--name", "nobody"]);
+    assert_eq!((none.code(), none.stderr.as_str()), (1, "nanny: no run matches\n"));
+}
+
 /// The manual page has every command and every option.
 #[test]
 fn the_manual_page_names_all_that_can_be_typed() {

@@ -7,9 +7,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::cli::values::Conditions;
 use crate::cli::{UsageError, completions, one_line, options, values};
 use crate::question::{
-    Collect, Dist, Filter, Import, ImportForm, ListForm, Question, Report, Rerun, Runs, Since, Why,
+    Collect, Dist, Filter, Import, ImportForm, ListForm, Patterns, Question, Report, Rerun, Runs,
+    Since, Why,
 };
 
 /// What the user wants of the program.
@@ -77,6 +79,21 @@ enum Command {
         /// The record that is made; it must not exist
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
+    },
+    /// Find what failures have in common: campaigns, senders of signals, hosts, boots, commands, hours
+    Patterns {
+        #[command(flatten)]
+        which: Which,
+        /// The runs that are asked about: conditions with commas between, of failed, succeeded,
+        /// verdict=WORD, slower=SPAN, since=WHEN, before=WHEN
+        #[arg(long, value_name = "CONDITIONS", default_value = "failed", value_parser = values::conditions)]
+        bad: Conditions,
+        /// The runs that they are compared with [default: all others]
+        #[arg(long, value_name = "CONDITIONS", value_parser = values::conditions)]
+        against: Option<Conditions>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Write one HTML page about all runs: failures over time, how they failed, commands, hosts, memory
     Report {
@@ -258,6 +275,13 @@ fn invocation(typed: NannyArguments) -> Result<NannyInvocation, UsageError> {
             ));
         }
         Command::Runs(runs) => Question::Runs(runs_question(runs, files)),
+        Command::Patterns { which, bad, against, json } => Question::Patterns(Patterns {
+            files,
+            filter: which.into(),
+            bad: bad.0,
+            against: against.map(|conditions| conditions.0),
+            is_json: json,
+        }),
         Command::Report { which, output } => {
             Question::Report(Report { files, filter: which.into(), output })
         }
@@ -370,6 +394,9 @@ mod tests {
             (&["--central-log", "a", "runs", "--since", "2026-13-01"], "2026-13-01"),
             (&["--central-log", "a", "runs", "--json", "--csv"], "--csv"),
             (&["--central-log", "a", "rerun", "-j", "0"], "0"),
+            (&["--central-log", "a", "patterns", "--bad", "typo"], "'typo'"),
+            (&["--central-log", "a", "patterns", "--bad", "verdict=typo"], "exit_nonzero"),
+            (&["--central-log", "a", "patterns", "--against", "slower=soon"], "soon"),
         ] {
             let message = parsed(line).expect_err(&line.join(" ")).to_string();
             assert!(message.contains(words), "{line:?}: {message}");

@@ -10,6 +10,7 @@ use crate::model::signal::{Signal, UnknownSignal};
 pub(super) enum ValueError {
     Duration(String),
     TooLong(String),
+    Condition(String),
     /// A time limit of zero.
     EndsAtOnce,
     BackoffForm,
@@ -49,6 +50,10 @@ impl fmt::Display for ValueError {
                 write!(f, "'{text}' is not a duration: say 90, 1.5s, 250ms, 2m, 1h30m or 1d")
             }
             ValueError::TooLong(text) => write!(f, "'{text}' is longer than ten years"),
+            ValueError::Condition(word) => write!(
+                f,
+                "'{word}' is not a condition: say failed, succeeded, verdict=WORD, slower=SPAN, since=WHEN or before=WHEN"
+            ),
             ValueError::EndsAtOnce => {
                 f.write_str("it would end the job at once: say a duration above 0")
             }

@@ -8,7 +8,7 @@ use crate::model::signal::Signal;
 use crate::model::time::WallTime;
 use crate::model::verdict::VerdictKind;
 use crate::plan::WebPlan;
-use crate::question::Since;
+use crate::question::{Condition, Since};
 
 /// No span that a user means is longer: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
@@ -274,6 +274,26 @@ fn spread(text: &str) -> String {
         _ => time.to_owned(),
     };
     format!("{}-{}-{}{time}", &date[..4], &date[4..6], &date[6..])
+}
+
+/// Conditions that a run must meet, all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Conditions(pub(super) Vec<Condition>);
+
+/// Reads `failed,since=7d`.
+pub(super) fn conditions(text: &str) -> Result<Conditions, ValueError> {
+    let condition = |word: &str| {
+        Ok(match word.split_once('=') {
+            None if word == "failed" => Condition::Failed,
+            None if word == "succeeded" => Condition::Succeeded,
+            Some(("verdict", value)) => Condition::Verdict(verdict_or_state(value)?),
+            Some(("slower", value)) => Condition::Slower(duration(value)?),
+            Some(("since", value)) => Condition::Since(since(value)?),
+            Some(("before", value)) => Condition::Before(since(value)?),
+            _ => return Err(ValueError::Condition(word.to_owned())),
+        })
+    };
+    text.split(',').map(condition).collect::<Result<_, _>>().map(Conditions)
 }
 
 /// The verdicts, and the states of runs without an end.

@@ -6,7 +6,9 @@
 
 use std::io::Write;
 
-use crate::nanny::commands::{collect, dist, ids, import, report, rerun, runs, stacks, why};
+use crate::nanny::commands::{
+    collect, dist, ids, import, patterns, report, rerun, runs, stacks, why,
+};
 use crate::nanny::failure::Failure;
 use crate::nanny::view::screen::Screen;
 use crate::question::Question;
@@ -34,6 +36,7 @@ pub fn answer(
         Question::Runs(runs) => runs::answer(runs, out, screen),
         Question::Why(why) => why::answer(why, out, screen),
         Question::Dist(dist) => dist::answer(dist, out, screen),
+        Question::Patterns(patterns) => patterns::answer(patterns, out),
         Question::Report(report) => report::answer(report, out, screen),
         Question::Stacks(target) => stacks::answer(target, out),
         Question::Ids(files) => ids::answer(files, out),

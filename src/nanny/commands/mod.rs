@@ -4,6 +4,7 @@ pub mod collect;
 pub mod dist;
 pub mod ids;
 pub mod import;
+pub mod patterns;
 pub mod report;
 pub mod rerun;
 pub mod runs;

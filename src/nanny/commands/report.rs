@@ -1,16 +1,14 @@
 //! `nanny report`: all runs of a record as one page of HTML.
 
-use std::collections::HashSet;
 use std::io::Write;
-use std::sync::Mutex;
 
-use crate::model::shared::lock;
 use crate::model::shell;
 use crate::model::time::WallTime;
 use crate::nanny::failure::{Failure, NOTHING};
 use crate::nanny::notes::note;
-use crate::nanny::source::damage;
 use crate::nanny::source::index::{self, Matcher, Rank};
+use crate::nanny::source::parts::Parts;
+use crate::nanny::source::{damage, request};
 use crate::nanny::statistics::summary::{EndedRun, Summary, Way};
 use crate::nanny::view::output::write_file;
 use crate::nanny::view::report::{Subject, page};
@@ -49,34 +47,15 @@ pub fn answer(report: &Report, out: &mut dyn Write, screen: &Screen) -> Result<u
 
 /// Counts all runs that match; also returns how many have not ended, and whether rows may be missing.
 fn summary(record: &Record, matcher: &Matcher) -> Result<(Summary, usize, bool), Failure> {
-    // One for each thread that reads: more could not be taken at once.
-    let parts = [const { Mutex::new(None) }; SUMMARIES];
-    let visit = |_: &mut (), row: &RawRow<'_>| {
-        if let Some(mut part) = parts.iter().find_map(|part| part.try_lock().ok()) {
-            add(part.get_or_insert_default(), row, matcher);
-        } else {
-            add(lock(&parts[0]).get_or_insert_default(), row, matcher);
-        }
-    };
+    let parts = Parts::<Summary>::new();
+    let visit = |_: &mut (), row: &RawRow<'_>| parts.add(|part| add(part, row, matcher));
     let (_, skipped) = record.scan(|| (), visit)?;
     let mut summary = Summary::default();
-    parts.iter().filter_map(|part| lock(part).take()).for_each(|part| summary.merge(part));
-    let marked: HashSet<[u8; 16]> = summary.marked().collect();
-    let mut ended_after_all = HashSet::new();
-    if !marked.is_empty() {
-        let visit = |ended: &mut Vec<[u8; 16]>, row: &RawRow<'_>| {
-            if index::rank(row) > Some(Rank::Lost) {
-                ended.extend(index::run_of(row).filter(|run| marked.contains(run)));
-            }
-        };
-        let (ended, _) = record.scan(Vec::new, visit)?;
-        ended_after_all.extend(ended.into_iter().flatten());
-    }
+    parts.totals().for_each(|part| summary.merge(part));
+    let ended_after_all = index::ended_after_all(record, &summary.marked().collect())?;
     let unfinished = summary.finish(&ended_after_all);
     Ok((summary, unfinished, damage::is_incomplete(record, &skipped, matcher)?))
 }
-
-const SUMMARIES: usize = 2;
 
 fn add(summary: &mut Summary, row: &RawRow<'_>, matcher: &Matcher) {
     let Some(rank) = index::rank(row) else { return };
@@ -134,18 +113,12 @@ fn number(cell: &[u8]) -> Option<f64> {
     (number.is_finite() && number >= 0.0).then_some(number)
 }
 
-/// Returns the memory of a node that Slurm was asked for, which it counts in MiB, or what an import says in bytes.
+/// Returns the memory that a batch system was asked for.
 fn requested_bytes(request: &[u8]) -> Option<f64> {
     if request.is_empty() {
         return None;
     }
-    let words = shell::split(&csv::text_of(request))?;
-    let value = |name: &str| {
-        let value = words.iter().find_map(|word| word.to_str()?.strip_prefix(name))?;
-        number(value.as_bytes())
-    };
-    let mib = value("SLURM_MEM_PER_NODE=").map(|mib| mib * 1024.0 * 1024.0);
-    mib.or_else(|| value("MEMORY_BYTES="))
+    request::memory_bytes(&shell::split(&csv::text_of(request))?)
 }
 
 /// Names the files and what was asked for.

@@ -107,7 +107,7 @@ impl Matcher {
     /// Counts a span back from `now`.
     #[must_use]
     pub fn new(filter: &Filter, now: WallTime) -> Matcher {
-        let since = filter.since.as_ref().map(|since| begin(since, now));
+        let since = filter.since.as_ref().map(|since| instant(since, now));
         Matcher { filter: filter.clone(), since }
     }
 
@@ -154,7 +154,8 @@ impl Matcher {
 }
 
 /// Returns an instant as RFC 3339.
-fn begin(since: &Since, now: WallTime) -> String {
+#[must_use]
+pub fn instant(since: &Since, now: WallTime) -> String {
     const DAY: u64 = 24 * 60 * 60;
     let today = now.0.as_secs() / DAY;
     let back = match since {
@@ -252,9 +253,22 @@ pub fn best_of_each(mut entries: Vec<IndexEntry>) -> Vec<IndexEntry> {
 /// the others.
 fn drop_ended_after_all(record: &Record, best: &mut Vec<IndexEntry>) -> Result<(), Failure> {
     let lost = best.iter().filter(|entry| entry.rank == Rank::Lost).map(|entry| entry.run);
-    let lost: HashSet<[u8; 16]> = lost.collect();
+    let ended = ended_after_all(record, &lost.collect())?;
+    best.retain(|entry| entry.rank != Rank::Lost || !ended.contains(&entry.run));
+    Ok(())
+}
+
+/// Returns which of the runs that were given up for lost have a real end.
+///
+/// # Errors
+///
+/// The record cannot be read.
+pub fn ended_after_all(
+    record: &Record,
+    lost: &HashSet<[u8; 16]>,
+) -> Result<HashSet<[u8; 16]>, Failure> {
     if lost.is_empty() {
-        return Ok(());
+        return Ok(HashSet::new());
     }
     let visit = |ended: &mut Vec<[u8; 16]>, row: &RawRow<'_>| {
         if rank(row) > Some(Rank::Lost) {
@@ -262,9 +276,7 @@ fn drop_ended_after_all(record: &Record, best: &mut Vec<IndexEntry>) -> Result<(
         }
     };
     let (ended, _) = record.scan(Vec::new, visit)?;
-    let ended: HashSet<[u8; 16]> = ended.into_iter().flatten().collect();
-    best.retain(|entry| entry.rank != Rank::Lost || !ended.contains(&entry.run));
-    Ok(())
+    Ok(ended.into_iter().flatten().collect())
 }
 
 /// Reads the row of an entry; one that was taken out of the record meanwhile is passed over.
@@ -310,7 +322,7 @@ mod tests {
             (Since::Weekday(0), "2026-11-16"),
             (Since::Weekday(5), "2026-11-21"),
         ] {
-            assert_eq!(begin(&since, now), format!("{date}T00:00:00.000000Z"), "{since:?}");
+            assert_eq!(instant(&since, now), format!("{date}T00:00:00.000000Z"), "{since:?}");
         }
     }
 

@@ -5,5 +5,7 @@ pub mod foreign;
 pub mod index;
 pub mod jobs;
 pub mod log_summary;
+pub mod parts;
 pub mod presence;
 pub mod proof;
+pub mod request;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::nanny::statistics::log2_histogram::Log2Histogram;
+use crate::nanny::statistics::names::folded;
 
 /// At most this number of names, ways to end and hosts are kept apart; the rest is counted together.
 const KEYS_MAX: usize = 50_000;
@@ -179,17 +180,6 @@ fn note_host(hosts: &mut HashSet<u64>, host: u64) {
     if hosts.len() < HOSTS_MAX {
         hosts.insert(host);
     }
-}
-
-/// Replaces runs of three and more digits by `#`: the numbers of jobs and tasks keep nothing together.
-#[must_use]
-pub fn folded(name: &[u8]) -> Vec<u8> {
-    let mut folded = Vec::with_capacity(name.len());
-    for part in name.chunk_by(|one, other| one.is_ascii_digit() == other.is_ascii_digit()) {
-        let is_number = part.len() >= 3 && part[0].is_ascii_digit();
-        folded.extend_from_slice(if is_number { b"#" } else { part });
-    }
-    folded
 }
 
 impl Summary {
@@ -454,14 +444,5 @@ mod tests {
         assert_eq!(all.names[OTHERS].tally.runs, 10);
         let runs: u64 = all.names.values().map(|name| name.tally.runs).sum();
         assert_eq!(runs as usize, KEYS_MAX + 10);
-    }
-
-    #[test]
-    fn long_numbers_are_folded() {
-        for (name, expected) in
-            [("sort2", "sort2"), ("job-1234_7", "job-#_7"), ("", ""), ("999", "#")]
-        {
-            assert_eq!(folded(name.as_bytes()), expected.as_bytes());
-        }
     }
 }

@@ -226,8 +226,7 @@ fn tallies(what: &str, heading: &'static str, all: &[(&Vec<u8>, &Tally)]) -> Str
 
 fn commands(summary: &Summary) -> Option<String> {
     let all = worst(summary.names.iter().map(|(key, name)| (key, &name.tally)));
-    let note =
-        "<p>Names of jobs; numbers of three and more digits are shown as <code>#</code>.</p>";
+    let note = "<p>Names of jobs; numbers of jobs and tasks are shown as <code>#</code>.</p>";
     (!all.is_empty()).then(|| format!("{note}{}", tallies("name", "Name", &all)))
 }
 

@@ -36,7 +36,7 @@ fn jobs_of_the_workload_format() {
     assert_eq!((first.began, first.ended), (844_272_061.0, 844_275_538.0));
     assert_eq!(
         (first.user.as_str(), first.name.as_str(), first.batch.as_str()),
-        ("user12", "app2", "group13")
+        ("u12", "app2", "g13")
     );
     assert_eq!((first.cpu_seconds, first.peak_bytes), (Some(40.0), Some(4 * 200 * 1024)));
     assert_eq!(first.request, ["PROCESSORS=4", "TIME_SECONDS=53940", "QUEUE=1"]);
