@@ -63,7 +63,7 @@ pub struct Cleared {
 
 /// All findings, each kind with what explains the most first.
 #[derive(Clone, Debug, Default)]
-pub struct Findings {
+pub struct PatternFindings {
     pub campaigns: Vec<Campaign>,
     pub senders: Vec<KillingSender>,
     pub factors: Vec<Factor>,
@@ -78,7 +78,7 @@ type Compared = (Attribute, HashMap<u64, Comparison>);
 
 /// Looks for all of it.
 #[must_use]
-pub fn patterns(table: &RunTable) -> Findings {
+pub fn patterns(table: &RunTable) -> PatternFindings {
     let mut order: Vec<u32> = (0..table.len() as u32).collect();
     let mut compared: Vec<Compared> = Vec::new();
     order.sort_unstable_by_key(|run| {
@@ -103,7 +103,14 @@ pub fn patterns(table: &RunTable) -> Findings {
     drop(order);
     let (factors, tested) = factors(table, &compared);
     let cleared = cleared(table, &compared, &factors);
-    Findings { campaigns, senders: senders(table), factors, cleared, bursts: bursts(table), tested }
+    PatternFindings {
+        campaigns,
+        senders: senders(table),
+        factors,
+        cleared,
+        bursts: bursts(table),
+        tested,
+    }
 }
 
 fn compare_attribute(
@@ -173,39 +180,32 @@ fn factors(table: &RunTable, compared: &[Compared]) -> (Vec<Factor>, usize) {
             && one.comparison.bad >= BAD_MIN
             && one.comparison.clusters >= CLUSTERS_MIN
     });
-    candidates.sort_by(|one, other| {
+    let mut factors = closed(table, merged(candidates));
+    factors.sort_by(|one, other| {
         let by_excess = other.comparison.excess.total_cmp(&one.comparison.excess);
         by_excess
             .then((one.attribute as usize, one.value).cmp(&(other.attribute as usize, other.value)))
     });
-    (closed(table, merged(candidates)), tested)
+    (factors, tested)
 }
 
 /// Makes one of the values that the very same runs have; the first attribute gives it its name.
-fn merged(candidates: Vec<Factor>) -> Vec<Factor> {
+fn merged(mut candidates: Vec<Factor>) -> Vec<Factor> {
+    candidates.sort_by_key(|one| (one.attribute as usize, one.value));
     let mut kept: Vec<Factor> = Vec::new();
     for candidate in candidates {
         let key = |one: &Factor| (one.comparison.identity, one.comparison.runs, one.comparison.bad);
         match kept.iter_mut().find(|one| key(one) == key(&candidate)) {
-            Some(same) => {
-                same.aliases.push((candidate.attribute, candidate.value));
-                if (candidate.attribute as usize) < same.attribute as usize {
-                    let (attribute, value) = (same.attribute, same.value);
-                    let aliases: Vec<_> = std::mem::take(&mut same.aliases)
-                        .into_iter()
-                        .filter(|alias| *alias != (candidate.attribute, candidate.value))
-                        .chain([(attribute, value)])
-                        .collect();
-                    *same = Factor { aliases, ..candidate };
-                }
-            }
+            // A host on which one command runs is that command on that host.
+            Some(_) if candidate.attribute == Attribute::HostAndCommand => {}
+            Some(same) => same.aliases.push((candidate.attribute, candidate.value)),
             None => kept.push(candidate),
         }
     }
     kept
 }
 
-/// Leaves out wholes that a part explains, and parts that are no worse than their whole.
+/// Leaves out wholes that a part explains, and parts that are hardly worse than their whole.
 fn closed(table: &RunTable, factors: Vec<Factor>) -> Vec<Factor> {
     let boots: HashMap<u64, u64> = (0..table.len())
         .map(|run| table.spot(run))

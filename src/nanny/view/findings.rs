@@ -9,7 +9,7 @@ use crate::model::text::{plural, printable_json};
 use crate::model::time::WallTime;
 use crate::nanny::statistics::attribute::{Attribute, StratumKind};
 use crate::nanny::statistics::campaigns::Campaign;
-use crate::nanny::statistics::patterns::{Cleared, Factor, Findings};
+use crate::nanny::statistics::patterns::{Cleared, Factor, PatternFindings};
 use crate::nanny::statistics::run_table::RunTable;
 use crate::nanny::statistics::senders::{FailureBurst, KillingSender, SLOT};
 use crate::nanny::view::words;
@@ -86,7 +86,7 @@ impl Namer<'_> {
 /// Of `out`.
 pub fn text(
     table: &RunTable,
-    found: &Findings,
+    found: &PatternFindings,
     words: &SetWords,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -263,7 +263,7 @@ fn burst(namer: &Namer<'_>, words: &SetWords, one: &FailureBurst) -> String {
 /// # Errors
 ///
 /// Of `out`.
-pub fn json(table: &RunTable, found: &Findings, out: &mut dyn Write) -> io::Result<()> {
+pub fn json(table: &RunTable, found: &PatternFindings, out: &mut dyn Write) -> io::Result<()> {
     let namer = Namer(table);
     let summary = json!({
         "kind": "summary", "runs": table.len(), "bad": table.bad(), "values_tested": found.tested,

@@ -103,7 +103,7 @@ fn named(table: &RunTable, factor: &Factor) -> String {
 }
 
 /// Attribute and name of each factor.
-fn names(table: &RunTable, found: &Findings) -> Vec<(Attribute, String)> {
+fn names(table: &RunTable, found: &PatternFindings) -> Vec<(Attribute, String)> {
     found.factors.iter().map(|factor| (factor.attribute, named(table, factor))).collect()
 }
 
@@ -260,5 +260,5 @@ fn values_of_the_same_runs_are_one_finding() {
     let mut aliases: Vec<Attribute> =
         found.factors[0].aliases.iter().map(|(attribute, _)| *attribute).collect();
     aliases.sort_by_key(|attribute| *attribute as usize);
-    assert_eq!(aliases, [Attribute::Boot, Attribute::HostAndCommand, Attribute::Queue]);
+    assert_eq!(aliases, [Attribute::Boot, Attribute::Queue]);
 }
