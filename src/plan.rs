@@ -137,16 +137,35 @@ impl Default for Observation {
     }
 }
 
-/// A built-in function and for how long.
+/// Built-in functions and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanaryPlan {
-    pub function: Function,
-    /// No call starts after this span.
-    pub span: Duration,
+    /// In turn, a call each; at least one.
+    pub functions: Vec<Function>,
+    /// No call starts after this span; `None`: until it is stopped.
+    pub span: Option<Duration>,
+    /// `--every`: a call starts that long after the one before started, or at once if that took longer.
+    pub every: Option<Duration>,
+    /// `--cores each`: the calls run on every processor that is allowed, in turn.
+    pub each_core: bool,
     /// `-q`: no answer lines.
     pub quiet: bool,
     /// `--stop-on`.
     pub stop_on: Vec<Signal>,
+}
+
+impl CanaryPlan {
+    /// Returns what the run is called: `math-int`, `file+memory`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.functions.iter().map(|function| function.word()).collect::<Vec<_>>().join("+")
+    }
+
+    /// Returns whether it does nothing but wait.
+    #[must_use]
+    pub fn is_sleep(&self) -> bool {
+        self.functions == [Function::Sleep]
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

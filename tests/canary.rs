@@ -58,7 +58,7 @@ fn the_memory_of_a_function_is_its_own_whoever_starts_it() {
     let place = Place::new();
     let mut large = place.command("perl");
     large.args(["-e", "$x = 'x' x 100_000_000; exec @ARGV"]).arg(support::program());
-    large.args(["-f", "0", "sleep"]);
+    large.args(["-f", "0.000001", "sleep"]);
     let done = place.run_command(large);
     let line = done.message("rusage info -- ");
     let memory = line.split("memory: ").nth(1).and_then(|rest| rest.split('k').next());
@@ -94,12 +94,60 @@ fn random_calls_the_five_that_work() {
 #[test]
 fn no_call_starts_when_the_time_is_up() {
     let place = Place::new();
-    let done = place.run(["-f", "0", "math-int"]);
+    let done = place.run(["-f", "0.000001", "math-int"]);
     assert_eq!((done.code(), calls(&done)), (0, 0), "{done:?}");
     let place = Place::new();
     // One call takes much longer than that.
     let done = place.run(["-f", "50ms", "math-fp"]);
     assert!(done.code() == 0 && calls(&done) <= 1, "{done:?}");
+}
+
+/// Without an end it goes on until a signal comes, which need not be named; functions take turns.
+#[test]
+fn functions_go_on_in_turn_until_a_signal_ends_them() {
+    for (options, signal) in [(&[][..], "INT"), (&["--stop-on", "USR1"], "USR1")] {
+        let place = Place::new();
+        let words = ["-f", "0", "--every", "10ms", "string", "memory"];
+        let running = place.start(options.iter().chain(&words));
+        place.await_log("(memory) answer is 0");
+        running.signal(signal);
+        let done = running.end();
+        assert_eq!(done.code(), 0, "{done:?}");
+        let answers = done.log.iter().filter(|message| message.contains(" answer is "));
+        for (at, answer) in answers.enumerate() {
+            let function = words[4 + at % 2];
+            assert!(answer.contains(&format!("({function}) answer is ")), "{at}: {answer}");
+        }
+        let name = place.logs()[0].file_name().expect("a name").to_string_lossy().into_owned();
+        assert!(name.starts_with("string+memory-"), "{name}");
+    }
+}
+
+/// One call in a period: a small load.
+#[test]
+fn a_period_spreads_the_calls() {
+    let place = Place::new();
+    let done = place.run(["-f", "1", "--every", "1h", "string"]);
+    assert_eq!((done.code(), calls(&done)), (0, 1), "{done:?}");
+    let place = Place::new();
+    let done = place.run(["-f", "1ms", "--cores", "each", "string"]);
+    assert_eq!(done.code(), 0, "{done:?}");
+}
+
+#[test]
+fn bad_lines_about_functions_get_one_line() {
+    for (words, text) in [
+        (&["-f", "1", "sleep", "file"][..], "'sleep' waits for the whole time"),
+        (&["-f", "1", "file", "ls"], "no function is called 'ls'"),
+        (&["--every", "1s", "ls"], "add -f SECONDS"),
+        (&["-f", "1", "--every", "0", "file"], "above 0"),
+        (&["-f", "1", "--cores", "all", "file"], "any or each"),
+    ] {
+        let place = Place::new();
+        let done = place.run(words);
+        assert_eq!((done.code(), done.stderr.lines().count()), (125, 1), "{done:?}");
+        assert!(done.stderr.contains(text), "{done:?}");
+    }
 }
 
 /// "`sleep` | waits for the whole time; says when a signal interrupted it and how many seconds

@@ -60,7 +60,7 @@ fn the_log_is_named_after_command_host_and_our_pid() {
         (&[][..], "log", "/bin/sh", "sh"),
         (&["-l", "logs/of/mine"], "logs/of/mine", "sh", "sh"),
         (&["-w", "sub", "-l", "l"], "sub/l", "./a job", "a job"),
-        (&["-w", "sub", "-f", "0"], "sub/log", "math-int", "math-int"),
+        (&["-w", "sub", "-f", "0.000001"], "sub/log", "math-int", "math-int"),
     ] {
         let place = Place::new();
         fs::create_dir(place.file("sub")).expect("a directory");
@@ -250,7 +250,7 @@ fn the_log_is_deleted_after_a_full_success_only() {
         (124, 1)
     );
     assert_eq!(logs_after(&["sh", "-c", LOSES_ONE]), (0, 1));
-    assert_eq!(logs_after(&["-f", "0", "math-int"]), (0, 0));
+    assert_eq!(logs_after(&["-f", "0.000001", "math-int"]), (0, 0));
 }
 
 /// Section 7: "One line that ends the log, and stderr when the job failed"

@@ -7,6 +7,7 @@ mod arithmetic;
 mod file;
 mod memory;
 mod text;
+pub mod wrong;
 
 use std::io;
 use std::path::Path;

@@ -9,13 +9,14 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::options::{
-    ChildminderArguments, Format, OnLoss, Recorded, StragglerPolicy, TraceChoice, TypedObservation,
-    TypedTelemetry,
+    ChildminderArguments, Cores, Format, OnLoss, Recorded, StragglerPolicy, TraceChoice,
+    TypedObservation, TypedTelemetry,
 };
 use crate::cli::value_error::ValueError;
 use crate::cli::variables::{self, FOR_JOBS, PREFIX, variable};
 use crate::cli::{UsageError, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
+use crate::model::signal::Signal;
 use crate::plan::{
     CanaryPlan, Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation,
     RecordPlan, RunPlan, TelemetryPlan, TraceMode, WebPlan, Work,
@@ -255,9 +256,12 @@ fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, Usa
         return canary_plan(&typed, span);
     }
     // A site may set --stop-on for all its canaries.
-    if typed.quiet_func || is_stop_on_typed {
+    let is_about_functions =
+        typed.quiet_func || is_stop_on_typed || typed.every.is_some() || typed.cores == Cores::Each;
+    if is_about_functions {
         return Err(UsageError(
-            "-q and --stop-on are about built-in functions: add -f SECONDS".into(),
+            "-q, --stop-on, --every and --cores are about built-in functions: add -f SECONDS"
+                .into(),
         ));
     }
     let policy = policy(&typed);
@@ -315,25 +319,36 @@ fn policy(typed: &ChildminderArguments) -> Policy {
 
 fn canary_plan(typed: &ChildminderArguments, span: Duration) -> Result<Work, UsageError> {
     let words = || Function::ALL.map(Function::word).join(", ");
-    let function = match typed.command.as_slice() {
-        [word] => Function::ALL.into_iter().find(|function| word == function.word()),
-        [] => return Err(UsageError(format!("-f needs a function: one of {}", words()))),
-        [_, surplus, ..] => {
-            let surplus = surplus.to_string_lossy();
-            return Err(UsageError(format!(
-                "a function takes no arguments, but '{surplus}' was given"
-            )));
-        }
+    let function = |word: &OsString| {
+        let found = Function::ALL.into_iter().find(|function| word == function.word());
+        found.ok_or_else(|| {
+            let word = word.to_string_lossy();
+            UsageError(format!("no function is called '{word}': it is one of {}", words()))
+        })
     };
-    let Some(function) = function else {
-        let word = typed.command[0].to_string_lossy();
-        return Err(UsageError(format!(
-            "no function is called '{word}': it is one of {}",
-            words()
-        )));
-    };
-    let (quiet, stop_on) = (typed.quiet_func, typed.stop_on.clone());
-    Ok(Work::Canary(CanaryPlan { function, span, quiet, stop_on }))
+    let functions: Vec<Function> =
+        typed.command.iter().map(function).collect::<Result<_, UsageError>>()?;
+    if functions.is_empty() {
+        return Err(UsageError(format!("-f needs a function: one of {}", words())));
+    }
+    if functions.len() > 1 && functions.contains(&Function::Sleep) {
+        let message = "'sleep' waits for the whole time: it cannot take turns with other functions";
+        return Err(UsageError(message.into()));
+    }
+    let span = (!span.is_zero()).then_some(span);
+    let mut stop_on = typed.stop_on.clone();
+    // What has no end must be possible to end.
+    if span.is_none() && stop_on.is_empty() {
+        stop_on = vec![Signal::TERM, Signal::INT];
+    }
+    Ok(Work::Canary(CanaryPlan {
+        functions,
+        span,
+        every: typed.every,
+        each_core: typed.cores == Cores::Each,
+        quiet: typed.quiet_func,
+        stop_on,
+    }))
 }
 
 #[cfg(test)]

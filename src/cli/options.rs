@@ -52,8 +52,9 @@ pub(super) struct ChildminderArguments {
     /// Redirect the job's standard error to FILE
     #[arg(short, long, value_name = "FILE", help_heading = "Redirection")]
     pub(super) error: Option<PathBuf>,
-    /// Run a built-in function again and again for SECONDS. FUNCTION is math-int, math-fp,
-    /// string, file, memory, random (one of those five, chosen for each call) or sleep
+    /// Run built-in functions again and again for SECONDS, several in turn; 0: until a signal of
+    /// --stop-on, which is then TERM,INT by default. FUNCTION is math-int, math-fp, string, file,
+    /// memory, random (one of those five, chosen for each call) or sleep
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::duration, help_heading = "Built-in functions")]
     pub(super) function: Option<Duration>,
     /// Redirect the job's standard input from FILE
@@ -119,9 +120,31 @@ pub(super) struct ChildminderArguments {
         help_heading = "Log"
     )]
     pub(super) log_format: Format,
+    /// Start a call of -f that long after the one before, not at once: 1m is a small load
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, env = "CHILDMINDER_EVERY", hide_env = true, help_heading = "Built-in functions")]
+    pub(super) every: Option<Duration>,
+    /// Where the calls of -f run: where the kernel puts them, or on each processor that is allowed,
+    /// in turn
+    #[arg(
+        long,
+        value_enum,
+        value_name = "any|each",
+        default_value = "any",
+        env = "CHILDMINDER_CORES",
+        hide_env = true,
+        help_heading = "Built-in functions"
+    )]
+    pub(super) cores: Cores,
     /// Signals that end -f early; by default none does, for it is there to watch them
     #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Built-in functions")]
     pub(super) stop_on: Vec<Signal>,
+}
+
+/// `--cores`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Cores {
+    Any,
+    Each,
 }
 
 #[derive(clap::Args, Debug)]

@@ -16,6 +16,7 @@ pub mod members;
 pub mod neighbours;
 pub mod pressure;
 pub mod process_memory;
+pub mod processor;
 pub mod procfs;
 pub mod recorder;
 pub mod sampler;

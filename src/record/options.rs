@@ -28,8 +28,14 @@ pub fn of_plan(plan: &RunPlan) -> Vec<OsString> {
     }
     match work {
         Work::Job(job) => words.job(job),
-        Work::Canary(CanaryPlan { function: _, span, quiet, stop_on }) => {
-            words.value("function", &seconds(*span));
+        Work::Canary(CanaryPlan { functions: _, span, every, each_core, quiet, stop_on }) => {
+            words.value("function", &seconds(span.unwrap_or_default()));
+            if let Some(every) = every {
+                words.value("every", &seconds(*every));
+            }
+            if *each_core {
+                words.value("cores", "each");
+            }
             words.flag("quiet-func", *quiet);
             words.list("stop-on", stop_on.iter().map(Signal::to_string));
         }

@@ -3,50 +3,35 @@
 //! The calls run on a thread of their own. It reports each by a queue and wakes the loop by an
 //! eventfd; the loop logs, watches signals and draws the progress bar.
 
-use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::canary;
+use crate::canary::wrong::differing_bits;
 use crate::model::event::Event;
 use crate::model::outcome::CANARY_FAILED;
-use crate::model::shared::lock;
 use crate::model::signal::{Signal, SignalInfo};
 use crate::model::time::Moment;
-use crate::plan::{CanaryPlan, Function};
+use crate::observe::processor::microcode;
+use crate::plan::CanaryPlan;
+use crate::run::canary_calls::{CallSchedule, CanaryThread, EndedCall};
 use crate::run::senders::{NoJob, Senders};
 use crate::run::sinks::Sinks;
 use crate::sys::signals::SignalFd;
-use crate::sys::{SysError, clock, poll, terminal, threads, wait};
+use crate::sys::{SysError, clock, poll, terminal, wait};
 
 /// How often the progress bar is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// After a call that failed, the next one waits: a full disk is not freed by asking faster.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The span of what goes on until it is stopped: a hundred years.
+const FOREVER: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// How often the calls are looked at besides when their thread wakes us: an eventfd can fail.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Room for the buffers of `file`; all else is on the heap.
-const STACK_BYTES: usize = 256 * 1024;
-
-/// One call that ended.
-struct EndedCall {
-    function: Function,
-    answer: io::Result<String>,
-    took: Duration,
-    /// The processor that it ended on.
-    cpu: Option<u32>,
-}
 
 /// Runs the function until its time is up or a signal of `--stop-on` comes; returns the exit status.
 pub(super) fn run(
@@ -54,16 +39,17 @@ pub(super) fn run(
     signals: &SignalFd,
     sinks: &mut Sinks,
 ) -> Result<u8, SysError> {
-    let end = clock::now() + plan.span;
-    let worker = match plan.function {
-        Function::Sleep => None,
-        function => Some(CanaryThread::start(function, end)?),
+    let begun = clock::now();
+    let end = begun + plan.span.unwrap_or(FOREVER);
+    let worker = match plan.is_sleep() {
+        true => None,
+        false => Some(CanaryThread::start(CallSchedule::of(plan, end))?),
     };
     sinks.publish(&Event::Trapped { signals: Signal::trappable().collect() });
     let senders = Senders::new();
     let has_failed = false;
     let mut watch =
-        CanaryLoop { plan, signals, sinks, senders, end, calls: 0, failures: 0, has_failed };
+        CanaryLoop { plan, signals, sinks, senders, begun, end, calls: 0, failures: 0, has_failed };
     let bar = watch.progress_bar();
     match worker {
         None => {
@@ -79,8 +65,8 @@ pub(super) fn run(
     if failures == 0 {
         return Ok(0);
     }
-    let word = plan.function.word();
-    sinks.complain(format!("({word}) {failures} call(s) failed or gave a wrong answer"));
+    let name = plan.name();
+    sinks.complain(format!("({name}) {failures} call(s) failed or gave a wrong answer"));
     Ok(CANARY_FAILED)
 }
 
@@ -90,6 +76,7 @@ struct CanaryLoop<'a> {
     signals: &'a SignalFd,
     sinks: &'a mut Sinks,
     senders: Senders,
+    begun: Moment,
     end: Moment,
     calls: u64,
     /// Calls that failed or gave a wrong answer.
@@ -117,12 +104,12 @@ impl CanaryLoop<'_> {
     fn work(&mut self, worker: CanaryThread, calls: &Receiver<EndedCall>, bar: &ProgressBar) {
         loop {
             let deadline = bar_deadline(bar).unwrap_or_else(|| clock::now() + LOOK_EVERY);
-            let fds = [Some(self.signals.as_fd()), Some(worker.woken.as_fd())];
+            let fds = [Some(self.signals.as_fd()), Some(worker.woken())];
             self.sinks.flush();
             let polled = poll::wait(fds, Some(deadline));
             let [has_signals, has_calls] = polled.unwrap_or_else(|error| self.cannot_wait(&error));
             if has_calls {
-                worker.woken.read().ok();
+                worker.take_wake();
             }
             let is_over = self.take_calls(calls);
             if has_signals && self.take_signals(bar) {
@@ -169,8 +156,14 @@ impl CanaryLoop<'_> {
         self.failures += u64::from(!is_right);
         let cpu = call.cpu.map(|cpu| format!(" on CPU {cpu}")).unwrap_or_default();
         if let (Ok(answer), false) = (&call.answer, is_right) {
+            let bits = differing_bits(answer, right);
+            let bits = bits.map(|bits| format!(", bits {bits} differ")).unwrap_or_default();
+            let microcode = call.cpu.and_then(|cpu| microcode(Path::new("/proc"), cpu));
+            let microcode =
+                microcode.map(|word| format!(" (microcode {word})")).unwrap_or_default();
+            let meaning = call.repeated.meaning();
             self.failed(format!(
-                "({function}) gave a wrong answer{cpu}: {answer} (expected {right})"
+                "({function}) gave a wrong answer{cpu}{microcode}: {answer} (expected {right}{bits}); {meaning}"
             ));
         }
         match call.answer {
@@ -224,7 +217,7 @@ impl CanaryLoop<'_> {
 
     fn received(&mut self, info: &SignalInfo, bar: &ProgressBar) {
         self.sinks.publish(&Event::Received(info.clone()));
-        if self.plan.function == Function::Sleep {
+        if self.plan.is_sleep() {
             let remaining = self.end - clock::now();
             self.sinks.publish(&Event::SleepInterrupted { remaining });
         }
@@ -242,13 +235,18 @@ impl CanaryLoop<'_> {
         if self.sinks.is_log_on_terminal() {
             return ProgressBar::hidden();
         }
-        let length = u64::try_from(self.plan.span.as_millis()).unwrap_or(u64::MAX);
+        let span = self.plan.span.unwrap_or_default();
+        let length = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        let template = "{prefix} {bar:24} {msg}";
+        // What has no end is not drawn as a part of it.
+        let template = match self.plan.span {
+            Some(_) => "{prefix} {bar:24} {msg}",
+            None => "{prefix} {msg}",
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_prefix(self.plan.function.word());
+        bar.set_prefix(self.plan.name());
         bar
     }
 
@@ -256,16 +254,16 @@ impl CanaryLoop<'_> {
         if bar.is_hidden() {
             return;
         }
-        let left = self.end - clock::now();
-        let passed = self.plan.span.saturating_sub(left);
+        let passed = clock::now() - self.begun;
         bar.set_position(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));
         let rate = self.calls as f64 / passed.as_secs_f64().max(0.001);
-        let calls = self.calls;
-        let left = left.as_secs();
-        bar.set_message(match self.plan.function {
-            Function::Sleep => format!("{left} s left"),
-            _ => format!("{left} s left, {calls} calls, {rate:.2} calls/s"),
-        });
+        let calls = format!("{} calls, {rate:.2} calls/s", self.calls);
+        let time = match self.plan.span {
+            Some(_) => format!("{} s left", (self.end - clock::now()).as_secs()),
+            None => format!("{} s", passed.as_secs()),
+        };
+        let is_sleep = self.plan.is_sleep();
+        bar.set_message(if is_sleep { time } else { format!("{time}, {calls}") });
     }
 
     fn deadline(&self, bar: &ProgressBar) -> Moment {
@@ -276,93 +274,4 @@ impl CanaryLoop<'_> {
 /// A bar that nobody sees wakes nobody.
 fn bar_deadline(bar: &ProgressBar) -> Option<Moment> {
     (!bar.is_hidden()).then(|| clock::now() + DRAW_INTERVAL)
-}
-
-/// The thread that calls.
-struct CanaryThread {
-    woken: Arc<EventFd>,
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: JoinHandle<()>,
-}
-
-impl CanaryThread {
-    fn start(
-        function: Function,
-        end: Moment,
-    ) -> Result<(CanaryThread, Receiver<EndedCall>), SysError> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let failed = |source| SysError { action: "open an eventfd".into(), source };
-        let woken = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(failed)?);
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let (sender, calls) = mpsc::channel();
-        let (waker, stopped) = (Arc::clone(&woken), Arc::clone(&stop));
-        let room = threads::check_room(STACK_BYTES as u64 + threads::HEAP_BYTES);
-        let builder = thread::Builder::new().name("canary".into()).stack_size(STACK_BYTES);
-        let work = move || {
-            call_until(function, end, &stopped, &sender, &waker);
-            // The queue's end is what the loop waits for; it must be there when it wakes.
-            drop(sender);
-            waker.write(1).ok();
-        };
-        let thread = room.and_then(|()| builder.spawn(work)).map_err(|error| SysError {
-            action: format!("start a thread ({error})"),
-            source: Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOMEM)),
-        })?;
-        Ok((CanaryThread { woken, stop, thread }, calls))
-    }
-
-    /// No call starts any more; the one that runs goes on to its end.
-    fn stop(&self) {
-        *lock(&self.stop.0) = true;
-        self.stop.1.notify_all();
-    }
-
-    fn join(self) -> Result<(), SysError> {
-        // A panic there is ours; it was reported on standard error, and ends that thread.
-        self.thread.join().map_err(|_| SysError {
-            action: "run a built-in function".into(),
-            source: Errno::ECANCELED,
-        })
-    }
-}
-
-fn call_until(
-    function: Function,
-    end: Moment,
-    stop: &(Mutex<bool>, Condvar),
-    calls: &Sender<EndedCall>,
-    waker: &EventFd,
-) {
-    let directory = temporary_directory();
-    let is_stopped = || *lock(&stop.0);
-    while clock::now() < end && !is_stopped() {
-        let function = match function {
-            Function::Random => canary::choose(u64::from_ne_bytes(clock::random())),
-            other => other,
-        };
-        let begun = clock::now();
-        let answer = canary::call(function, &directory);
-        let took = clock::now() - begun;
-        let has_failed = answer.is_err();
-        let cpu = threads::current_cpu();
-        if calls.send(EndedCall { function, answer, took, cpu }).is_err() {
-            return;
-        }
-        waker.write(1).ok();
-        if has_failed {
-            let span = RETRY_AFTER.min(end - clock::now());
-            let guard = lock(&stop.0);
-            // Either the time is over or we were asked to stop: the loop's condition knows.
-            drop(stop.1.wait_timeout_while(guard, span, |stopped| !*stopped));
-        }
-    }
-}
-
-/// TMPDIR, or /var/tmp, which is on a disk where /tmp may be memory.
-#[expect(clippy::disallowed_methods, reason = "TMPDIR is part of the plan of a canary")]
-fn temporary_directory() -> PathBuf {
-    match std::env::var_os("TMPDIR") {
-        Some(directory) if !directory.is_empty() => directory.into(),
-        _ => "/var/tmp".into(),
-    }
 }

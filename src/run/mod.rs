@@ -3,6 +3,7 @@
 //! Decides nothing. Called by `programs`.
 
 mod canary;
+mod canary_calls;
 mod crashes;
 mod deaths;
 mod environment;
@@ -64,8 +65,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
     let signals = SignalFd::open()?;
     match &plan.work {
         Work::Canary(canary) => {
-            let word = canary.function.word();
-            let log = LogFile::open(&plan.log, &log_name(word)).map_err(StartError::Log)?;
+            let log =
+                LogFile::open(&plan.log, &log_name(&canary.name())).map_err(StartError::Log)?;
             let run_id = run_id::new();
             let exporter = telemetry::prepare(plan, run_id, log.file());
             let ids = (run_id, exporter.as_ref().and_then(TelemetrySink::trace_id));

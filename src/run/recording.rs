@@ -60,11 +60,13 @@ fn own_key() -> Result<Key, NoKey> {
     key::read_or_make(&key::directory(&account::state_directories(), uid)?, uid)
 }
 
-/// The command, or the word of the function.
+/// The command, or the words of the functions.
 fn command_of(plan: &RunPlan) -> Vec<OsString> {
     match &plan.work {
         Work::Job(job) => job.command.clone(),
-        Work::Canary(canary) => vec![OsString::from(canary.function.word())],
+        Work::Canary(canary) => {
+            canary.functions.iter().map(|function| function.word().into()).collect()
+        }
     }
 }
 
@@ -73,7 +75,7 @@ pub(super) fn name_of(plan: &RunPlan) -> OsString {
     match (&plan.naming.name, &plan.work) {
         (Some(name), _) => name.into(),
         (None, Work::Job(job)) => base_name(&job.command),
-        (None, Work::Canary(canary)) => canary.function.word().into(),
+        (None, Work::Canary(canary)) => canary.name().into(),
     }
 }
 

@@ -85,7 +85,7 @@ fn prepare_inside(
     }
     let program = match &plan.work {
         Work::Job(job) => job.command.first().cloned().unwrap_or_default(),
-        Work::Canary(canary) => canary.function.word().into(),
+        Work::Canary(canary) => canary.name().into(),
     };
     let uid = getuid().as_raw();
     let facts = JobFacts {
@@ -146,7 +146,7 @@ fn about(plan: &RunPlan, redactor: &Redactor, log: Option<&Path>) -> About {
     About {
         command: match &plan.work {
             Work::Job(job) => shell::words(&redactor.command(&job.command).words),
-            Work::Canary(canary) => canary.function.word().to_owned(),
+            Work::Canary(canary) => canary.name(),
         },
         directory: std::env::current_dir().map(shown).unwrap_or_default(),
         log: log.map(|log| shown(absolute(log).unwrap_or_else(|_| log.to_owned()))),

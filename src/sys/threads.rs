@@ -6,8 +6,9 @@
 use std::fs;
 use std::io;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// What a thread needs besides its stack, in bytes: its control block and a few buffers.
 pub const HEAP_BYTES: u64 = 2 * 1024 * 1024;
@@ -50,6 +51,30 @@ pub fn current_cpu() -> Option<u32> {
     u32::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
+/// Returns the processors on which the calling thread may run (sched_getaffinity(2)).
+///
+/// # Errors
+///
+/// Of sched_getaffinity(2).
+pub fn allowed_cpus() -> io::Result<Vec<u32>> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let all = 0..CpuSet::count();
+    Ok(all.filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).map(|cpu| cpu as u32).collect())
+}
+
+/// Lets the calling thread run on these processors only (sched_setaffinity(2)).
+///
+/// # Errors
+///
+/// Of sched_setaffinity(2): none of them is allowed or online.
+pub fn run_on(cpus: &[u32]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu as usize)?;
+    }
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +84,23 @@ mod tests {
         let (space, data) = (used(0).expect("statm"), used(5).expect("statm"));
         assert!(space > data && data > 0, "{space} {data}");
         assert!(current_cpu().is_some());
+    }
+
+    #[test]
+    fn a_thread_runs_where_it_was_put() {
+        let thread = std::thread::spawn(|| {
+            let allowed = allowed_cpus().expect("a set");
+            for cpu in &allowed {
+                run_on(&[*cpu]).expect("an allowed one");
+                assert_eq!(
+                    (current_cpu(), allowed_cpus().expect("a set")),
+                    (Some(*cpu), vec![*cpu])
+                );
+            }
+            run_on(&allowed).expect("all of them");
+            assert_eq!(allowed_cpus().expect("a set"), allowed);
+            assert!(run_on(&[]).is_err());
+        });
+        thread.join().expect("no panic");
     }
 }
