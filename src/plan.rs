@@ -86,6 +86,8 @@ pub struct JobPlan {
     pub error: Option<PathBuf>,
     /// `--append`.
     pub append: bool,
+    /// `--quiet-success`: what the job writes is kept aside, and after a failure this number of bytes of it is shown.
+    pub quiet_success: Option<u64>,
     /// `--child-directory`.
     pub directory: Option<PathBuf>,
     /// All about signals and restarts.

@@ -162,6 +162,7 @@ fn job_plan(
         output: None,
         error: None,
         append: false,
+        quiet_success: None,
         directory: None,
         policy: Policy::default(),
         observation: Observation::default(),
@@ -279,12 +280,18 @@ fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, Usa
     };
     let observation =
         Observation { interval: sample, files, clean_written, clean_within, neighbours, trace };
+    if typed.quiet_success && typed.output.is_some() && typed.error.is_some() {
+        let message = "--quiet-success has nothing to keep: -o and -e take both outputs";
+        return Err(UsageError(message.into()));
+    }
+    let quiet_success = typed.quiet_success.then_some(typed.keep_output);
     let ChildminderArguments { command, input, output, error, append, child_directory, .. } = typed;
     job_plan(command, |job| JobPlan {
         input,
         output,
         error,
         append,
+        quiet_success,
         directory: child_directory,
         policy,
         observation,

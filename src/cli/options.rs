@@ -90,6 +90,13 @@ pub(super) struct ChildminderArguments {
     /// restart always appends)
     #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_APPEND", hide_env = true, help_heading = "Redirection")]
     pub(super) append: bool,
+    /// Show nothing of a success: what the job writes to standard output and standard error is kept aside, and
+    /// shown on standard error if the run fails, with the verdict last
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "CHILDMINDER_QUIET_SUCCESS", hide_env = true, help_heading = "Redirection")]
+    pub(super) quiet_success: bool,
+    /// How much of the output --quiet-success shows: the first and the last half of SIZE
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = values::size, env = "CHILDMINDER_KEEP_OUTPUT", hide_env = true, help_heading = "Redirection")]
+    pub(super) keep_output: u64,
     /// Working directory of the job alone
     #[arg(
         long,

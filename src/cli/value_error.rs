@@ -11,6 +11,7 @@ pub(super) enum ValueError {
     Duration(String),
     TooLong(String),
     Condition(String),
+    Size(String),
     /// A time limit of zero.
     EndsAtOnce,
     BackoffForm,
@@ -50,6 +51,7 @@ impl fmt::Display for ValueError {
                 write!(f, "'{text}' is not a duration: say 90, 1.5s, 250ms, 2m, 1h30m or 1d")
             }
             ValueError::TooLong(text) => write!(f, "'{text}' is longer than ten years"),
+            ValueError::Size(text) => write!(f, "'{text}' is not a size: say 4096, 64K, 1M or 2G"),
             ValueError::Condition(word) => write!(
                 f,
                 "'{word}' is not a condition: say failed, succeeded, verdict=WORD, slower=SPAN, since=WHEN or before=WHEN"

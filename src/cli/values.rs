@@ -44,6 +44,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
     }
 }
 
+/// Reads `4096`, `64K`, `1M`, `2G`: bytes, with units of 1024.
+pub(super) fn size(text: &str) -> Result<u64, ValueError> {
+    let wrong = || ValueError::Size(text.to_owned());
+    let upper = text.to_ascii_uppercase();
+    let digits = upper.trim_end_matches('B').trim_end_matches('I');
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(letter, _)| digits.ends_with(*letter));
+    let (digits, shift) =
+        unit.map_or((digits, 0), |(_, shift)| (&digits[..digits.len() - 1], *shift));
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
 /// A span that has to be longer than nothing.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, ValueError> {
     match duration(text)? {
@@ -336,6 +349,18 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0").is_err());
+    }
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("64K", 65_536), ("1MiB", 1 << 20), ("2gb", 2 << 30)]
+        {
+            assert_eq!(size(text).expect(text), bytes);
+        }
+        for text in ["", "K", "-1", "1.5M", "1X", "99999999999T"] {
+            assert!(size(text).expect_err(text).to_string().contains(text), "{text}");
+        }
     }
 
     #[test]

@@ -95,12 +95,25 @@ impl Words {
     }
 
     fn job(&mut self, job: &JobPlan) {
-        let JobPlan { command: _, input, output, error, append, directory, policy, observation } =
-            job;
+        let JobPlan {
+            command: _,
+            input,
+            output,
+            error,
+            append,
+            quiet_success,
+            directory,
+            policy,
+            observation,
+        } = job;
         self.path("input", input.as_ref());
         self.path("output", output.as_ref());
         self.path("error", error.as_ref());
         self.flag("append", *append);
+        if let Some(bytes) = quiet_success {
+            self.flag("quiet-success", true);
+            self.value("keep-output", &bytes.to_string());
+        }
         self.path("child-directory", directory.as_ref());
         self.policy(policy);
         let Observation { interval, files, clean_written, clean_within, neighbours, trace } =

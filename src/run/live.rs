@@ -23,6 +23,7 @@ use crate::model::usage::ResourceUsage;
 use crate::plan::{JobPlan, Observation, TraceMode};
 use crate::run::environment::{self, RUN_ID, Variable};
 use crate::run::evidence::{EvidenceGatherer, LATE, OnSample};
+use crate::run::kept_output::KeptOutput;
 use crate::run::live::wait_state::WaitState;
 use crate::run::place::JobPlace;
 use crate::run::prepare::StandardFiles;
@@ -96,6 +97,11 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Returns what the job wrote, if it was kept (`--quiet-success`).
+    pub(super) fn take_kept_output(&mut self) -> Option<KeptOutput> {
+        self.files.take_kept()
+    }
+
     #[expect(clippy::disallowed_methods, reason = "PATH is where the job is looked for")]
     pub(super) fn new(
         job: &JobPlan,

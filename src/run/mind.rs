@@ -253,6 +253,7 @@ mod tests {
             output: None,
             error: None,
             append: false,
+            quiet_success: None,
             directory: None,
             policy: policy.clone(),
             observation: Observation::default(),

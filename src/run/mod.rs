@@ -10,6 +10,7 @@ mod environment;
 mod evidence;
 mod exits;
 mod fate;
+mod kept_output;
 mod lineage;
 mod live;
 mod mind;
@@ -29,13 +30,14 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::panic;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::model::outcome::RunEnd;
 use crate::model::text::Escaped;
 use crate::model::verdict::VerdictKind;
-use crate::plan::{LogTarget, RunPlan, Work};
+use crate::plan::{CanaryPlan, LogTarget, RunPlan, Work};
 use crate::run::live::Live;
 use crate::run::mind::mind;
 use crate::run::prepare::StandardFiles;
@@ -64,27 +66,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
     }
     let signals = SignalFd::open()?;
     match &plan.work {
-        Work::Canary(canary) => {
-            let log =
-                LogFile::open(&plan.log, &log_name(&canary.name())).map_err(StartError::Log)?;
-            let run_id = run_id::new();
-            let exporter = telemetry::prepare(plan, run_id, log.file());
-            let ids = (run_id, exporter.as_ref().and_then(TelemetrySink::trace_id));
-            let record = recording::sink(plan, ids, began_in, log.file());
-            let sinks = Sinks::new(log, &plan.log).of(plan);
-            let mut sinks = sinks.with_record(record).with_telemetry(exporter);
-            match canary::run(canary, &signals, &mut sinks) {
-                Ok(status) => {
-                    let end = RunEnd { exit_status: status, is_full_success: status == 0 };
-                    sinks.close(end, &signals);
-                    Ok(status)
-                }
-                Err(error) => {
-                    sinks.undo();
-                    Err(error.into())
-                }
-            }
-        }
+        Work::Canary(canary) => run_canary(plan, canary, &signals, began_in),
         Work::Job(job) => {
             // To open a FIFO takes until somebody opens its other end: we can be ended meanwhile.
             let files = given.mask.while_restored(|| StandardFiles::open(job))??;
@@ -122,8 +104,38 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let outcome = mind(job, &mut world, &mut sinks);
             let is_full_success = outcome.verdict.kind == VerdictKind::Success;
             let end = RunEnd { exit_status: outcome.exit_status, is_full_success };
+            if let Some(kept) = world.take_kept_output() {
+                sinks.conclude_quietly(&kept, end.exit_status != 0, &world.signals);
+            }
             sinks.close(end, &world.signals);
             Ok(outcome.exit_status)
+        }
+    }
+}
+
+/// Runs built-in functions; they have no job.
+fn run_canary(
+    plan: &RunPlan,
+    canary: &CanaryPlan,
+    signals: &SignalFd,
+    began_in: Option<PathBuf>,
+) -> Result<u8, StartError> {
+    let log = LogFile::open(&plan.log, &log_name(&canary.name())).map_err(StartError::Log)?;
+    let run_id = run_id::new();
+    let exporter = telemetry::prepare(plan, run_id, log.file());
+    let ids = (run_id, exporter.as_ref().and_then(TelemetrySink::trace_id));
+    let record = recording::sink(plan, ids, began_in, log.file());
+    let sinks = Sinks::new(log, &plan.log).of(plan);
+    let mut sinks = sinks.with_record(record).with_telemetry(exporter);
+    match canary::run(canary, signals, &mut sinks) {
+        Ok(status) => {
+            let end = RunEnd { exit_status: status, is_full_success: status == 0 };
+            sinks.close(end, signals);
+            Ok(status)
+        }
+        Err(error) => {
+            sinks.undo();
+            Err(error.into())
         }
     }
 }

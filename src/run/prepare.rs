@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::files::FileId;
 use crate::plan::JobPlan;
+use crate::run::kept_output::KeptOutput;
 use crate::run::start_error::StartError;
 
 /// What takes the place of the job's standard descriptors.
@@ -17,6 +18,8 @@ pub(super) struct StandardFiles {
     input: Option<File>,
     output: Option<File>,
     error: Option<File>,
+    /// What takes both, or the one that is not redirected.
+    kept: Option<KeptOutput>,
     /// Files that were not there before.
     created: Vec<PathBuf>,
     /// The length of the file of -e when the attempt began.
@@ -57,7 +60,29 @@ impl StandardFiles {
                 _ => file,
             });
         }
+        if let Some(bytes) = job.quiet_success {
+            self.keep(KeptOutput::new(bytes)?)?;
+        }
         Ok(())
+    }
+
+    /// What is not redirected goes there.
+    fn keep(&mut self, kept: KeptOutput) -> Result<(), StartError> {
+        for place in [&mut self.output, &mut self.error] {
+            if place.is_none() {
+                let path = Path::new("--quiet-success");
+                let file =
+                    kept.descriptor().map_err(StartError::file("keep the output of", path))?;
+                *place = Some(file);
+            }
+        }
+        self.kept = Some(kept);
+        Ok(())
+    }
+
+    /// Returns what the job wrote, if it was kept.
+    pub(super) fn take_kept(&mut self) -> Option<KeptOutput> {
+        self.kept.take()
     }
 
     fn open_output(

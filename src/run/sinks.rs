@@ -13,6 +13,7 @@ use crate::model::time::{Moment, Stamp};
 use crate::plan::{LogPlan, LogTarget, RunPlan, Work};
 use crate::record::recorder::{DEADLINE, KeepReport};
 use crate::run::environment::Variable;
+use crate::run::kept_output::KeptOutput;
 use crate::run::recording;
 use crate::run::telemetry::TelemetrySink;
 use crate::sink::console::{self, Console};
@@ -24,6 +25,9 @@ use crate::sys::signals::SignalFd;
 
 /// How long the end of the run waits for whoever reads the log or standard error.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long each piece of the job's output waits for a reader.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the verdict waits for the first rows, which a file on this machine takes in a millisecond.
 const ROW_PATIENCE: Duration = Duration::from_millis(100);
@@ -72,6 +76,8 @@ impl Sinks {
         if let Some(console) = &mut self.console {
             console.name = recording::name_of(plan).to_string_lossy().into_owned();
             console.may_restart = matches!(&plan.work, Work::Job(job) if job.policy.may_restart());
+            let is_quiet = matches!(&plan.work, Work::Job(job) if job.quiet_success.is_some());
+            console.held = is_quiet.then(Vec::new);
         }
         self.header = Some(plan.clone());
         self
@@ -178,6 +184,33 @@ impl Sinks {
     /// Returns whether a progress bar on standard error would get between lines of the log.
     pub(super) fn is_log_on_terminal(&self) -> bool {
         self.console.is_none() || (self.is_log_stdout && io::stdout().is_terminal())
+    }
+
+    /// The end of a run with `--quiet-success`: after a failure shows what the job wrote, and then the lines that were
+    /// held back. A signal that is not ignored ends the showing.
+    pub(super) fn conclude_quietly(
+        &mut self,
+        kept: &KeptOutput,
+        has_failed: bool,
+        signals: &SignalFd,
+    ) {
+        let lines = self.console.as_mut().and_then(Console::take_held).unwrap_or_default();
+        if !has_failed {
+            return;
+        }
+        self.flush();
+        let shown = kept.show(|bytes| {
+            console::put_text(bytes)?;
+            let unread = console::drain(clock::now() + OUTPUT_PATIENCE, signals);
+            if unread == 0 { Ok(()) } else { Err(io::Error::other("nobody reads standard error")) }
+        });
+        if let Err(error) = shown {
+            self.publish(&Event::Notice {
+                text: format!("the job's output is not shown: {error}"),
+            });
+        }
+        // Standard error is the last place to complain.
+        lines.into_iter().for_each(|line| drop(console::put_words(line)));
     }
 
     /// The end of the run, whose exit status is fixed: with `-d` the log of a full success goes.

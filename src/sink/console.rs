@@ -40,8 +40,21 @@ pub fn say(text: &str) -> io::Result<()> {
     put_words(format!("childminder: {}", Printable(text)))
 }
 
+/// Writes text of the job: lines as they are.
+///
+/// # Errors
+///
+/// See [`Outlet::put`].
+pub fn put_text(text: &[u8]) -> io::Result<()> {
+    put(text)
+}
+
 /// Writes one line, on a terminal broken between words.
-fn put_words(mut line: String) -> io::Result<()> {
+///
+/// # Errors
+///
+/// See [`Outlet::put`].
+pub fn put_words(mut line: String) -> io::Result<()> {
     if let Some(width) = terminal::columns(io::stderr()) {
         line = wrapped(&line, width, INDENT);
     }
@@ -87,9 +100,16 @@ pub struct Console {
     pub log: Option<PathBuf>,
     /// Whether there may be several attempts: then each is named.
     pub may_restart: bool,
+    /// With `--quiet-success`: lines that wait until it is known how the run ends.
+    pub held: Option<Vec<String>>,
 }
 
 impl Console {
+    /// Returns the lines that were held back; the next ones are written at once.
+    pub fn take_held(&mut self) -> Option<Vec<String>> {
+        self.held.take()
+    }
+
     fn line(&self, event: &Event, attempt: &AttemptHistory, is_coloured: bool) -> Option<String> {
         let message = match event {
             Event::Judged(verdict) => self.verdict(verdict, attempt.number, is_coloured)?,
@@ -152,6 +172,10 @@ impl Sink for Console {
     fn publish(&mut self, _: Stamp, event: &Event, history: &RunHistory) -> Result<(), SinkError> {
         let is_coloured = is_coloured();
         let Some(line) = self.line(event, &history.attempt, is_coloured) else { return Ok(()) };
+        if let Some(held) = &mut self.held {
+            held.push(line);
+            return Ok(());
+        }
         put_words(line).map_err(|source| SinkError {
             action: "write to",
             target: "stderr".into(),
