@@ -139,6 +139,18 @@ impl Default for Observation {
     }
 }
 
+/// `--doctor`: what a run would use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoctorPlan {
+    /// `None`: standard error or standard output.
+    pub log_directory: Option<PathBuf>,
+    pub record: Option<PathBuf>,
+    /// Addresses of collectors.
+    pub endpoints: Vec<String>,
+    /// One JSON object a line.
+    pub is_json: bool,
+}
+
 /// Built-in functions and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanaryPlan {

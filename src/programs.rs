@@ -54,6 +54,14 @@ fn mind(arguments: Vec<OsString>, given: Given) -> u8 {
             }
         }
         Ok(minding::Invocation::Show(text)) => show(run::refuse, &text),
+        Ok(minding::Invocation::Doctor(plan)) => {
+            let examined = given.mask.while_restored(|| run::doctor(&plan, &mut io::stdout()));
+            match examined {
+                Ok(Ok(status)) => status,
+                Ok(Err(error)) => fail(run::refuse, &error, ""),
+                Err(error) => fail(run::refuse, &error, ""),
+            }
+        }
         Err(error) => fail(run::refuse, &error, " (try 'childminder --help')"),
     }
 }

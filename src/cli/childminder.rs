@@ -14,12 +14,12 @@ use crate::cli::options::{
 };
 use crate::cli::value_error::ValueError;
 use crate::cli::variables::{self, FOR_JOBS, PREFIX, variable};
-use crate::cli::{UsageError, one_line, otel, values};
+use crate::cli::{UsageError, doctor, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
 use crate::model::signal::Signal;
 use crate::plan::{
-    CanaryPlan, Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation,
-    RecordPlan, RunPlan, TelemetryPlan, TraceMode, WebPlan, Work,
+    CanaryPlan, DoctorPlan, Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming,
+    Observation, RecordPlan, RunPlan, TelemetryPlan, TraceMode, WebPlan, Work,
 };
 
 /// What the user wants of the program.
@@ -29,6 +29,8 @@ pub enum Invocation {
     Run(Box<RunPlan>, Vec<String>),
     /// This text, such as the help, on standard output.
     Show(String),
+    /// What evidence can be had here.
+    Doctor(DoctorPlan),
 }
 
 /// Reads the command line (without the program's own name) and the environment, whose entries are
@@ -71,6 +73,12 @@ fn parse_options(arguments: Vec<OsString>, names: &[String]) -> Result<Invocatio
             if are_labels_set {
                 let labels = &mut typed.telemetry.metric_label;
                 *labels = split_pairs("CHILDMINDER_METRIC_LABEL", labels, values::metric_label)?;
+            }
+            if typed.doctor {
+                return doctor_plan(&typed).map(Invocation::Doctor);
+            }
+            if typed.json {
+                return Err(UsageError("--json is about --doctor".into()));
             }
             let warnings = variables::unknown(&table, names);
             plan(typed, is_stop_on_typed).map(|plan| Invocation::Run(Box::new(plan), warnings))
@@ -177,6 +185,15 @@ fn plan(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<RunPlan, 
     let working_directory = typed.working_directory.clone();
     let work = work(typed, is_stop_on_typed)?;
     Ok(RunPlan { working_directory, log, naming, record, telemetry, work })
+}
+
+fn doctor_plan(typed: &ChildminderArguments) -> Result<DoctorPlan, UsageError> {
+    if !typed.command.is_empty() {
+        return Err(UsageError("--doctor starts no job: leave the command out".into()));
+    }
+    let record = record_plan(&typed.recorded).1.map(|record| record.file);
+    let telemetry = telemetry_plan(&typed.telemetry)?;
+    Ok(doctor::plan(log_plan(typed)?.target, record, telemetry, typed.json))
 }
 
 fn log_plan(typed: &ChildminderArguments) -> Result<LogPlan, UsageError> {

@@ -2,6 +2,7 @@
 
 pub mod childminder;
 mod completions;
+mod doctor;
 pub mod nanny;
 mod options;
 mod otel;

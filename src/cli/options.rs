@@ -127,6 +127,13 @@ pub(super) struct ChildminderArguments {
         help_heading = "Log"
     )]
     pub(super) log_format: Format,
+    /// Start no job: show which evidence can be had here, and how to get the rest (exit status 1 if
+    /// something is missing)
+    #[arg(long, help_heading = "Help")]
+    pub(super) doctor: bool,
+    /// --doctor: one JSON object a line
+    #[arg(long, help_heading = "Help")]
+    pub(super) json: bool,
     /// Start a call of -f that long after the one before, not at once: 1m is a small load
     #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, env = "CHILDMINDER_EVERY", hide_env = true, help_heading = "Built-in functions")]
     pub(super) every: Option<Duration>,

@@ -1,7 +1,7 @@
 //! What the whole host says: OOM kills, memory, pressure, the kernel's log, room on its disks.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -68,6 +68,15 @@ const LINES_MAX: usize = 64;
 const RECORD_BYTES: usize = 8192;
 /// At most this number of records is read: more than the kernel's log usually holds.
 const RECORDS_MAX: usize = 20_000;
+
+/// Reads a text file of the kernel below `root`.
+///
+/// # Errors
+///
+/// Of open(2) and read(2).
+pub fn text(root: &Path, name: &str) -> io::Result<String> {
+    fs::read_to_string(root.join(name))
+}
 
 /// Returns whether we may read the kernel's log.
 #[must_use]

@@ -6,6 +6,7 @@ mod canary;
 mod canary_calls;
 mod crashes;
 mod deaths;
+mod doctor;
 mod environment;
 mod evidence;
 mod exits;
@@ -112,6 +113,8 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
         }
     }
 }
+
+pub use crate::run::doctor::doctor;
 
 /// Runs built-in functions; they have no job.
 fn run_canary(

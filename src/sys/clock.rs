@@ -23,6 +23,15 @@ pub fn thread_cpu() -> Duration {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// Returns whether the kernel says that the time of day is synchronized (adjtimex(2)).
+#[must_use]
+pub fn is_synchronized() -> bool {
+    let mut state = MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: the pointer is to memory for one timex; zero `modes` change nothing.
+    let result = unsafe { libc::adjtimex(state.as_mut_ptr()) };
+    result >= 0 && result != libc::TIME_ERROR
+}
+
 fn read(clock: libc::clockid_t) -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: the pointer is to memory for one timespec.

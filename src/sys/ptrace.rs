@@ -37,6 +37,14 @@ fn check(result: libc::c_long) -> Result<(), Errno> {
     if result < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
+/// Returns what forbids tracing here, as far as settings say.
+#[must_use]
+pub fn obstacle() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    obstacle_words(&status, scope.trim())
+}
+
 /// Says in words why tracing was refused.
 #[must_use]
 pub fn refusal(errno: Errno) -> String {
@@ -46,19 +54,35 @@ pub fn refusal(errno: Errno) -> String {
 }
 
 fn refusal_words(errno: Errno, status: &str, scope: &str) -> String {
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let reason = match (field("TracerPid:"), scope, field("Seccomp:")) {
-        (Some(tracer), ..) if tracer != "0" => {
-            format!("process {tracer} traces childminder, and what it starts, already")
+    let seccomp = field(status, "Seccomp:") == Some("2");
+    let may = || "a seccomp filter, such as that of a container, may forbid it".to_owned();
+    match obstacle_words(status, scope).or_else(|| seccomp.then(may)) {
+        Some(reason) => format!("{reason} (ptrace(2): {})", errno.desc()),
+        None => format!("ptrace(2): {}", errno.desc()),
+    }
+}
+
+/// The bit of CAP_SYS_PTRACE in the masks of capabilities.
+const CAP_SYS_PTRACE: u32 = 19;
+
+fn obstacle_words(status: &str, scope: &str) -> Option<String> {
+    let capabilities = field(status, "CapEff:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let is_capable = capabilities.is_some_and(|mask| mask >> CAP_SYS_PTRACE & 1 == 1);
+    match (field(status, "TracerPid:"), scope) {
+        (Some(tracer), _) if tracer != "0" => {
+            Some(format!("process {tracer} traces childminder, and what it starts, already"))
         }
-        (_, "2", _) => "kernel.yama.ptrace_scope is 2: only root may trace".to_owned(),
-        (_, "3", _) => "kernel.yama.ptrace_scope is 3: nobody may trace".to_owned(),
-        (_, _, Some("2")) => {
-            "a seccomp filter, such as that of a container, may forbid it".to_owned()
+        (_, "2") if !is_capable => {
+            Some("kernel.yama.ptrace_scope is 2: only root may trace".to_owned())
         }
-        _ => return format!("ptrace(2): {}", errno.desc()),
-    };
-    format!("{reason} (ptrace(2): {})", errno.desc())
+        (_, "3") => Some("kernel.yama.ptrace_scope is 3: nobody may trace".to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns a field of /proc/PID/status.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 /// Returns whether that is a thread of that process, and both are there (tgkill(2) with signal 0 looks only).
