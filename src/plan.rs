@@ -88,6 +88,8 @@ pub struct JobPlan {
     pub append: bool,
     /// `--quiet-success`: what the job writes is kept aside, and after a failure this number of bytes of it is shown.
     pub quiet_success: Option<u64>,
+    /// `--on-failure`, `--on-success`, `--on-end`.
+    pub hooks: HookPlan,
     /// `--child-directory`.
     pub directory: Option<PathBuf>,
     /// All about signals and restarts.
@@ -136,6 +138,31 @@ impl Default for Observation {
             neighbours: false,
             trace: TraceMode::Off,
         }
+    }
+}
+
+/// Commands for a shell that are run once the end of the run is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookPlan {
+    pub on_failure: Option<OsString>,
+    pub on_success: Option<OsString>,
+    pub on_end: Option<OsString>,
+    /// `--hook-timeout`.
+    pub timeout: Duration,
+}
+
+impl Default for HookPlan {
+    fn default() -> HookPlan {
+        let timeout = Duration::from_secs(60);
+        HookPlan { on_failure: None, on_success: None, on_end: None, timeout }
+    }
+}
+
+impl HookPlan {
+    /// Returns whether there is one.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.on_failure.is_some() || self.on_success.is_some() || self.on_end.is_some()
     }
 }
 

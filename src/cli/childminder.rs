@@ -18,8 +18,8 @@ use crate::cli::{UsageError, doctor, one_line, otel, values};
 use crate::model::policy::{Policy, Stragglers};
 use crate::model::signal::Signal;
 use crate::plan::{
-    CanaryPlan, DoctorPlan, Function, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget, Naming,
-    Observation, RecordPlan, RunPlan, TelemetryPlan, TraceMode, WebPlan, Work,
+    CanaryPlan, DoctorPlan, Function, HookPlan, InstanceId, JobPlan, LogFormat, LogPlan, LogTarget,
+    Naming, Observation, RecordPlan, RunPlan, TelemetryPlan, TraceMode, WebPlan, Work,
 };
 
 /// What the user wants of the program.
@@ -171,6 +171,7 @@ fn job_plan(
         error: None,
         append: false,
         quiet_success: None,
+        hooks: HookPlan::default(),
         directory: None,
         policy: Policy::default(),
         observation: Observation::default(),
@@ -301,6 +302,7 @@ fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, Usa
         let message = "--quiet-success has nothing to keep: -o and -e take both outputs";
         return Err(UsageError(message.into()));
     }
+    let hooks = typed.hooks.into();
     let quiet_success = typed.quiet_success.then_some(typed.keep_output);
     let ChildminderArguments { command, input, output, error, append, child_directory, .. } = typed;
     job_plan(command, |job| JobPlan {
@@ -309,6 +311,7 @@ fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, Usa
         error,
         append,
         quiet_success,
+        hooks,
         directory: child_directory,
         policy,
         observation,

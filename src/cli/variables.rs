@@ -2,9 +2,20 @@
 
 use clap::Command;
 
-/// An outer childminder sets these for its job. They are not options.
-pub(super) const FOR_JOBS: [&str; 3] =
-    ["CHILDMINDER_RUN_ID", "CHILDMINDER_ATTEMPT", "CHILDMINDER_PREVIOUS_VERDICT"];
+/// An outer childminder sets these for its job and its hooks. They are not options.
+pub(super) const FOR_JOBS: [&str; 10] = [
+    "CHILDMINDER_RUN_ID",
+    "CHILDMINDER_ATTEMPT",
+    "CHILDMINDER_PREVIOUS_VERDICT",
+    // For hooks.
+    "CHILDMINDER_JOB_NAME",
+    "CHILDMINDER_VERDICT",
+    "CHILDMINDER_CONFIDENCE",
+    "CHILDMINDER_EVIDENCE",
+    "CHILDMINDER_EXIT_STATUS",
+    "CHILDMINDER_SIGNAL",
+    "CHILDMINDER_LOG_FILE",
+];
 
 /// The common beginning of their names.
 pub(super) const PREFIX: &str = "CHILDMINDER_";

@@ -3,15 +3,14 @@
 //! Left out is what a site sets for all its runs and what a rerun does not need: the telemetry. All
 //! else is there, and childminder makes the same plan of it.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use crate::model::policy::{Backoff, Forward, Policy, RestartCause};
 use crate::model::signal::Signal;
 use crate::plan::{
-    CanaryPlan, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, RecordPlan, RunPlan,
-    TraceMode, Work,
+    CanaryPlan, HookPlan, JobPlan, LogFormat, LogPlan, LogTarget, Naming, Observation, RecordPlan,
+    RunPlan, TraceMode, Work,
 };
 
 /// Returns the options of a plan; the command or function goes behind them.
@@ -56,10 +55,10 @@ impl Words {
         }
     }
 
-    fn path(&mut self, name: &str, path: Option<&PathBuf>) {
+    fn path(&mut self, name: &str, path: Option<&impl AsRef<OsStr>>) {
         if let Some(path) = path {
             let mut word = OsString::from(format!("--{name}="));
-            word.push(path);
+            word.push(path.as_ref());
             self.0.push(word);
         }
     }
@@ -102,6 +101,7 @@ impl Words {
             error,
             append,
             quiet_success,
+            hooks,
             directory,
             policy,
             observation,
@@ -110,6 +110,13 @@ impl Words {
         self.path("output", output.as_ref());
         self.path("error", error.as_ref());
         self.flag("append", *append);
+        let HookPlan { on_failure, on_success, on_end, timeout } = hooks;
+        self.path("on-failure", on_failure.as_ref());
+        self.path("on-success", on_success.as_ref());
+        self.path("on-end", on_end.as_ref());
+        if *timeout != HookPlan::default().timeout {
+            self.value("hook-timeout", &seconds(*timeout));
+        }
         if let Some(bytes) = quiet_success {
             self.flag("quiet-success", true);
             self.value("keep-output", &bytes.to_string());

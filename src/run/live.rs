@@ -54,7 +54,7 @@ pub(super) struct Live {
     files: StandardFiles,
     new_session: bool,
     wants_cgroup: bool,
-    given: Given,
+    pub(super) given: Given,
     pub(super) signals: SignalFd,
     /// What gets each sample of the job's tree.
     pub(super) on_sample: Option<OnSample>,

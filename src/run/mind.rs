@@ -254,6 +254,7 @@ mod tests {
             error: None,
             append: false,
             quiet_success: None,
+            hooks: crate::plan::HookPlan::default(),
             directory: None,
             policy: policy.clone(),
             observation: Observation::default(),

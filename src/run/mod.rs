@@ -11,6 +11,7 @@ mod environment;
 mod evidence;
 mod exits;
 mod fate;
+mod hooks;
 mod kept_output;
 mod lineage;
 mod live;
@@ -38,7 +39,8 @@ use std::time::Duration;
 use crate::model::outcome::RunEnd;
 use crate::model::text::Escaped;
 use crate::model::verdict::VerdictKind;
-use crate::plan::{CanaryPlan, LogTarget, RunPlan, Work};
+use crate::plan::{CanaryPlan, JobPlan, LogTarget, RunPlan, Work};
+use crate::run::hooks::HookFacts;
 use crate::run::live::Live;
 use crate::run::mind::mind;
 use crate::run::prepare::StandardFiles;
@@ -47,6 +49,7 @@ use crate::run::start_error::StartError;
 use crate::run::telemetry::TelemetrySink;
 use crate::sink::console;
 use crate::sink::log_file::{LogFile, LogName};
+use crate::supervisor::Outcome;
 use crate::sys::entry::Given;
 use crate::sys::signals::SignalFd;
 use crate::sys::{clock, host};
@@ -97,7 +100,7 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             world.on_sample = exporter.as_ref().and_then(TelemetrySink::on_sample);
             world.moved_to =
                 environment::moved_to(plan.working_directory.as_deref(), job.directory.as_deref());
-            world.needs_output = plan.log.target == LogTarget::Stdout;
+            world.needs_output = plan.log.target == LogTarget::Stdout || job.hooks.is_asked();
             let ids = (world.run_id, exporter.as_ref().and_then(TelemetrySink::trace_id));
             let record = recording::sink(plan, ids, began_in, log.file());
             let sinks = Sinks::new(log, &plan.log).of(plan);
@@ -105,13 +108,38 @@ pub fn run(plan: &RunPlan, given: Given) -> Result<u8, StartError> {
             let outcome = mind(job, &mut world, &mut sinks);
             let is_full_success = outcome.verdict.kind == VerdictKind::Success;
             let end = RunEnd { exit_status: outcome.exit_status, is_full_success };
-            if let Some(kept) = world.take_kept_output() {
-                sinks.conclude_quietly(&kept, end.exit_status != 0, &world.signals);
-            }
+            conclude(plan, job, &outcome, (&mut world, &mut sinks));
             sinks.close(end, &world.signals);
             Ok(outcome.exit_status)
         }
     }
+}
+
+/// Shows what was kept of a job that failed, and runs the hooks.
+fn conclude(
+    plan: &RunPlan,
+    job: &JobPlan,
+    outcome: &Outcome,
+    (world, sinks): (&mut Live, &mut Sinks),
+) {
+    let kept = world.take_kept_output();
+    if let Some(kept) = &kept {
+        sinks.conclude_quietly(kept, outcome.exit_status != 0, &world.signals);
+    }
+    if !job.hooks.is_asked() {
+        return;
+    }
+    sinks.flush();
+    let facts = HookFacts {
+        run_id: world.run_id.to_string(),
+        name: recording::name_of(plan).to_string_lossy().into_owned(),
+        outcome,
+        attempt: sinks.history().attempt,
+        log: sinks.log_file(),
+        output: kept.and_then(|kept| kept.descriptor().ok()),
+    };
+    let complaints = hooks::run(&job.hooks, &facts, &world.given, &world.signals);
+    complaints.into_iter().for_each(|text| sinks.complain(text));
 }
 
 pub use crate::run::doctor::doctor;

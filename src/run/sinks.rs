@@ -101,6 +101,11 @@ impl Sinks {
             .unwrap_or_default()
     }
 
+    /// Returns the file of the log, if it is one.
+    pub(super) fn log_file(&self) -> Option<&Path> {
+        self.log.file()
+    }
+
     /// Returns what became of the run so far.
     pub(super) fn history(&self) -> &RunHistory {
         &self.history

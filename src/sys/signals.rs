@@ -268,6 +268,17 @@ pub fn send_to_child(pid: Pid, signal: Signal, value: Option<i32>) -> Result<boo
     }
 }
 
+/// Sends a signal to the process group of a child of ours that leads one and that we have not reaped.
+///
+/// # Errors
+///
+/// Of kill(2).
+pub fn send_to_group(leader: Pid, signal: Signal) -> Result<(), SysError> {
+    // SAFETY: plain integers.
+    let result = unsafe { libc::kill(-leader.0, signal.number()) };
+    check("send a signal", result.into()).map(drop)
+}
+
 /// The beginning of a siginfo_t made by sigqueue(3), on 64-bit Linux.
 #[repr(C)]
 struct Queued {
