@@ -90,6 +90,8 @@ pub struct JobPlan {
     pub quiet_success: Option<u64>,
     /// `--on-failure`, `--on-success`, `--on-end`.
     pub hooks: HookPlan,
+    /// `--termination-log`.
+    pub termination_log: Option<PathBuf>,
     /// `--child-directory`.
     pub directory: Option<PathBuf>,
     /// All about signals and restarts.

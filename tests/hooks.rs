@@ -100,6 +100,21 @@ fn a_signal_ends_a_hook() {
     assert!(done.stderr.contains("a signal asked to stop"), "{done:?}");
 }
 
+/// What Kubernetes shows of a container that failed.
+#[test]
+fn the_termination_log_has_the_verdict_and_the_last_lines() {
+    let place = Place::new();
+    let job = ["-e", "err", "sh", "-c", "echo no room >&2; exit 3"];
+    let done = place.run(["--termination-log", "why"].iter().chain(&job));
+    assert_eq!(done.code(), 3, "{done:?}");
+    let why = place.text("why");
+    assert!(why.starts_with("exit_nonzero (certain): ") && why.ends_with("\nno room\n"), "{why}");
+    let done = place.run(["--termination-log", "not", "true"]);
+    assert!(done.code() == 0 && !place.file("not").exists(), "{done:?}");
+    let done = place.run(["--termination-log", "no/why", "false"]);
+    assert!(done.code() == 1 && done.stderr.contains("could not write no/why"), "{done:?}");
+}
+
 #[test]
 fn the_variables_of_a_hook_are_not_taken_for_options() {
     let place = Place::new();

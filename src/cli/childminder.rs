@@ -172,6 +172,7 @@ fn job_plan(
         append: false,
         quiet_success: None,
         hooks: HookPlan::default(),
+        termination_log: None,
         directory: None,
         policy: Policy::default(),
         observation: Observation::default(),
@@ -302,7 +303,8 @@ fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, Usa
         let message = "--quiet-success has nothing to keep: -o and -e take both outputs";
         return Err(UsageError(message.into()));
     }
-    let hooks = typed.hooks.into();
+    let termination_log = typed.end.termination_log.clone();
+    let hooks = typed.end.into();
     let quiet_success = typed.quiet_success.then_some(typed.keep_output);
     let ChildminderArguments { command, input, output, error, append, child_directory, .. } = typed;
     job_plan(command, |job| JobPlan {
@@ -312,6 +314,7 @@ fn work(typed: ChildminderArguments, is_stop_on_typed: bool) -> Result<Work, Usa
         append,
         quiet_success,
         hooks,
+        termination_log,
         directory: child_directory,
         policy,
         observation,

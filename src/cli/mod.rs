@@ -3,6 +3,7 @@
 pub mod childminder;
 mod completions;
 mod doctor;
+mod end_options;
 pub mod nanny;
 mod options;
 mod otel;

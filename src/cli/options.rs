@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 
+use crate::cli::end_options::EndOptions;
 use crate::cli::values;
 use crate::model::policy::{Backoff, Forward, RestartCause};
 use crate::model::signal::Signal;
-use crate::plan::HookPlan;
 
 const ABOUT: &str = "\
 Minds one job: starts CMD, traps every signal it may, reaps it, explains its death and writes \
@@ -109,7 +109,7 @@ pub(super) struct ChildminderArguments {
     pub(super) child_directory: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(super) hooks: TypedHooks,
+    pub(super) end: EndOptions,
     #[command(flatten)]
     pub(super) supervision: Supervision,
     #[command(flatten)]
@@ -155,32 +155,6 @@ pub(super) struct ChildminderArguments {
     /// Signals that end -f early; by default none does, for it is there to watch them
     #[arg(long, value_name = "SIGNAL,...", value_delimiter = ',', value_parser = values::trappable, env = "CHILDMINDER_STOP_ON", hide_env = true, help_heading = "Built-in functions")]
     pub(super) stop_on: Vec<Signal>,
-}
-
-/// `--on-failure` and the like.
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "At the end")]
-pub(super) struct TypedHooks {
-    /// Run CMD by /bin/sh once the run has failed, with CHILDMINDER_VERDICT, CHILDMINDER_EVIDENCE
-    /// and more in its environment (docs/hooks.md); it never changes the exit status
-    #[arg(long, value_name = "CMD", env = "CHILDMINDER_ON_FAILURE", hide_env = true)]
-    on_failure: Option<OsString>,
-    /// The same, once the run has succeeded
-    #[arg(long, value_name = "CMD", env = "CHILDMINDER_ON_SUCCESS", hide_env = true)]
-    on_success: Option<OsString>,
-    /// The same, in any case, behind the other
-    #[arg(long, value_name = "CMD", env = "CHILDMINDER_ON_END", hide_env = true)]
-    on_end: Option<OsString>,
-    /// How long each may take before it is killed
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::positive_duration, env = "CHILDMINDER_HOOK_TIMEOUT", hide_env = true)]
-    hook_timeout: Duration,
-}
-
-impl From<TypedHooks> for HookPlan {
-    fn from(typed: TypedHooks) -> HookPlan {
-        let TypedHooks { on_failure, on_success, on_end, hook_timeout } = typed;
-        HookPlan { on_failure, on_success, on_end, timeout: hook_timeout }
-    }
 }
 
 /// `--cores`.

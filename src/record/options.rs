@@ -102,6 +102,7 @@ impl Words {
             append,
             quiet_success,
             hooks,
+            termination_log,
             directory,
             policy,
             observation,
@@ -110,6 +111,7 @@ impl Words {
         self.path("output", output.as_ref());
         self.path("error", error.as_ref());
         self.flag("append", *append);
+        self.path("termination-log", termination_log.as_ref());
         let HookPlan { on_failure, on_success, on_end, timeout } = hooks;
         self.path("on-failure", on_failure.as_ref());
         self.path("on-success", on_success.as_ref());

@@ -97,6 +97,11 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Returns the last lines that the last attempt wrote to the file of standard error, if there is one.
+    pub(super) fn last_words(&self) -> Vec<String> {
+        self.files.last_words()
+    }
+
     /// Returns what the job wrote, if it was kept (`--quiet-success`).
     pub(super) fn take_kept_output(&mut self) -> Option<KeptOutput> {
         self.files.take_kept()

@@ -255,6 +255,7 @@ mod tests {
             append: false,
             quiet_success: None,
             hooks: crate::plan::HookPlan::default(),
+            termination_log: None,
             directory: None,
             policy: policy.clone(),
             observation: Observation::default(),

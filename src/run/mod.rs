@@ -27,6 +27,7 @@ mod sinks;
 mod stall;
 mod start_error;
 mod telemetry;
+mod termination_log;
 mod tracing;
 mod world;
 
@@ -125,6 +126,12 @@ fn conclude(
     let kept = world.take_kept_output();
     if let Some(kept) = &kept {
         sinks.conclude_quietly(kept, outcome.exit_status != 0, &world.signals);
+    }
+    if outcome.exit_status != 0
+        && let Some(place) = termination_log::place(job.termination_log.as_deref())
+        && let Err(error) = termination_log::write(&place, &outcome.verdict, &world.last_words())
+    {
+        sinks.complain(format!("could not write {}: {error}", place.display()));
     }
     if !job.hooks.is_asked() {
         return;
